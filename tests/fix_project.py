@@ -130,7 +130,7 @@ class Project:
         return row | {"id": UUID(str(row["id"]))}
 
     def failure(self, user_id: UUID) -> Failure | None:
-        """What the ledger says of the user."""
+        """What the failures table says of the user."""
         return next((each for each in self.client.failures() if each.user_id == user_id), None)
 
 

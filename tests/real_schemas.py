@@ -21,8 +21,8 @@ class Project:
     #: What a person decides: columns added to the file, and changes to the table.
     decided: str = ""
     prepared: str = ""
-    #: The (SQLSTATE, column) under which users may stand in the ledger.
-    ledger: frozenset = field(default_factory=frozenset)
+    #: The (SQLSTATE, column) under which users may stand in the failures table.
+    sync_failures: frozenset = field(default_factory=frozenset)
     #: What the application's own constraints and triggers refuse the auth server, with or without usersync.
     refused: frozenset = field(default_factory=frozenset)
 
@@ -33,27 +33,29 @@ TAKEN = frozenset({("23505", "email")})
 PROJECTS = {
     "nextjs_saas": Project(refused=frozenset({"hard_delete"})),
     "user_management": Project(),
-    "multi_tenant": Project(ledger=frozenset({("23502", "tenant_id"), ("23502", "email")})),
+    "multi_tenant": Project(sync_failures=frozenset({("23502", "tenant_id"), ("23502", "email")})),
     # The trigger that also opens wallets stays, and inserts an address that single sign-on has twice.
     "marketplace": Project(refused=frozenset({"sso_again"})),
     "legacy_bigint": Project(
-        table="public.users", answers=(("creates_rows = false", "creates_rows = true"),), ledger=TAKEN
+        table="public.users", answers=(("creates_rows = false", "creates_rows = true"),), sync_failures=TAKEN
     ),
     "unique_username": Project(),
-    "kinds_of_types": Project(table="public.users", ledger=frozenset({("23514", "age"), ("22P02", "age")})),
+    "kinds_of_types": Project(
+        table="public.users", sync_failures=frozenset({("23514", "age"), ("22P02", "age")})
+    ),
     "required_columns": Project(
         table="public.users",
         decided='country = { from = "app_metadata.country", default = "DE", owner = "app" }\n'
         'tier = { from = "app_metadata.tier", type = "public.account_tier", default = "free" }\n'
         'terms_accepted_at = { from = "created_at", owner = "app" }\n',
         prepared="alter table public.users alter column referral_code set default gen_random_uuid()::text",
-        ledger=TAKEN | {("23502", "email")},
+        sync_failures=TAKEN | {("23502", "email")},
     ),
-    "soft_delete": Project(ledger=TAKEN),
+    "soft_delete": Project(sync_failures=TAKEN),
     "own_triggers": Project(),
     "webhook": Project(),
-    "camel_case": Project(table="public.User", ledger=TAKEN),
-    "text_ids": Project(ledger=frozenset({("23505", "email"), ("23502", "email")})),
+    "camel_case": Project(table="public.User", sync_failures=TAKEN),
+    "text_ids": Project(sync_failures=frozenset({("23505", "email"), ("23502", "email")})),
     "users_and_profiles": Project(),
     "no_table": Project(),
 }

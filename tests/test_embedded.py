@@ -229,7 +229,7 @@ def test_listens_on_loopback_and_nowhere_else(shared_server):
 
 
 @linux_only
-def test_shows_the_password_to_nobody(shared_server):
+def test_the_password_is_not_visible_to_other_users(shared_server):
     home = home_of(shared_server)
     secret = shared_server.password.encode()
     commands = [listed_command(process) for process in Path("/proc").glob("[0-9]*")]
@@ -353,7 +353,7 @@ def test_recovers_after_the_server_was_killed():
         assert ask(server.dsn(), "select answer from note") == 42
 
 
-def test_recovers_after_somebody_else_killed_the_server():
+def test_recovers_after_another_process_killed_the_server():
     with EmbeddedPostgres(settings=FAST) as server:
         with psycopg.connect(server.dsn(), autocommit=True) as busy:
             os.kill(postmaster(home_of(server)), signal.SIGKILL)
@@ -444,7 +444,7 @@ server.start()
     assert not (tmp_path / "kept" / "pgdata" / "postmaster.pid").exists()
 
 
-def test_what_a_killed_container_left_is_swept_and_what_is_in_use_is_not(surroundings):
+def test_leftovers_of_a_killed_container_are_removed_and_used_servers_are_not(surroundings):
     an_hour_ago = time.time() - 3600
     left = surroundings / "usersync-pg-left"
     (left / "pgdata").mkdir(parents=True)
@@ -460,7 +460,7 @@ def test_what_a_killed_container_left_is_swept_and_what_is_in_use_is_not(surroun
     new.rmdir()
 
 
-def test_a_directory_that_somebody_removed_is_an_error_and_not_a_riddle():
+def test_a_removed_directory_raises_a_clear_error():
     with EmbeddedPostgres(settings=FAST) as server:
         server.stop()
         shutil.rmtree(home_of(server))
@@ -493,7 +493,7 @@ def test_the_second_goes_on_when_the_first_is_killed(application, tmp_path):
     until(lambda: not answers(second.dsn), timeout=3)
 
 
-def test_many_who_start_at_once_get_one_server(tmp_path):
+def test_many_processes_that_start_at_once_share_one_server(tmp_path):
     command = [sys.executable, "-c", APPLICATION, json.dumps({"data_dir": str(tmp_path / "kept")})]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     crowd = [subprocess.Popen(command, **pipes) for _ in range(4)]

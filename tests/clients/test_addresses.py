@@ -51,7 +51,7 @@ def test_an_address_that_libpq_takes_is_taken_to_the_letter(dsn):
         ("postgresql://u@h/d?schema=app", "postgresql://u@h/d"),
     ],
 )
-def test_what_other_tools_put_into_an_address_is_dropped(dsn, cleaned):
+def test_options_of_other_tools_are_removed_from_a_connection_string(dsn, cleaned):
     assert check_dsn(dsn) == cleaned
 
 
@@ -146,7 +146,7 @@ def test_a_target_is_described_without_user_and_password():
     assert describe_target("postgresql://u@/d") == "localhost:5432/d"
 
 
-def test_what_the_address_says_goes_before_what_usersync_would_say():
+def test_options_of_the_connection_string_override_those_of_usersync():
     def options_for(dsn):
         return unset_in(Sealed(dsn), connection_options())
 
@@ -163,7 +163,7 @@ def bare(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_without_an_address_it_is_said_where_one_was_looked_for(bare):
+def test_without_a_connection_string_the_error_names_the_places(bare):
     with pytest.raises(SettingsError, match=r"SUPABASE_DB_URL .* \.env\.local") as caught:
         UserSync.from_env()
     assert caught.value.hint
@@ -208,7 +208,7 @@ def test_a_forgotten_host_does_not_make_the_password_a_port_that_is_named(addres
 
 
 @pytest.mark.parametrize("name", [".env", ".env.local"])
-def test_an_environment_file_that_is_no_utf_8_is_named(tmp_path, monkeypatch, name):
+def test_the_error_names_an_environment_file_that_is_not_utf_8(tmp_path, monkeypatch, name):
     for variable in ("SUPABASE_DB_URL", "DATABASE_URL"):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / name).write_bytes('DATABASE_URL="postgresql://x"'.encode("utf-16"))

@@ -144,7 +144,7 @@ def erasable(project):
     return user
 
 
-def test_what_needs_transactions_of_its_own_says_so(project):
+def test_an_operation_that_requires_its_own_transaction_raises(project):
     user = erasable(project)
     with psycopg.connect(project.database.dsn()) as connection:
         with pytest.raises(UsersyncError, match="transaction of its own") as caught:
@@ -206,7 +206,7 @@ def count_events(project):
     return project.owner.execute(statement).fetchone()[0]
 
 
-def test_a_transaction_that_we_began_is_shared_with_nobody(project, log):
+def test_no_other_thread_uses_a_transaction_of_usersync(project, log):
     """erase() begins and commits on a connection in autocommit; another thread's work is not part of that."""
     user = erasable(project)
     with psycopg.connect(project.database.dsn(), autocommit=True) as connection:

@@ -73,7 +73,7 @@ def test_each_way_that_an_address_can_be_wrong_has_a_hint_and_no_password(
     assert secret not in shown
 
 
-def test_counting_holds_up_nobody_who_shares_the_client(project, make_client, appear):
+def test_status_does_not_block_other_users_of_the_client(project, make_client, appear):
     """Of many users it takes long, and a request waits two seconds at the most for the row of its user."""
     [user_id] = appear(1)
     with project.database.connect() as owner, ThreadPoolExecutor() as threads:
@@ -245,7 +245,7 @@ def test_a_role_without_rights_is_told_so(project):
     assert caught.value.hint
 
 
-def test_the_service_role_may_do_what_is_meant_for_it(project):
+def test_the_service_role_may_call_the_functions_for_clients(project):
     user = project.auth.sign_up_email("ada@example.com")
     with UserSync(project.database.dsn("service_role")) as client:
         assert client.ensure_user_exists(user) is True

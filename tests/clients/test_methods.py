@@ -16,7 +16,7 @@ pytestmark = pytest.mark.newest_server
 NOBODY = uuid.UUID(int=7)
 
 
-def test_a_user_who_is_there_is_known_in_every_way(project, client):
+def test_every_method_finds_an_existing_user(project, client):
     user = project.auth.sign_up_email("ada@example.com")
     assert client.user_exists(user) is True
     assert client.ensure_user_exists(str(user)) is True
@@ -24,7 +24,7 @@ def test_a_user_who_is_there_is_known_in_every_way(project, client):
     assert client.status().in_step
 
 
-def test_a_user_whom_nobody_knows_is_told_apart(client):
+def test_an_unknown_user_raises_or_returns_false(client):
     assert client.user_exists(NOBODY) is False
     assert client.ensure_user_exists(NOBODY) is False
     with pytest.raises(UserNotFoundError, match=str(NOBODY)) as caught:
@@ -52,7 +52,7 @@ def test_all_missing_users_are_made(project, client, appear):
     assert client.sync_all_missing_users().synced == 0
 
 
-def test_a_user_who_is_gone_is_removed_and_one_who_is_there_is_not(project, client, vanish):
+def test_a_deleted_user_is_removed_and_an_existing_one_is_not(project, client, vanish):
     gone, alive = project.auth.sign_up_email("gone@example.com"), project.auth.sign_up_email("a@example.com")
     vanish(gone)
     assert client.remove_user(gone) is True
@@ -137,7 +137,7 @@ def test_an_id_is_found_in_whatever_has_one(user):
         ),
     ],
 )
-def test_what_has_no_id_is_refused_and_not_repeated(user):
+def test_a_value_without_an_id_raises_an_error_without_the_value(user):
     with pytest.raises(SettingsError) as caught:
         user_id_of(user)
     assert "ada@example.com" not in str(caught.value)

@@ -96,7 +96,7 @@ def test_a_negative_answer_is_not_remembered(project, make_client, flavour):
 
 
 @pytest.mark.newest_server
-def test_a_user_who_is_removed_is_asked_for_again(project, make_client, flavour, vanish):
+def test_a_removed_user_is_queried_again(project, make_client, flavour, vanish):
     user = project.auth.sign_up_email("ada@example.com")
     client = make_client(flavour, "dsn", project.database.dsn())
     assert client.ensure_user_exists(user)
@@ -107,7 +107,7 @@ def test_a_user_who_is_removed_is_asked_for_again(project, make_client, flavour,
 
 
 @pytest.mark.newest_server
-def test_what_is_remembered_counts_while_the_database_is_away(project, make_client, flavour, monkeypatch):
+def test_cached_users_count_while_the_database_is_unavailable(project, make_client, flavour, monkeypatch):
     monkeypatch.setattr(PositiveCache, "LOOK_SECONDS", 0.0)
     user = project.auth.sign_up_email("ada@example.com")
     with Proxy(project.database.host, project.database.port) as proxy:

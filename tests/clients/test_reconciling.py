@@ -39,7 +39,7 @@ def runs(project) -> list[tuple]:
     ).fetchall()
 
 
-def test_a_dry_run_lists_what_differs_and_writes_nothing(project, client, appear, vanish):
+def test_a_dry_run_lists_differences_and_writes_nothing(project, client, appear, vanish):
     gone, stale = (project.auth.sign_up_email(f"{name}@example.com") for name in ("gone", "stale"))
     vanish(gone)
     phone, email = project.column("phone"), project.column("email")

@@ -1,4 +1,6 @@
-"""What the tests of the promises share: looking into the ledger, breaking a table, and watching it."""
+"""What the tests of the promises share: looking into the failures table, breaking a table, and watching
+it.
+"""
 
 from __future__ import annotations
 
@@ -69,8 +71,8 @@ def broken(project: Project) -> Callable[[str], AbstractContextManager[None]]:
 
 
 @pytest.fixture
-def ledger(project: Project) -> Iterator[Callable[[], dict[Any, Any]]]:
-    """Read the ledger, by user. No test leaves an address in it, whatever it did."""
+def sync_failures(project: Project) -> Iterator[Callable[[], dict[Any, Any]]]:
+    """Read the failures table, by user. No test leaves an address in it, whatever it did."""
 
     def read() -> dict[Any, Any]:
         return {failure.user_id: failure for failure in project.client.failures()}
@@ -83,16 +85,16 @@ def ledger(project: Project) -> Iterator[Callable[[], dict[Any, Any]]]:
 
 
 @pytest.fixture
-def healed(project: Project, ledger: Any) -> Callable[[], None]:
+def healed(project: Project, sync_failures: Any) -> Callable[[], None]:
     """Reconcile what was repaired, and see that nothing is left of it."""
 
     def heal() -> None:
         project.client.reconcile()
         # A deletion that failed is tried again by retry, and by no run.
-        assert {each.kind for each in ledger().values()} <= {"removal"}
-        if ledger():
+        assert {each.kind for each in sync_failures().values()} <= {"removal"}
+        if sync_failures():
             project.client.retry()
-        assert ledger() == {}
+        assert sync_failures() == {}
         assert project.client.status().in_step
 
     return heal

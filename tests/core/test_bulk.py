@@ -58,14 +58,14 @@ def test_a_trigger_that_fires_before_ours_makes_each_row_pay_and_so_the_count_ca
     assert whole(sql) == 100
 
 
-def test_one_bad_row_among_ten_thousand(project, sql, ledger, subtransactions):
+def test_one_bad_row_among_ten_thousand(project, sql, sync_failures, subtransactions):
     sql("alter table {users} add constraint rule check ({full_name} <> 'User 7777')")
     with project.auth.request():
         ids = project.auth.import_users(10_000)
-        # Halving: as many attempts as 10,000 has binary digits, and the ledger.
+        # Halving: as many attempts as 10,000 has binary digits, and the failures table.
         assert subtransactions() <= 20
     assert whole(sql) == 9_999
-    assert {user: each.constraint for user, each in ledger().items()} == {ids[7776]: "rule"}
+    assert {user: each.constraint for user, each in sync_failures().items()} == {ids[7776]: "rule"}
 
 
 def test_a_whole_import_without_a_table_is_noted_in_one_go(project, broken, subtransactions):
@@ -78,11 +78,11 @@ def test_a_whole_import_without_a_table_is_noted_in_one_go(project, broken, subt
     assert project.client.status().in_step
 
 
-def test_a_whole_import_that_a_column_refuses_is_noted_row_by_row(project, broken, ledger):
+def test_a_whole_import_that_a_column_refuses_is_noted_row_by_row(project, broken, sync_failures):
     with broken("not_null"):
         project.auth.import_users(500)
-        assert {each.sqlstate for each in ledger().values()} == {"23502"}
-        assert len(ledger()) == 500
+        assert {each.sqlstate for each in sync_failures().values()} == {"23502"}
+        assert len(sync_failures()) == 500
     project.client.reconcile()
     assert project.client.status().in_step
 

@@ -26,7 +26,7 @@ DIFFERENCES = {
         " from {users} where {deleted_at} is null window ids as (order by {key})"
         ") as other where one.{key} = other.id"
     ),
-    "a line in the ledger": (
+    "a row in the failures table": (
         "insert into usersync.sync_failures (user_id, outcome, sqlstate, message)"
         " select {key}, 'degraded', '23505', 'x' from {users} limit 1"
     ),

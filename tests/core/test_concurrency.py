@@ -61,24 +61,26 @@ def unlike(request, sql, user):
 CHANGE = "update auth.users set email = 'new@example.com' where id = %s"
 
 
-def test_a_reconciler_that_comes_second_copies_what_the_trigger_left(project, unlike, elsewhere, ledger):
+def test_a_reconciler_that_comes_second_copies_what_the_trigger_left(
+    project, unlike, elsewhere, sync_failures
+):
     with session(project, "supabase_auth_admin") as auth:
         auth.execute(CHANGE, [unlike])
         reconciling = elsewhere(sync, project, unlike)
         until_blocked(project, reconciling)
     reconciling.result(DEADLINE_S)
     assert project.row(unlike)["email"] == "new@example.com"
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_a_trigger_that_comes_second_has_the_last_word(project, unlike, elsewhere, ledger):
+def test_a_trigger_that_comes_second_has_the_last_word(project, unlike, elsewhere, sync_failures):
     with session(project) as reconciler:
         reconciler.execute("select usersync.sync_users(%s, null, true)", [[unlike]])
         changing = elsewhere(project.auth.connection.execute, CHANGE, [unlike])
         until_blocked(project, changing)
     changing.result(DEADLINE_S)
     assert project.row(unlike)["email"] == "new@example.com"
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 def test_a_snapshot_taken_before_a_change_does_not_bring_the_old_value_back(project, user):
@@ -94,7 +96,9 @@ def test_a_snapshot_taken_before_a_change_does_not_bring_the_old_value_back(proj
 
 @pytest.mark.newest_server
 @pytest.mark.settings(lock_timeout_ms=5000, on_delete="delete")
-def test_a_row_that_is_newer_than_the_snapshot_of_a_deletion_stays_as_an_orphan(project, sql, user, ledger):
+def test_a_row_that_is_newer_than_the_snapshot_of_a_deletion_stays_as_an_orphan(
+    project, sql, user, sync_failures
+):
     """PostgreSQL shows the row neither to the transaction nor to its triggers: docs/lifecycle.md."""
     sql("delete from {users}")
     with session(project, "supabase_auth_admin") as deleting:
@@ -103,13 +107,13 @@ def test_a_row_that_is_newer_than_the_snapshot_of_a_deletion_stays_as_an_orphan(
         assert project.client.ensure_user_exists(user)
         deleting.execute("delete from auth.users where id = %s", [user])
     assert project.row(user) is not None
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().orphaned == 1
     assert project.client.remove_orphans(limit=1).removed == 1
     assert project.row(user) is None
 
 
-def test_a_user_deleted_while_being_synced_does_not_come_back(project, sql, user, elsewhere, ledger):
+def test_a_user_deleted_while_being_synced_does_not_come_back(project, sql, user, elsewhere, sync_failures):
     sql("delete from {users}")
     with session(project, "supabase_auth_admin") as auth:
         auth.execute("delete from auth.users where id = %s", [user])
@@ -117,10 +121,12 @@ def test_a_user_deleted_while_being_synced_does_not_come_back(project, sql, user
         until_blocked(project, reconciling)
     reconciling.result(DEADLINE_S)
     assert project.row(user) is None
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_a_user_deleted_after_being_synced_is_seen_by_the_deletion(project, sql, user, elsewhere, ledger):
+def test_a_user_deleted_after_being_synced_is_seen_by_the_deletion(
+    project, sql, user, elsewhere, sync_failures
+):
     sql("delete from {users}")
     with session(project) as reconciler:
         reconciler.execute("select usersync.sync_users(%s, null, true)", [[user]])
@@ -129,10 +135,10 @@ def test_a_user_deleted_after_being_synced_is_seen_by_the_deletion(project, sql,
     deleting.result(DEADLINE_S)
     assert project.row(user)["email"] is None
     assert project.row(user)["deleted_at"]
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_two_reconcilers_at_once_share_the_work_and_count_it_once(project, sql, elsewhere, ledger):
+def test_two_reconcilers_at_once_share_the_work_and_count_it_once(project, sql, elsewhere, sync_failures):
     users = project.auth.import_users(30)
     sql("update {users} set {email} = 'x'")
     with session(project) as holder:
@@ -144,18 +150,18 @@ def test_two_reconcilers_at_once_share_the_work_and_count_it_once(project, sql, 
         until_blocked(project, *running, sessions=2)
     for each in running:
         each.result(DEADLINE_S)
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
 
 
-def test_nobody_who_signs_up_waits_for_a_page(project, sql, elsewhere, ledger):
+def test_nobody_who_signs_up_waits_for_a_page(project, sql, elsewhere, sync_failures):
     project.auth.import_users(30)
     sql("delete from {users}")
     with session(project) as reconciler:
         reconciler.execute("select public.sync_existing_auth_users()")
         new = project.auth.sign_up_email("new@example.com")
         assert project.row(new)["email"] == "new@example.com"
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
 
 
@@ -176,13 +182,13 @@ def test_a_lock_both_ways_round_is_resolved_and_the_auth_server_wins(project, us
 
 
 @pytest.mark.settings(lock_timeout_ms=50)
-def test_a_page_with_one_held_row_does_all_the_others(project, sql, ledger, healed):
+def test_a_page_with_one_held_row_does_all_the_others(project, sql, sync_failures, healed):
     users = project.auth.import_users(30)
     sql("update {users} set {email} = 'x'")
     with session(project) as holder:
         key = project.settings.key
         holder.execute(f'select from {project.users} where "{key}" = %s for update', [users[9]])
         project.client.reconcile()
-        assert {user: each.sqlstate for user, each in ledger().items()} == {users[9]: "55P03"}
+        assert {user: each.sqlstate for user, each in sync_failures().items()} == {users[9]: "55P03"}
         assert project.client.status().stale == 1
     healed()

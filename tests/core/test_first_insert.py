@@ -27,7 +27,7 @@ MEDDLING = {
 
 
 @pytest.mark.parametrize("meddling", MEDDLING.values(), ids=MEDDLING)
-def test_a_trigger_that_meddles_in_the_same_statement(project, sql, ledger, meddling):
+def test_a_trigger_that_meddles_in_the_same_statement(project, sql, sync_failures, meddling):
     sql(
         "create function public.meddle() returns trigger language plpgsql security definer as $$ begin "
         + meddling
@@ -36,7 +36,7 @@ def test_a_trigger_that_meddles_in_the_same_statement(project, sql, ledger, medd
     sql("create trigger a_meddler after insert on auth.users for each row execute function public.meddle()")
     user = project.auth.import_users(10)[3]
     assert project.client.status().in_step
-    assert ledger() == {}
+    assert sync_failures() == {}
     there = sql("select email::text from auth.users where id = %s and deleted_at is null", user)
     row = project.row(user)
     assert [(row["email"],)] == there if there else row is None
@@ -121,14 +121,14 @@ def test_a_default_that_is_set_later_is_noticed(project, sql, later):
 DEFERRED = "alter table {users} add unique ({full_name}) deferrable initially deferred"
 
 
-def signs_up_two_of_a_name(project, ledger):
+def signs_up_two_of_a_name(project, sync_failures):
     """In the session of the auth server; the second one would fail at COMMIT."""
     ann, other = (project.auth.sign_up_email(data={"full_name": "Ann"}) for _ in range(2))
     assert project.row(ann)
-    assert ledger()[other].sqlstate == "23505"
+    assert sync_failures()[other].sqlstate == "23505"
 
 
-def test_what_an_older_snapshot_shows_is_not_kept(project, sql, ledger):
+def test_what_an_older_snapshot_shows_is_not_kept(project, sql, sync_failures):
     """A session plans in a transaction that does not see an alteration, and is told of none afterwards."""
     session = project.auth.connection
     project.auth.sign_up_email()
@@ -137,10 +137,10 @@ def test_what_an_older_snapshot_shows_is_not_kept(project, sql, ledger):
         session.execute("select from auth.users")
         sql(DEFERRED)
         project.auth.import_users(1)
-    signs_up_two_of_a_name(project, ledger)
+    signs_up_two_of_a_name(project, sync_failures)
 
 
-def test_an_older_snapshot_does_not_hide_a_pause(project, ledger):
+def test_an_older_snapshot_does_not_hide_a_pause(project, sync_failures):
     session = project.auth.connection
     project.auth.sign_up_email()
     with session.transaction():
@@ -150,7 +150,7 @@ def test_an_older_snapshot_does_not_hide_a_pause(project, ledger):
         project.auth.import_users(1)
     user = project.auth.sign_up_email()
     assert project.row(user) is None
-    assert ledger()[user].sqlstate == "US004"
+    assert sync_failures()[user].sqlstate == "US004"
 
 
 #: Other tests wait on the same server.
@@ -178,7 +178,7 @@ def waits_for(project, sql):
     return wait
 
 
-def test_what_is_altered_while_the_statement_waits_before_is_noticed(project, sql, ledger, waits_for):
+def test_what_is_altered_while_the_statement_waits_before_is_noticed(project, sql, sync_failures, waits_for):
     """Its snapshot is older than the alteration, of which the session is told before it plans."""
     sql("create table public.gate ()")
     sql(
@@ -188,7 +188,7 @@ def test_what_is_altered_while_the_statement_waits_before_is_noticed(project, sq
     sql("create trigger a_wait before insert on auth.users for each row execute function public.wait()")
     project.auth.import_users(1, domain="first.example.com")
     waits_for("public.gate", DEFERRED)
-    signs_up_two_of_a_name(project, ledger)
+    signs_up_two_of_a_name(project, sync_failures)
 
 
 def test_what_is_altered_while_the_row_waits_is_noticed(project, sql, waits_for):
@@ -214,17 +214,19 @@ RULES = {
 
 
 @pytest.mark.parametrize(("action", "sqlstate"), RULES.values(), ids=RULES)
-def test_what_a_rule_makes_of_the_row_stays_and_is_noted(project, sql, ledger, action, sqlstate):
+def test_what_a_rule_makes_of_the_row_stays_and_is_noted(project, sql, sync_failures, action, sqlstate):
     project.auth.import_users(1)
     sql("create table public.elsewhere (id {key_type})")
     sql(f"create rule a_rule as on insert to {{users}} {action}")
     [user] = project.auth.import_users(1, domain="later.example.com")
-    assert [failure.sqlstate for failure in ledger().values()] == ([sqlstate] if sqlstate else [])
+    assert [failure.sqlstate for failure in sync_failures().values()] == ([sqlstate] if sqlstate else [])
     assert sql("select count(*) from public.elsewhere") == [("elsewhere" in action,)]
     assert bool(project.row(user)) == (sqlstate != "US002")
 
 
-def test_a_default_that_writes_to_where_a_check_waits_for_commit_fails_no_sign_up(project, sql, ledger):
+def test_a_default_that_writes_to_where_a_check_waits_for_commit_fails_no_sign_up(
+    project, sql, sync_failures
+):
     project.auth.sign_up_email()
     sql(
         "create table public.owners (id integer primary key);"
@@ -237,5 +239,5 @@ def test_a_default_that_writes_to_where_a_check_waits_for_commit_fails_no_sign_u
     sql("alter table {users} add wallet integer")
     sql("alter table {users} alter wallet set default public.open_wallet()")
     user = project.auth.sign_up_email()
-    assert ledger()[user].sqlstate == "23503"
+    assert sync_failures()[user].sqlstate == "23503"
     assert project.row(user) is None

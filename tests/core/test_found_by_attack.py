@@ -206,7 +206,7 @@ def test_rows_that_were_never_linked_do_not_count_against_the_cap(installed):
 
 
 @pytest.mark.parametrize("address", ["o'brien@example.com", '"john doe"@example.com', "a=b@example.com"])
-def test_no_form_of_an_address_gets_into_the_ledger(installed, postgres, address):
+def test_no_form_of_an_address_gets_into_the_failures_table(installed, postgres, address):
     auth, client = installed()
     postgres.execute("""
         create function public.refuse() returns trigger language plpgsql as $$
@@ -231,7 +231,7 @@ def test_a_transaction_waits_for_a_lock_once(installed, database):
     assert {each.user_id for each in client.failures()} == set(users)
 
 
-def test_a_ledger_line_of_nobody_goes_with_the_page_that_it_follows(installed, postgres):
+def test_a_failures_table_line_of_nobody_goes_with_the_page_that_it_follows(installed, postgres):
     auth, client = installed()
     third = sorted(auth.sign_up_email() for _ in range(6))[2]
     postgres.execute(
@@ -302,7 +302,9 @@ def test_a_column_that_some_users_cannot_fill_is_noticed_before(postgres):
 @pytest.mark.newest_server
 @pytest.mark.parametrize("on_delete", ["anonymize", "soft", "keep", "delete"])
 @pytest.mark.parametrize("vanish", ["hard_delete", "soft_delete"])
-def test_a_user_without_a_row_leaves_the_ledger_with_the_deletion(installed, postgres, on_delete, vanish):
+def test_a_user_without_a_row_leaves_the_failures_table_with_the_deletion(
+    installed, postgres, on_delete, vanish
+):
     auth, client = installed(on_delete=on_delete)
     postgres.execute("alter table public.users add constraint nobody check (false) not valid")
     user = auth.sign_up_email()

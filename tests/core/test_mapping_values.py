@@ -55,24 +55,24 @@ def test_absent_null_and_empty_are_three_things(project, data, column, expected)
 
 @pytest.mark.parametrize("age", ["old", "", {"n": 1}, 1e30, 3.5, "ada@example.com", [1]])
 @pytest.mark.newest_server
-def test_a_value_that_does_not_fit_degrades_the_row_and_names_the_column(project, ledger, age):
+def test_a_value_that_does_not_fit_degrades_the_row_and_names_the_column(project, sync_failures, age):
     user = project.auth.sign_up_email("ada@example.com", data={"age": age, "nick": "a"})
-    failure = ledger()[user]
+    failure = sync_failures()[user]
     assert (failure.outcome, failure.column) == ("degraded", "age")
     assert failure.sqlstate[:2] == "22"
     project.auth.update_user_metadata(user, age=36)
     assert (project.row(user)["age"], project.row(user)["email"]) == (36, "ada@example.com")
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 @pytest.mark.parametrize("metadata", [[1, 2], "text", 7, None, True])
-def test_metadata_that_is_no_object(project, ledger, metadata):
+def test_metadata_that_is_no_object(project, sync_failures, metadata):
     (user,) = project.auth.connection.execute(
         "insert into auth.users (id, raw_user_meta_data) values (gen_random_uuid(), %s) returning id",
         [Jsonb(metadata)],
     ).fetchone()
     assert project.row(user)["full_name"] is None
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 def test_what_the_application_owns_is_filled_once(project, sql, healed):
@@ -93,7 +93,7 @@ def test_what_the_application_owns_is_filled_once(project, sql, healed):
 
 
 @pytest.mark.newest_server
-def test_ten_megabytes_and_two_thousand_levels(project, ledger):
+def test_ten_megabytes_and_two_thousand_levels(project, sync_failures):
     big = project.auth.sign_up_email(data={"nick": "x" * 10_000_000})
     assert len(project.row(big)["nick"]) == 10_000_000
     nested = '{"a": {"b": {"c": ' + "[" * 2000 + "]" * 2000 + "}}}"
@@ -102,21 +102,21 @@ def test_ten_megabytes_and_two_thousand_levels(project, ledger):
         [nested],
     ).fetchone()
     assert project.row(deep)["deep"].startswith("[[[")
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
 
 
-def test_a_nul_is_the_auth_servers_own_error_and_leaves_nothing(project, ledger):
+def test_a_nul_is_the_auth_servers_own_error_and_leaves_nothing(project, sync_failures):
     """PostgreSQL's jsonb cannot hold one, so the INSERT itself fails, with or without us."""
     statement = "insert into auth.users (id, raw_user_meta_data) values (gen_random_uuid(), %s::text::jsonb)"
     with pytest.raises(Exception, match="unsupported Unicode escape"):
         project.auth.connection.execute(statement, ['{"nick": "a\\u0000b"}'])
     assert project.client.status().users == 0
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 @pytest.mark.settings(columns={}, on_delete="anonymize")
-def test_a_mapping_of_nothing_but_the_key_keeps_the_rows(project, ledger, healed, sql):
+def test_a_mapping_of_nothing_but_the_key_keeps_the_rows(project, sync_failures, healed, sql):
     user = project.auth.sign_up_email("ada@example.com")
     assert project.row(user) == {"id": user}
     project.auth.change_email(user, "ada@new.example.com")
@@ -126,4 +126,4 @@ def test_a_mapping_of_nothing_but_the_key_keeps_the_rows(project, ledger, healed
     project.auth.sign_up_anonymous()
     healed()
     assert len(sql("select 1 from {users}")) == 1
-    assert ledger() == {}
+    assert sync_failures() == {}

@@ -35,26 +35,26 @@ def username(project, user):
     return project.row(user)["username"]
 
 
-def test_a_suffix_makes_the_value_unique_and_the_row_whole(project, ledger, unique):
+def test_a_suffix_makes_the_value_unique_and_the_row_whole(project, sync_failures, unique):
     users = [project.auth.sign_up_email(data={"username": "Ada", "full_name": "Ada L."}) for _ in range(3)]
     names = [username(project, user) for user in users]
     assert names[0] == "Ada"
     assert [bool(re.fullmatch(r"Ada_[0-9a-f]{4}", name)) for name in names[1:]] == [True, True]
     assert names[1] == f"Ada_{str(users[1])[:4]}"
     assert {project.row(user)["full_name"] for user in users} == {"Ada L."}
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
 
 
-def test_a_default_that_many_get_is_told_apart(project, ledger, unique):
+def test_a_default_that_many_get_is_told_apart(project, sync_failures, unique):
     users = project.auth.import_users(30)
     names = {username(project, user) for user in users}
     assert len(names) == 30
     assert "user" in names
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_a_longer_suffix_is_taken_where_the_short_one_is_taken_too(project, ledger, unique):
+def test_a_longer_suffix_is_taken_where_the_short_one_is_taken_too(project, sync_failures, unique):
     first = project.auth.sign_up_email(data={"username": "ada"})
     # The second one's short suffix is somebody's name already.
     ids = [f"abcd1234-0000-4000-8000-00000000000{number}" for number in range(3)]
@@ -63,38 +63,38 @@ def test_a_longer_suffix_is_taken_where_the_short_one_is_taken_too(project, ledg
         project.auth.sign_up_email(data={"username": "ADA"}, user_id=user)
     names = [username(project, user) for user in (first, *ids)]
     assert names == ["ada", "ada_abcd", "ADA_abcd1234", "ADA_abcd1234000040008000000000000002"]
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_a_suffix_fits_into_the_column(project, ledger, sql, unique):
+def test_a_suffix_fits_into_the_column(project, sync_failures, sql, unique):
     sql("alter table {users} alter column username type varchar(8)")
     users = [project.auth.sign_up_email(data={"username": "ada_lov"}) for _ in range(2)]
     assert [username(project, user) for user in users] == ["ada_lov", f"ada_{str(users[1])[:4]}"[:8]]
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 def test_null_leaves_the_column_empty_and_says_so_until_the_other_is_gone(
-    project, ledger, healed, sql, unique
+    project, sync_failures, healed, sql, unique
 ):
     first = project.auth.sign_up_sso("ada@example.com", claims={"full_name": "First"})
     second = project.auth.sign_up_sso("ada@example.com", claims={"full_name": "Second"})
     row = project.row(second)
     assert (row["email"], row["username"]) == (None, f"user_{str(second)[:4]}")
     assert row["full_name"] == "Second"
-    failure = ledger()[second]
+    failure = sync_failures()[second]
     assert (failure.outcome, failure.sqlstate, failure.column) == ("degraded", "23505", "email")
     project.auth.update_user_metadata(second, full_name="Changed")
     assert project.row(second)["full_name"] == "Changed"
     versions = sql("select xmin::text from {users} order by 1")
     project.client.reconcile()
-    assert list(ledger()) == [second]
+    assert list(sync_failures()) == [second]
     assert sql("select xmin::text from {users} order by 1") == versions
     project.auth.hard_delete(first)
     healed()
     assert project.row(second)["email"] == "ada@example.com"
 
 
-def test_a_change_that_collides_empties_the_column(project, ledger, unique):
+def test_a_change_that_collides_empties_the_column(project, sync_failures, unique):
     project.auth.sign_up_sso("ada@example.com")
     user = project.auth.sign_up_email("bea@example.com", data={"username": "bea"})
     project.auth.connection.execute(
@@ -102,37 +102,39 @@ def test_a_change_that_collides_empties_the_column(project, ledger, unique):
     )
     assert project.row(user)["email"] is None
     assert username(project, user) == "bea"
-    assert ledger()[user].column == "email"
+    assert sync_failures()[user].column == "email"
 
 
-def test_what_collides_beside_it_is_left_empty_and_named(project, ledger, sql, unique):
+def test_what_collides_beside_it_is_left_empty_and_named(project, sync_failures, sql, unique):
     sql("alter table {users} add unique (full_name)")
     users = [project.auth.sign_up_email(data={"full_name": "Ada"}) for _ in range(2)]
     row = project.row(users[1])
     assert (row["full_name"], row["username"]) == (None, f"user_{str(users[1])[:4]}")
-    assert (ledger()[users[1]].sqlstate, ledger()[users[1]].column) == ("23505", "full_name")
+    assert (sync_failures()[users[1]].sqlstate, sync_failures()[users[1]].column) == ("23505", "full_name")
 
 
-def test_a_value_that_the_table_refuses_for_another_reason_is_not_written(project, ledger, sql, unique):
+def test_a_value_that_the_table_refuses_for_another_reason_is_not_written(
+    project, sync_failures, sql, unique
+):
     sql("alter table {users} add constraint short check (length(username) < 6)")
     users = [project.auth.sign_up_email(data={"username": "ada_l"}) for _ in range(2)]
     assert project.row(users[1]) is None
-    assert (ledger()[users[1]].outcome, ledger()[users[1]].sqlstate) == ("failed", "23505")
+    assert (sync_failures()[users[1]].outcome, sync_failures()[users[1]].sqlstate) == ("failed", "23505")
 
 
-def test_many_at_once_each_get_a_name_of_their_own(project, ledger, unique):
+def test_many_at_once_each_get_a_name_of_their_own(project, sync_failures, unique):
     users = project.auth.import_users(40, domain="a.example.com")
     project.owner.execute(f"delete from {project.users}")
     project.client.reconcile(page_size=7)
     assert len({username(project, user) for user in users}) == 40
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
         ({"from": "email", "on_conflict": "suffix"}, 'Add owner = "app"'),
-        ({"from": "created_at", "owner": "app", "on_conflict": "suffix"}, "is for text"),
+        ({"from": "created_at", "owner": "app", "on_conflict": "suffix"}, "requires a text column"),
         ({"from": "email", "on_conflict": "overwrite"}, "is none of"),
         ({"from": "email", "on_conflict": None}, "is none of"),
     ],

@@ -1,6 +1,6 @@
 """P1: a sign-up never fails because of usersync, whatever state the application's schema is in.
 
-P2 in the same breath: the ledger names the cause, and after the repair a reconciling run heals it.
+P2 in the same breath: the failures table names the cause, and after the repair a reconciling run heals it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ NO_RULE = "alter table {users} drop constraint rule"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to break the users table that must not reach a sign-up, and what the ledger says of it."""
+    """A way to break the users table that must not reach a sign-up, and what the failures table says of
+    it.
+    """
 
     broken: str
     repaired: str
@@ -134,11 +136,11 @@ def a_day_at_the_auth_server(auth, changing, leaving):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_whatever_the_application_did_to_its_table(project, sql, ledger, healed, way):
+def test_whatever_the_application_did_to_its_table(project, sql, sync_failures, healed, way):
     changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
     sql(way.broken)
     new = a_day_at_the_auth_server(project.auth, changing, leaving)
-    failure = ledger()[new]
+    failure = sync_failures()[new]
     column = project.columns.get(way.column, way.column)
     assert (failure.sqlstate, failure.column, failure.constraint) == (way.sqlstate, column, way.constraint)
     if way.raised_in:
@@ -154,21 +156,21 @@ def test_whatever_the_application_did_to_its_table(project, sql, ledger, healed,
 
 
 @pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"unique_email", "deferred_unique_email"}))
-def test_the_breakages_that_we_ship(project, broken, ledger, healed, how):
+def test_the_breakages_that_we_ship(project, broken, sync_failures, healed, how):
     changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
     with broken(how):
         new = a_day_at_the_auth_server(project.auth, changing, leaving)
-        assert ledger()[new].sqlstate in {BREAKAGES[how].sqlstate or "US002", "42804"}
+        assert sync_failures()[new].sqlstate in {BREAKAGES[how].sqlstate or "US002", "42804"}
     healed()
     assert project.row(new)["email"] == "new@example.com"
 
 
 @pytest.mark.parametrize("how", ["unique_email", "deferred_unique_email"])
-def test_an_address_that_two_users_share(project, broken, ledger, healed, how):
+def test_an_address_that_two_users_share(project, broken, sync_failures, healed, how):
     first = project.auth.sign_up_email("shared@example.com")
     with broken(how):
         second = project.auth.sign_up_sso("shared@example.com")
-        failure = ledger()[second]
+        failure = sync_failures()[second]
         assert (failure.outcome, failure.sqlstate) == ("degraded", "23505")
         assert (failure.constraint, failure.column) == ("usersync_breakage", project.columns["email"])
         # The foreign keys of everything else hold, and the first user's row is untouched.
@@ -180,13 +182,13 @@ def test_an_address_that_two_users_share(project, broken, ledger, healed, how):
     healed()
 
 
-def test_an_address_that_is_demanded_and_taken(project, sql, ledger, healed):
+def test_an_address_that_is_demanded_and_taken(project, sql, sync_failures, healed):
     sql("alter table {users} alter column {email} set not null, add constraint rule unique ({email})")
     project.auth.sign_up_email("shared@example.com")
     second, third = project.auth.sign_up_sso("shared@example.com"), project.auth.sign_up_phone()
-    assert (ledger()[second].outcome, ledger()[second].sqlstate) == ("failed", "23505")
-    assert (ledger()[third].outcome, ledger()[third].sqlstate) == ("failed", "23502")
-    assert ledger()[third].column == project.columns["email"]
+    assert (sync_failures()[second].outcome, sync_failures()[second].sqlstate) == ("failed", "23505")
+    assert (sync_failures()[third].outcome, sync_failures()[third].sqlstate) == ("failed", "23502")
+    assert sync_failures()[third].column == project.columns["email"]
     sql("alter table {users} alter column {email} drop not null, drop constraint rule")
     healed()
 
@@ -212,13 +214,13 @@ def test_a_constraint_that_shares_its_name_with_one_that_cannot_be_deferred(proj
 
 
 @pytest.mark.settings(on_delete="delete")
-def test_a_deleted_user_whom_a_deferred_foreign_key_still_needs(project, sql, ledger, healed):
+def test_a_deleted_user_whom_a_deferred_foreign_key_still_needs(project, sql, sync_failures, healed):
     sql("create table public.orders (id integer, user_id {key_type} not null"
         " constraint needs references {users} deferrable initially deferred)")  # fmt: skip
     user = project.auth.sign_up_email("ada@example.com")
     sql("insert into public.orders values (1, %s)", user)
     project.auth.hard_delete(user)
-    failure = ledger()[user]
+    failure = sync_failures()[user]
     assert (failure.sqlstate, failure.constraint, failure.outcome) == ("23503", "needs", "failed")
     assert project.row(user)
     sql("delete from public.orders")
@@ -233,13 +235,13 @@ def held(project, statement, *params):
     return connection
 
 
-def test_a_row_that_another_session_holds(project, sql, ledger, healed):
+def test_a_row_that_another_session_holds(project, sql, sync_failures, healed):
     changing, leaving, free = (project.auth.sign_up_email(f"{n}@example.com") for n in "abc")
     holder = held(project, f"update {project.users} set {project.column('phone')} = null")
     with holder:
         new = a_day_at_the_auth_server(project.auth, changing, leaving)
         assert project.row(new)["email"] == "new@example.com"
-        assert {user: each.sqlstate for user, each in ledger().items()} == dict.fromkeys(
+        assert {user: each.sqlstate for user, each in sync_failures().items()} == dict.fromkeys(
             (changing, leaving), "55P03"
         )
     healed()
@@ -247,7 +249,7 @@ def test_a_row_that_another_session_holds(project, sql, ledger, healed):
     assert project.row(free)["email"] == "c@example.com"
 
 
-def test_a_session_that_has_just_referenced_the_row_is_not_in_the_way(project, sql, ledger):
+def test_a_session_that_has_just_referenced_the_row_is_not_in_the_way(project, sql, sync_failures):
     """Recording an event holds the user's row FOR KEY SHARE until it commits; that is every day's work."""
     sql("create table public.orders (id integer, user_id {key_type} references {users})")
     user = project.auth.sign_up_email("ada@example.com")
@@ -256,7 +258,7 @@ def test_a_session_that_has_just_referenced_the_row_is_not_in_the_way(project, s
         assert project.row(user)["email"] == "new@example.com"
         project.auth.soft_delete(user)
         assert project.row(user)["email"] is None
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 def test_a_long_reconciling_run_holds_up_nobody(project, sql):
@@ -302,7 +304,7 @@ def test_no_ledger_to_write_to(project, sql, log, broken):
     assert project.row(user)["email"] == "ada@example.com"
 
 
-def test_a_ledger_that_is_locked(project, sql, log, broken, healed):
+def test_a_failures_table_that_is_locked(project, sql, log, broken, healed):
     changing = project.auth.sign_up_email("changing@example.com")
     with broken("not_null"), held(project, "lock table usersync.sync_failures"):
         user = project.auth.sign_up_email("ada@example.com")
@@ -314,13 +316,13 @@ def test_a_ledger_that_is_locked(project, sql, log, broken, healed):
 
 
 @pytest.mark.parametrize("function", ["sync_users", "remove_users", "degrade_users"])
-def test_a_function_of_ours_that_somebody_dropped(project, sql, ledger, log, function):
+def test_a_function_of_ours_that_somebody_dropped(project, sql, sync_failures, log, function):
     changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
     (signature,) = sql("select oid::regprocedure::text from pg_proc where proname = %s", function)[0]
     sql(f"drop function {signature}")
     new = a_day_at_the_auth_server(project.auth, changing, leaving)
     if function == "sync_users":
-        assert {ledger()[user].sqlstate for user in (new, changing, leaving)} == {"42883"}
+        assert {sync_failures()[user].sqlstate for user in (new, changing, leaving)} == {"42883"}
         assert project.row(new)["id"] == new
     elif function == "degrade_users":
         assert project.row(new)["email"] == "new@example.com"
@@ -339,8 +341,8 @@ def test_with_every_function_below_the_triggers_dropped_the_log_names_the_users(
     assert str(user) in log()
 
 
-def test_the_detail_of_an_error_and_its_values_stay_out_of_the_ledger(project, sql, ledger):
+def test_the_detail_of_an_error_and_its_values_stay_out_of_the_failures_table(project, sql, sync_failures):
     sql(hook("raise 'not %, not \"%\"', new.{email}, new.{email} using detail = new.{email};"))
     user = project.auth.sign_up_email("ada@example.com")
-    assert ledger()[user].message.startswith("not ")
-    assert "ada" not in ledger()[user].message
+    assert sync_failures()[user].message.startswith("not ")
+    assert "ada" not in sync_failures()[user].message

@@ -1,4 +1,4 @@
-"""P2: the row is right after each step of a user's life, or the ledger says why it is not."""
+"""P2: the row is right after each step of a user's life, or the failures table says why it is not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def writes(sql):
     return since
 
 
-def test_the_life_of_a_user_who_signed_up_by_email(project, writes, ledger):
+def test_the_life_of_a_user_who_signed_up_by_email(project, writes, sync_failures):
     auth, row = project.auth, project.row
     user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"}, autoconfirm=False)
     assert (row(user)["email"], row(user)["full_name"]) == ("ada@example.com", "Ada")
@@ -59,10 +59,10 @@ def test_the_life_of_a_user_who_signed_up_by_email(project, writes, ledger):
     assert row(user)["banned_until"] is None
     auth.update_user_metadata(user, full_name=None, name="Ada L.")
     assert row(user)["full_name"] == "Ada L."
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_each_kind_of_sign_up_arrives_with_what_it_has(project, writes, ledger):
+def test_each_kind_of_sign_up_arrives_with_what_it_has(project, writes, sync_failures):
     auth, row = project.auth, project.row
     phone = auth.sign_up_phone("15550002")
     assert (row(phone)["phone"], row(phone)["email"]) == ("15550002", None)
@@ -84,17 +84,17 @@ def test_each_kind_of_sign_up_arrives_with_what_it_has(project, writes, ledger):
     assert row(made)["banned_until"]
     assert row(made)["email_confirmed_at"]
     assert writes() == "IUU"
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_an_anonymous_user_becomes_permanent_under_the_same_id(project, writes, ledger):
+def test_an_anonymous_user_becomes_permanent_under_the_same_id(project, writes, sync_failures):
     auth, row = project.auth, project.row
     user = auth.sign_up_anonymous()
     assert (row(user)["is_anonymous"], row(user)["email"]) == (True, None)
     assert writes() == "I"
     auth.make_permanent(user, "ada@example.com")
     assert (row(user)["is_anonymous"], row(user)["email"]) == (False, "ada@example.com")
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 def test_unlinking_promotes_an_address_and_forgets_a_phone(project):
@@ -153,7 +153,7 @@ def test_no_hash_is_copied_for_an_address_that_never_was(project, kind):
 
 
 @pytest.mark.parametrize("size", ["text", "varchar(64)", "varchar(30)"])
-def test_a_tombstone_in_a_column_that_refuses_null_holds_a_placeholder(project, sql, ledger, size):
+def test_a_tombstone_in_a_column_that_refuses_null_holds_a_placeholder(project, sql, sync_failures, size):
     sql(f"alter table {{users}} alter column {{email}} type {size}, alter column {{email}} set not null,"
         " add unique ({email})")  # fmt: skip
     users = [project.auth.sign_up_email(f"ada{n}@example.com") for n in range(2)]
@@ -162,7 +162,7 @@ def test_a_tombstone_in_a_column_that_refuses_null_holds_a_placeholder(project, 
     placeholders = [project.row(user)["email"] for user in users]
     assert all(text.startswith("deleted-") for text in placeholders)
     assert placeholders[0] != placeholders[1]
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
 
 
@@ -178,7 +178,7 @@ def test_a_tombstone_in_a_column_that_refuses_null_holds_a_placeholder(project, 
         "deleted_at": "deleted_at",
     }
 )
-def test_a_placeholder_fits_every_usual_type(typed_project, ledger):
+def test_a_placeholder_fits_every_usual_type(typed_project, sync_failures):
     project = typed_project
     names = ("mood", "age", "other", "settings", "born", "fan")
     for name in names:
@@ -190,7 +190,7 @@ def test_a_placeholder_fits_every_usual_type(typed_project, ledger):
     row = project.row(user)
     assert (row["mood"], row["age"], row["other"], row["settings"]) == ("glad", 0, user, {})
     assert (str(row["born"]), row["fan"]) == ("1970-01-01", False)
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 @pytest.fixture
@@ -212,12 +212,12 @@ def database_with_mood(cluster, monkeypatch):
     monkeypatch.setattr(type(cluster), "clone", with_mood)
 
 
-def test_a_trigger_that_keeps_a_tombstone_from_being_made_is_named(project, sql, ledger, healed):
+def test_a_trigger_that_keeps_a_tombstone_from_being_made_is_named(project, sql, sync_failures, healed):
     user = project.auth.sign_up_email("ada@example.com")
     sql("create function public.hook() returns trigger language plpgsql as 'begin return null; end'")
     sql("create trigger hook before update on {users} for each row execute function public.hook()")
     project.auth.hard_delete(user)
-    assert (ledger()[user].sqlstate, ledger()[user].outcome) == ("US002", "failed")
+    assert (sync_failures()[user].sqlstate, sync_failures()[user].outcome) == ("US002", "failed")
     sql("drop function public.hook() cascade")
     healed()
     assert project.row(user)["email"] is None
@@ -237,7 +237,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("fault", "sqlstate"), REFUSALS.values(), ids=REFUSALS)
-def test_one_user_who_is_refused_costs_the_others_nothing(project, sql, ledger, fault, sqlstate):
+def test_one_user_who_is_refused_costs_the_others_nothing(project, sql, sync_failures, fault, sqlstate):
     sql(fault)
     # Random, or it would be compressed until it fits.
     long_name = "(select string_agg(md5(random()::text), '') from generate_series(1, 400))"
@@ -249,9 +249,9 @@ def test_one_user_who_is_refused_costs_the_others_nothing(project, sql, ledger, 
             " from generate_series(1, 20) as n returning id"
         )
     ]
-    assert {user: each.sqlstate for user, each in ledger().items()} == {ids[6]: sqlstate}
+    assert {user: each.sqlstate for user, each in sync_failures().items()} == {ids[6]: sqlstate}
     # In the auth server's transaction a trigger that has raised is not called again for the same user.
-    assert ledger()[ids[6]].outcome == ("failed" if sqlstate == "42501" else "degraded")
+    assert sync_failures()[ids[6]].outcome == ("failed" if sqlstate == "42501" else "degraded")
     sql("delete from {users}")
     project.client.reconcile()
     assert [user for user in ids if project.row(user)["full_name"] != "short"] == [ids[6]]
@@ -285,7 +285,7 @@ def test_the_auth_servers_own_migrations_go_through_and_sign_ups_go_on(project, 
 
 
 @pytest.mark.parametrize("column", ["email", "raw_user_meta_data", "deleted_at"])
-def test_a_mirrored_column_that_a_newer_auth_server_renamed(project, sql, ledger, healed, column):
+def test_a_mirrored_column_that_a_newer_auth_server_renamed(project, sql, sync_failures, healed, column):
     connection = project.auth.connection
     old = project.auth.sign_up_email("old@example.com")
     connection.execute(f"alter table auth.users rename column {column} to renamed")
@@ -293,16 +293,16 @@ def test_a_mirrored_column_that_a_newer_auth_server_renamed(project, sql, ledger
     (new,) = connection.execute(
         "insert into auth.users (id) values (gen_random_uuid()) returning id"
     ).fetchone()
-    assert {each.sqlstate for each in ledger().values()} == {"42703"}
-    assert set(ledger()) == {old, new}
+    assert {each.sqlstate for each in sync_failures().values()} == {"42703"}
+    assert set(sync_failures()) == {old, new}
     connection.execute(f"alter table auth.users rename column renamed to {column}")
     healed()
 
 
-def test_a_session_that_outlives_a_change_of_type_goes_on_as_before(project, ledger):
+def test_a_session_that_outlives_a_change_of_type_goes_on_as_before(project, sync_failures):
     user = project.auth.sign_up_email("ada@example.com")
     project.auth.change_email(user, "b@example.com")
     project.auth.connection.execute("alter table auth.users alter column email type text")
     project.auth.change_email(user, "c@example.com")
     assert project.row(user)["email"] == "c@example.com"
-    assert ledger() == {}
+    assert sync_failures() == {}

@@ -46,7 +46,9 @@ NORMALISE = """
 """
 
 
-def test_every_class_of_difference_is_found_healed_and_left_alone(project, sql, rows, unmirrored, ledger):
+def test_every_class_of_difference_is_found_healed_and_left_alone(
+    project, sql, rows, unmirrored, sync_failures
+):
     same, stale, missing, gone, soft = (
         project.auth.sign_up_email(f"{n}@example.com", data={"name": n}) for n in "abcde"
     )
@@ -80,45 +82,47 @@ def test_every_class_of_difference_is_found_healed_and_left_alone(project, sql, 
     assert rows() == after
 
 
-def test_what_cannot_be_healed_is_named_and_written_no_more(project, sql, rows, ledger):
+def test_what_cannot_be_healed_is_named_and_written_no_more(project, sql, rows, sync_failures):
     degraded, failed = (project.auth.sign_up_email(f"{n}@example.com", data={"name": n}) for n in "ab")
     sql("delete from {users}")
     sql(f"alter table {{users}} add constraint rule check ({{email}} <> 'a@example.com'),"
         f" add constraint nobody check ({{key}} <> '{failed}')")  # fmt: skip
     result = project.client.reconcile()
     assert (result.counts.degraded, result.counts.failed) == (1, 1)
-    assert (ledger()[degraded].constraint, ledger()[failed].constraint) == ("rule", "nobody")
+    assert (sync_failures()[degraded].constraint, sync_failures()[failed].constraint) == ("rule", "nobody")
     before = rows()
     project.client.reconcile()
     assert rows() == before
-    assert ledger()[failed].attempts == 2
+    assert sync_failures()[failed].attempts == 2
     sql("alter table {users} drop constraint rule, drop constraint nobody")
     assert project.client.retry().errors == 0
     assert project.client.status().in_step
 
 
-def test_a_trigger_that_normalises_ends_as_a_line_in_the_ledger(project, sql, rows, ledger, unmirrored):
+def test_a_trigger_that_normalises_ends_as_a_line_in_the_failures_table(
+    project, sql, rows, sync_failures, unmirrored
+):
     sql(NORMALISE)
     shouting = project.auth.sign_up_email("a@example.com", data={"name": "ADA"})
     project.auth.sign_up_email("b@example.com", data={"name": "bob"})
     project.client.reconcile()
-    assert {user: each.sqlstate for user, each in ledger().items()} == {shouting: "US001"}
-    assert ledger()[shouting].column == project.columns["full_name"]
-    before, noted = rows(), ledger()
+    assert {user: each.sqlstate for user, each in sync_failures().items()} == {shouting: "US001"}
+    assert sync_failures()[shouting].column == project.columns["full_name"]
+    before, noted = rows(), sync_failures()
     project.client.reconcile()
-    assert (rows(), ledger()) == (before, noted)
+    assert (rows(), sync_failures()) == (before, noted)
     # Another value, another try; so is another trigger.
     unmirrored('update auth.users set raw_user_meta_data = \'{"name": "LOVELACE"}\' where id = %s', shouting)
     project.client.reconcile()
     assert project.row(shouting)["full_name"] == "lovelace"
-    assert ledger()[shouting].sqlstate == "US001"
+    assert sync_failures()[shouting].sqlstate == "US001"
     assert project.client.retry().errors == 1
-    assert ledger()[shouting].sqlstate == "US001"
+    assert sync_failures()[shouting].sqlstate == "US001"
     sql(
         "create or replace function public.hook() returns trigger language plpgsql as 'begin return new; end'"
     )
     project.client.reconcile()
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.row(shouting)["full_name"] == "LOVELACE"
 
 

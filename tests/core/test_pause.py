@@ -22,7 +22,7 @@ def paused(project):
     return project
 
 
-def test_nothing_is_written_while_it_is_paused_and_all_is_made_up_for(project, ledger):
+def test_nothing_is_written_while_it_is_paused_and_all_is_made_up_for(project, sync_failures):
     auth = project.auth
     changing, leaving, soft, emptied = (
         auth.sign_up_email(f"{name}@example.com", data={"full_name": name.title()})
@@ -38,7 +38,7 @@ def test_nothing_is_written_while_it_is_paused_and_all_is_made_up_for(project, l
     auth.hard_delete(short)
     (imported,) = auth.import_users(1)
     assert project.owner.execute(f"select ctid, xmin, u::text from {project.users} as u").fetchall() == before
-    noted = {user: (each.kind, each.outcome) for user, each in ledger().items()}
+    noted = {user: (each.kind, each.outcome) for user, each in sync_failures().items()}
     assert noted == {
         new: ("row", "failed"),
         imported: ("row", "failed"),
@@ -47,11 +47,11 @@ def test_nothing_is_written_while_it_is_paused_and_all_is_made_up_for(project, l
         soft: ("removal", "failed"),
         short: ("removal", "failed"),
     }
-    assert {each.sqlstate for each in ledger().values()} == {"US004"}
+    assert {each.sqlstate for each in sync_failures().values()} == {"US004"}
     done = project.client.resume()
     assert (done.pause.by, done.complete, done.retried.errors, done.sync.errors) == ("ada", True, 0, 0)
     assert done.retried.counts.examined == 6
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
     assert project.row(new)["email"] == "new@example.com"
     assert project.row(changing)["email"] == "changed@example.com"
@@ -101,13 +101,13 @@ def test_a_run_that_is_under_way_stops_at_its_next_page(project, appear):
     assert project.client.status().in_step
 
 
-def test_a_sign_up_while_paused_does_not_wait_for_the_users_table(paused, ledger):
+def test_a_sign_up_while_paused_does_not_wait_for_the_users_table(paused, sync_failures):
     with paused.database.connect("supabase_admin") as other, other.transaction():
         other.execute(f"lock table {paused.users} in access exclusive mode")
         began = time.monotonic()
         user = paused.auth.sign_up_email("ada@example.com")
         assert time.monotonic() - began < 5
-    assert ledger()[user].sqlstate == "US004"
+    assert sync_failures()[user].sqlstate == "US004"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_no_sign_up_fails_or_waits_long_where_what_it_needs_is_locked(paused, ta
         assert time.monotonic() - began < 10
 
 
-def test_a_transaction_that_began_during_the_pause_is_waited_for(paused, ledger):
+def test_a_transaction_that_began_during_the_pause_is_waited_for(paused, sync_failures):
     resumed = []
     with paused.database.connect("supabase_auth_admin") as auth_server:
         with auth_server.transaction():
@@ -166,21 +166,23 @@ def test_a_transaction_that_began_during_the_pause_is_waited_for(paused, ledger)
             assert paused.row(meanwhile)
         thread.join()
     assert resumed[0].complete
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert paused.client.status().in_step
 
 
-def test_what_a_longer_transaction_has_noted_is_named_and_made_up_for_later(paused, ledger, monkeypatch):
+def test_what_a_longer_transaction_has_noted_is_named_and_made_up_for_later(
+    paused, sync_failures, monkeypatch
+):
     with paused.database.connect("supabase_auth_admin") as auth_server, auth_server.transaction():
         auth_server.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
         paused.owner.execute("alter function public.usersync(text, jsonb) set lock_timeout = '100ms'")
         ended = run(pausing.end_pause(), paused.owner)
         assert ended.pause.by == "ada"
         assert ended.pending.sqlstate == "55P03"
-    assert [each.sqlstate for each in ledger().values()] == ["US004"]
+    assert [each.sqlstate for each in sync_failures().values()] == ["US004"]
     assert paused.client.status().failed == 1
     assert paused.client.resume().complete
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 @pytest.mark.newest_server
@@ -226,9 +228,9 @@ def test_who_pauses_and_resumes_is_in_the_audit_log(paused):
 
 
 @pytest.mark.settings(skip=["anonymous"])
-def test_who_gets_no_row_is_not_noted(paused, ledger):
+def test_who_gets_no_row_is_not_noted(paused, sync_failures):
     paused.auth.sign_up_anonymous()
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 def test_no_orphaned_row_is_removed_while_it_is_paused(project, vanish):
@@ -251,13 +253,13 @@ def test_from_asyncio(project):
     assert done.pause == pause
 
 
-def test_sessions_that_are_open_see_each_pause_and_its_end(project, ledger):
+def test_sessions_that_are_open_see_each_pause_and_its_end(project, sync_failures):
     """A sign-up's statements are planned once a session; see usersync.has_pause."""
     for number in range(3):
         project.auth.sign_up_email(f"before-{number}@example.com")
         project.client.pause()
         user = project.auth.sign_up_email(f"during-{number}@example.com")
-        assert ledger()[user].sqlstate == "US004"
+        assert sync_failures()[user].sqlstate == "US004"
         project.client.resume()
     after = project.auth.sign_up_email("after@example.com")
     assert project.row(after)

@@ -30,7 +30,7 @@ WHEN = ("never", "while they are empty", "when they are full")
 
 TABLES = "auth.users, public.users, usersync.sync_failures, public.audit_logs"
 
-#: Everybody has a row and a line in the ledger, the first one has many events, the others one each.
+#: Everybody has a row and a row in the failures table, the first one has many events, the others one each.
 FILL = """
     insert into auth.users (id, aud, role, email, phone, raw_user_meta_data, created_at)
     select md5('user' || n)::uuid, 'authenticated', 'authenticated', 'user' || n || '@example.com', '49' || n,
@@ -171,7 +171,7 @@ def test_what_a_trigger_or_a_call_runs_reads_a_few_rows(full, what):
 @pytest.mark.parametrize("policy", ["delete"])
 @pytest.mark.parametrize("number", [1, 7])
 def test_a_deletion_reads_the_events_of_that_user_and_no_more_than_it_may_unlink(full, number):
-    """The first user has more than that, and is left to the ledger."""
+    """The first user has more than that, and is left to the failures table."""
     with reading(full, at_most=5_200):
         full.auth.hard_delete(user(number))
         assert full.client.user_exists(user(number)) == (number == 1)

@@ -203,7 +203,7 @@ class Lives(RuleBasedStateMachine):
     # What holds after every step.
 
     @invariant()
-    def every_row_is_right_or_the_ledger_says_why(self):
+    def every_row_is_right_or_the_failures_table_says_why(self):
         if self.how in UNREADABLE:
             return
         excused = {failure.user_id for failure in self.project.client.failures()} | self.unseen

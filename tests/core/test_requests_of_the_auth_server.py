@@ -32,7 +32,7 @@ def calls(sql):
 
 
 @pytest.mark.parametrize("kind", ["by e-mail", "by an admin"])
-def test_a_trigger_that_raises_is_called_once_in_a_transaction(project, sql, ledger, calls, kind):
+def test_a_trigger_that_raises_is_called_once_in_a_transaction(project, sql, sync_failures, calls, kind):
     calls("raise 'no';")
     auth = project.auth
     user = (
@@ -40,21 +40,21 @@ def test_a_trigger_that_raises_is_called_once_in_a_transaction(project, sql, led
     )
     # Signing in is a transaction of its own, and changes nothing that is copied.
     assert calls.count() == 1
-    failure = ledger()[user]
+    failure = sync_failures()[user]
     assert (failure.outcome, failure.sqlstate) == ("failed", "P0001")
     assert failure.raised_in.startswith("public.hook()")
     sql("drop function public.hook() cascade")
     project.client.reconcile()
     assert project.client.status().in_step
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_a_trigger_that_waits_and_raises_holds_a_sign_up_up_once(project, ledger, calls):
+def test_a_trigger_that_waits_and_raises_holds_a_sign_up_up_once(project, sync_failures, calls):
     calls("perform pg_sleep(1.2); raise 'no';")
     began = time.monotonic()
     user = project.auth.sign_up_email("ada@example.com")
     assert time.monotonic() - began < 2.4
-    assert ledger()[user].sqlstate == "P0001"
+    assert sync_failures()[user].sqlstate == "P0001"
 
 
 def test_a_trigger_that_works_is_called_once_for_each_user_and_change(project, calls):
@@ -69,7 +69,7 @@ def test_a_trigger_that_works_is_called_once_for_each_user_and_change(project, c
 
 
 @pytest.mark.settings(budget_ms=300)
-def test_nothing_is_tried_once_failed_attempts_took_too_long(project, sql, ledger, calls):
+def test_nothing_is_tried_once_failed_attempts_took_too_long(project, sql, sync_failures, calls):
     """A check that is slow and refuses: no trigger raises, so the next user would be tried."""
     sql(
         "create function public.slowly(name text) returns boolean language plpgsql as "
@@ -79,23 +79,23 @@ def test_nothing_is_tried_once_failed_attempts_took_too_long(project, sql, ledge
     with project.auth.request():
         users = [project.auth.sign_up_email(f"{n}@example.com") for n in range(4)]
     assert calls.count() <= 3
-    assert set(ledger()) == set(users)
-    assert {each.sqlstate for each in ledger().values()} == {"23514", "US003"}
+    assert set(sync_failures()) == set(users)
+    assert {each.sqlstate for each in sync_failures().values()} == {"23514", "US003"}
     sql("alter table {users} drop constraint rule")
     project.client.reconcile()
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
 
 
-def test_healthy_work_is_not_counted(project, ledger, calls):
+def test_healthy_work_is_not_counted(project, sync_failures, calls):
     calls("perform pg_sleep(0.0002); return new;")
     project.auth.import_users(8_000)
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().in_step
 
 
 @pytest.mark.settings(budget_ms=8000)
-def test_an_import_that_a_column_refuses_ends_in_time(project, sql, ledger):
+def test_an_import_that_a_column_refuses_ends_in_time(project, sql, sync_failures):
     """Looking for the rows that are at fault stops once it is clear that all are."""
     sql("alter table {users} add column n integer not null default 1")
     sql("alter table {users} alter column n drop default")
@@ -112,7 +112,7 @@ def test_an_import_that_a_column_refuses_ends_in_time(project, sql, ledger):
 
 
 @pytest.mark.settings(on_delete="delete", on_soft_delete="delete", budget_ms=8000)
-def test_a_deletion_of_many_that_a_foreign_key_refuses(project, sql, ledger):
+def test_a_deletion_of_many_that_a_foreign_key_refuses(project, sql, sync_failures):
     users = project.auth.import_users(2_000)
     sql("create table public.orders (user_id uuid references {users})")
     sql("insert into public.orders select {key} from {users}")
@@ -141,7 +141,7 @@ SEED = """
 
 
 @pytest.mark.parametrize("first", ["user", "child"])
-def test_a_seed_file_with_deferred_constraints(project, sql, ledger, first):
+def test_a_seed_file_with_deferred_constraints(project, sql, sync_failures, first):
     """The child comes before its parent, and the transaction writes auth.users before or in between."""
     sql(SEED)
     user = uuid.uuid4()
@@ -157,10 +157,10 @@ def test_a_seed_file_with_deferred_constraints(project, sql, ledger, first):
         seed.execute("insert into public.parents values (1), (2)")
         seed.commit()
     assert project.row(user)["email"] == "lovelace@example.com"
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
-def test_a_violation_of_the_callers_still_fails_its_commit(project, sql, ledger):
+def test_a_violation_of_the_callers_still_fails_its_commit(project, sql, sync_failures):
     sql(SEED)
     with project.database.connect("postgres", autocommit=False) as seed:
         seed.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'ada@example.com')")

@@ -11,7 +11,7 @@ from usersync.testing.install import install
 
 
 @pytest.mark.settings(skip=["anonymous", "unconfirmed"])
-def test_nobody_has_a_row_before_they_are_confirmed_or_permanent(project, ledger):
+def test_nobody_has_a_row_before_they_are_confirmed_or_permanent(project, sync_failures):
     auth = project.auth
     waiting = auth.sign_up_email("ada@example.com", autoconfirm=False)
     anonymous = auth.sign_up_anonymous()
@@ -24,7 +24,7 @@ def test_nobody_has_a_row_before_they_are_confirmed_or_permanent(project, ledger
         auth.sign_up_web3(),
     ]
     assert all(project.row(each) for each in confirmed)
-    assert ledger() == {}
+    assert sync_failures() == {}
     status = project.client.status()
     assert (status.skipped, status.missing, status.in_step) == (3, 0, True)
     assert not project.client.ensure_user_exists(waiting)
@@ -38,32 +38,32 @@ def test_nobody_has_a_row_before_they_are_confirmed_or_permanent(project, ledger
     assert project.row(waiting)["email"] == "ada@example.com"
     assert project.row(anonymous)["email"] == "zoe@example.com"
     assert project.client.status().skipped == 1
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 @pytest.mark.settings(columns={"email": {"from": "email", "owner": "app"}})
-def test_a_user_whom_a_value_was_missing_for_gets_a_row_once_it_is_there(project, ledger, sql):
+def test_a_user_whom_a_value_was_missing_for_gets_a_row_once_it_is_there(project, sync_failures, sql):
     """No mirrored column changes; the row was refused for want of an address."""
     sql("alter table {users} alter column email set not null")
     users = project.auth.sign_up_anonymous(), project.auth.sign_up_phone("4915112345678")
-    assert set(ledger()) == set(users)
+    assert set(sync_failures()) == set(users)
     project.auth.make_permanent(users[0], "ada@example.com", autoconfirm=True)
     project.auth.change_email(users[1], "bob@example.com")
     assert [project.row(each)["email"] for each in users] == ["ada@example.com", "bob@example.com"]
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 @pytest.mark.settings(skip=["anonymous"])
-def test_a_skipped_user_leaves_no_failure_whatever_the_table_is_like(project, ledger, broken):
+def test_a_skipped_user_leaves_no_failure_whatever_the_table_is_like(project, sync_failures, broken):
     for how in ("renamed", "locked", "trigger_raises"):
         with broken(how):
             anonymous = project.auth.sign_up_anonymous()
             failing = project.auth.sign_up_email(f"{how}@example.com")
             project.auth.update_user_metadata(anonymous, full_name="Ada")
-        assert failing in ledger()
-        assert anonymous not in ledger()
+        assert failing in sync_failures()
+        assert anonymous not in sync_failures()
     project.client.reconcile()
-    assert ledger() == {}
+    assert sync_failures() == {}
     assert project.client.status().skipped == 3
 
 
@@ -97,13 +97,13 @@ def test_an_event_of_a_skipped_user_is_stored_with_the_reason(database, postgres
 
 
 @pytest.mark.settings(creates_rows=False)
-def test_rows_that_the_application_makes_are_kept_in_sync_and_no_other_is_made(project, sql, ledger):
+def test_rows_that_the_application_makes_are_kept_in_sync_and_no_other_is_made(project, sql, sync_failures):
     first = project.auth.sign_up_email("ada@example.com")
     second = project.auth.sign_up_email("bob@example.com")
     assert not project.client.ensure_user_exists(first)
     assert project.client.reconcile().counts.differing == 0
     assert sql("select 1 from {users}") == []
-    assert ledger() == {}
+    assert sync_failures() == {}
     status = project.client.status()
     assert (status.skipped, status.in_step) == (2, True)
 
@@ -125,7 +125,7 @@ def test_rows_that_the_application_makes_are_kept_in_sync_and_no_other_is_made(p
     assert (found.user_id, found.difference) == (fourth, "missing")
     assert project.client.reconcile(create_missing=True).counts.missing == 1
     assert project.row(fourth)["email"] == "zoe@example.com"
-    assert ledger() == {}
+    assert sync_failures() == {}
 
 
 TEAMS = """

@@ -35,7 +35,7 @@ class Second:
     owner: psycopg.Connection
     client: UserSync
 
-    def ledger(self):
+    def sync_failures(self):
         return {failure.user_id: failure for failure in self.client.failures()}
 
 
@@ -68,14 +68,14 @@ def test_a_row_in_the_second_table_however_the_first_was_made(second):
     assert profiles(second) == {early}
     assert second.client.reconcile().synced == len(users) - 1
     assert profiles(second) == users
-    assert second.ledger() == {}
+    assert second.sync_failures() == {}
 
 
-def test_what_fails_there_fails_no_sign_up_and_is_in_the_ledger(second):
+def test_what_fails_there_fails_no_sign_up_and_is_in_the_failures_table(second):
     second.owner.execute(TABLE + ";" + TRIGGER)
     second.owner.execute("alter table public.profiles add column motto text not null")
     user = second.auth.sign_up_email()
-    failure = second.ledger()[user]
+    failure = second.sync_failures()[user]
     assert (failure.outcome, failure.sqlstate, failure.column) == ("failed", "23502", "motto")
     assert "make_profile" in failure.raised_in
     second.owner.execute("alter table public.profiles alter column motto drop not null")

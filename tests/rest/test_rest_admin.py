@@ -84,7 +84,7 @@ def test_few_users_are_one_request(auth, admin, receive):
     assert admin.asked == ["/admin/users?limit=500"]
 
 
-def test_what_changed_there_changes_here(project, auth, receive):
+def test_a_change_on_the_auth_server_reaches_the_row(project, auth, receive):
     user, anonymous = auth.sign_up_email("ada@example.com"), auth.sign_up_anonymous()
     receive()
     assert project.row(anonymous)["is_anonymous"] is True
@@ -96,7 +96,7 @@ def test_what_changed_there_changes_here(project, auth, receive):
     assert project.row(anonymous)["email"] == "alan@example.com"
 
 
-def test_who_is_gone_there_goes_here_and_who_was_only_not_listed_stays(project, auth, database, receive):
+def test_deleted_users_are_removed_and_users_who_were_only_not_listed_stay(project, auth, database, receive):
     gone, hidden, alive = sign_up(auth, 3)
     receive()
     auth.hard_delete(gone)
@@ -144,7 +144,7 @@ def test_people_may_sign_up_and_leave_while_the_pages_are_read(project, auth, ad
     assert project.client.status().in_step
 
 
-def test_an_auth_server_that_lists_nobody_costs_no_row(project, auth, database, receive):
+def test_an_empty_list_of_users_removes_no_row(project, auth, database, receive):
     """Nobody is removed; and if they are too many to be asked for by id, nobody is called gone either."""
     users = sign_up(auth, 15)
     receive()
@@ -174,7 +174,7 @@ def command(project, auth_server, monkeypatch, empty_directory, capsys):
     return call
 
 
-def test_users_who_are_not_listed_are_reported_as_orphaned_and_removed_when_told(
+def test_users_who_are_not_listed_are_reported_as_orphaned_and_removed_on_request(
     project, auth, receive, command
 ):
     gone, other, alive = sign_up(auth, 3)
@@ -200,7 +200,7 @@ def test_users_who_are_not_listed_are_reported_as_orphaned_and_removed_when_told
     assert project.client.status().in_step
 
 
-def test_an_object_of_supabase_py_brings_what_it_says(project, auth, admin):
+def test_fields_of_a_supabase_py_user_are_stored(project, auth, admin):
     user = auth.sign_up_email("ada@example.com")
     (told,) = json.loads(admin._by_number({})[2])["users"]
     assert project.client.sync_auth_user({"user": told}) is True

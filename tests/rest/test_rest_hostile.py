@@ -81,7 +81,7 @@ def close(connection, _):
         (lambda connection, _: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "illegal|no answer"),
     ],
 )  # fmt: skip
-def test_what_is_no_answer_is_described_and_ends_in_time(misbehaving, refusal, behaviour, says):
+def test_a_reply_that_is_not_an_answer_is_described_within_the_timeout(misbehaving, refusal, behaviour, says):
     started = time.monotonic()
     error = refusal(misbehaving(behaviour), timeout=1.0)
     # No figure: what hangs would do so for thirty seconds.
@@ -150,7 +150,7 @@ def test_a_refusal_is_one_of_our_errors_and_is_not_tried_again(misbehaving, refu
         answering("200 OK", b"true", length=50),
     ],
 )
-def test_what_passes_is_tried_again(misbehaving, ask, trouble):
+def test_a_temporary_error_is_retried(misbehaving, ask, trouble):
     server = misbehaving(in_turn(trouble, trouble, TRUE))
     assert ask(DataApi(server.url, SECRET_KEY), "ensure_user_exists", SOMEBODY) is True
     # A client that remembers an answer also asks which database it is.
@@ -215,11 +215,11 @@ LIES = [
             "reconcile",
         )
         for lie in LIES
-        # An empty list is what an empty ledger is.
+        # An empty list is what an empty failures table is.
         if (method, lie) not in {("failures", b"[]"), ("retry", b"[]")}
     ],
 )
-def test_an_answer_of_another_shape_is_nobodys_we_know(misbehaving, refusal, method, lie):
+def test_an_answer_of_another_shape_raises(misbehaving, refusal, method, lie):
     arguments = [SOMEBODY] if method.endswith(("user", "exists")) else []
     error = refusal(misbehaving(answering("200 OK", lie)), method, *arguments)
     assert isinstance(error, ConnectionFailedError)
@@ -238,6 +238,6 @@ def test_pages_that_never_come_to_an_end_are_noticed(misbehaving, dry_run):
         sync.reconcile(dry_run=dry_run)
 
 
-def test_a_ledger_that_never_comes_to_an_end_is_noticed(misbehaving, refusal):
+def test_pages_of_failures_that_never_end_raise(misbehaving, refusal):
     ids = json.dumps([str(SOMEBODY)] * 500).encode()
     assert isinstance(refusal(misbehaving(answering("200 OK", ids)), "retry"), ConnectionFailedError)

@@ -231,7 +231,7 @@ def test_a_proxy_of_the_environment_is_used_and_gets_no_key(proxy):
 
 
 @pytest.mark.parametrize("status", ["503 Service Unavailable", "407 Proxy Authentication Required"])
-def test_what_a_proxy_refuses_is_tried_again(proxy, misbehaving, monkeypatch, ask, status):
+def test_a_request_that_a_proxy_refuses_is_retried(proxy, misbehaving, monkeypatch, ask, status):
     """A proxy that restarts says 503, and one whose directory of users is away for a moment says 407."""
     refusing = misbehaving(answering(status))
     monkeypatch.setenv("HTTPS_PROXY", refusing.url)
@@ -240,7 +240,7 @@ def test_what_a_proxy_refuses_is_tried_again(proxy, misbehaving, monkeypatch, as
     assert len(refusing.requests) == 4
 
 
-def test_what_runs_on_this_machine_is_called_without_a_proxy(proxy, misbehaving, ask):
+def test_a_server_on_this_machine_is_called_without_a_proxy(proxy, misbehaving, ask):
     """A proxy would be sent the key in plain text, and has another localhost."""
     api = DataApi(misbehaving(answering("200 OK", b"true")).url, SERVICE_KEY)
     assert ask(api, "ensure_user_exists", SOMEBODY) is True

@@ -109,7 +109,7 @@ def test_public_need_not_be_the_first_schema_that_is_served(project, serve):
         assert sync.status().in_step
 
 
-def test_what_only_a_connection_can_do_says_so(sync):
+def test_an_operation_that_requires_a_connection_raises(sync):
     with pytest.raises(NeedsDatabaseError) as caught:
         sync._transport.run(query("select 1"))
     assert "SUPABASE_DB_URL" in caught.value.hint
@@ -136,7 +136,7 @@ def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_late
     assert sync_later().status() == whole
 
 
-def test_what_takes_too_long_in_any_size_says_what_to_do(project, sync_later, appear):
+def test_a_page_that_is_too_slow_at_every_size_raises_with_a_hint(project, sync_later, appear):
     appear(1)
     slow_writes(project, 20)
     limit_time(project, 200)

@@ -30,7 +30,7 @@ def python(code: str, url: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_a_client_that_nobody_closes_does_not_keep_the_process(misbehaving):
+def test_an_unclosed_client_does_not_keep_the_process_alive(misbehaving):
     done = python(
         """
         import warnings

@@ -67,7 +67,7 @@ def test_a_constant_may_be_a_privilege_and_user_metadata_in_an_expression_may_no
         'upper("recovery_token")',
     ],
 )
-def test_what_is_not_one_expression_is_refused(text):
+def test_text_that_is_not_one_expression_is_rejected(text):
     refusal("name", {"expression": text})
 
 
@@ -81,7 +81,7 @@ def test_what_is_not_one_expression_is_refused(text):
         "case when phone = ')' then 1 end",
     ],
 )
-def test_what_is_one_expression_is_taken_as_it_is(text):
+def test_an_expression_is_kept_unchanged(text):
     assert parse_column("name", {"expression": f" {text} "}).expression == text
 
 

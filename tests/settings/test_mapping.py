@@ -20,7 +20,7 @@ def test_a_column_alone_a_list_and_a_table_say_the_same():
 
 
 @pytest.mark.parametrize("source", sorted(SOURCE_TYPES))
-def test_every_column_of_the_auth_server_that_is_no_secret_can_be_mirrored(source):
+def test_every_column_of_the_auth_server_except_secrets_can_be_mirrored(source):
     column = parse_column("here", source)
     assert column.sources == (Source(source),)
     assert column.sql_type == SOURCE_TYPES[source]
@@ -47,7 +47,7 @@ def test_a_credential_or_an_unconfirmed_address_is_never_copied(secret):
 
 
 @pytest.mark.parametrize("source", ["emial", "", "email.x", "user_metadata.", "user_metadata..a", 5, None])
-def test_what_is_no_source_is_refused(source):
+def test_an_invalid_source_is_rejected(source):
     refusal("here", {"from": source})
 
 
@@ -146,7 +146,7 @@ def test_a_type_of_the_application_is_quoted():
         ["text"],
     ],
 )
-def test_what_is_more_than_the_name_of_a_type_is_refused(name):
+def test_text_after_the_name_of_a_type_is_rejected(name):
     assert "columns.here.type" in str(refusal("here", {"from": "email", "type": name}))
 
 
@@ -157,7 +157,7 @@ def test_what_is_more_than_the_name_of_a_type_is_refused(name):
         *("org id", "tenant_id", "orgId", "approved", "plan", "groups", "isadmin"),
     ],
 )
-def test_what_a_user_can_write_never_becomes_a_privilege_by_accident(name):
+def test_user_metadata_is_not_mapped_to_a_privilege_without_trusted(name):
     error = refusal(name, {"from": ["app_metadata.x", "user_metadata.x"]})
     assert "app_metadata" in error.hint
     assert "trusted = true" in error.hint
@@ -172,7 +172,7 @@ def test_a_name_that_only_contains_such_a_word_is_allowed(name):
     assert parse_column(name, "user_metadata.x").name == name
 
 
-def test_what_names_a_person_is_personal_unless_it_is_said_otherwise():
+def test_names_and_addresses_are_personal_by_default():
     personal = {name for name, entry in DEFAULT_COLUMNS.items() if parse_column(name, entry).personal}
     assert personal == {"email", "phone", "full_name", "avatar_url"}
     assert not parse_column("nick", {"from": "user_metadata.nick", "personal": False}).personal

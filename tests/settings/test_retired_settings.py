@@ -35,7 +35,7 @@ def test_a_setting_under_both_names_is_refused():
     assert caught.value.hint
 
 
-def test_a_section_that_is_no_table_is_still_refused():
+def test_a_section_that_is_not_a_table_is_still_rejected():
     with pytest.raises(SettingsError, match="audit: expected a table"):
         parse_settings({"audit_table": "app.history", "audit": 5})
 
@@ -52,7 +52,7 @@ def test_the_warning_names_the_file(tmp_path):
         load_settings(path)
 
 
-def test_what_a_database_remembers_is_read_whatever_the_release():
+def test_stored_settings_of_every_release_are_read():
     """Without a warning: nobody wrote it by hand, and the next apply writes it anew."""
     former = Settings().describe() | {"removal_cap": 0.05, "audit_table": "app.history", "of_the_future": 1}
     former["audit"] = {"columns": {}, "personal": ["email"], "of_the_future": 1}
@@ -62,6 +62,6 @@ def test_what_a_database_remembers_is_read_whatever_the_release():
     assert parse_remembered(former).lock_timeout_ms == Settings().lock_timeout_ms
 
 
-def test_what_somebody_edited_in_the_database_is_refused_by_its_place():
+def test_invalid_stored_settings_raise_with_their_place():
     with pytest.raises(SettingsError, match=r"^usersync\.settings \(in the database\): on_delete: 'purge'"):
         parse_remembered({"on_delete": "purge"})

@@ -40,7 +40,7 @@ def test_a_pyproject_without_a_section_of_ours_gives_the_defaults(tmp_path, text
 
 
 @pytest.mark.parametrize("text", ["tool.usersync = 5", "tool.usersync = 'x'", "tool.usersync = []"])
-def test_a_section_that_is_no_table_is_refused_with_its_place(tmp_path, text):
+def test_a_section_that_is_not_a_table_raises_with_its_place(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(text)
     assert str(refusal(directory=tmp_path)).startswith("pyproject.toml [tool.usersync]: expected a table")
 
@@ -94,7 +94,7 @@ def test_a_file_that_is_named_must_be_there(tmp_path):
     assert "No such file" in str(error)
 
 
-def test_a_directory_is_no_file_of_settings(tmp_path):
+def test_a_directory_is_not_a_settings_file(tmp_path):
     assert "directory" in str(refusal(tmp_path))
 
 

@@ -21,7 +21,7 @@ def test_an_anonymous_user_becomes_permanent_in_place(auth, recorded):
     assert user["raw_app_meta_data"] == {"provider": "email", "providers": ["email"]}
 
 
-def test_what_happens_every_day_changes_nothing_that_is_mirrored(auth, recorded):
+def test_everyday_requests_change_no_mirrored_value(auth, recorded):
     by_password, by_oauth = auth.sign_up_email(), auth.sign_up_oauth()
     assert recorded(auth.sign_in, by_password)[1].changed == [{"last_sign_in_at"}]
     assert recorded(auth.sign_in_oauth, by_oauth)[1].changed == [set(), set(), {"last_sign_in_at"}]

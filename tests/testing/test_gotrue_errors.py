@@ -112,7 +112,7 @@ def test_the_last_identity_stays(auth):
         auth.unlink_identity(user_id, "email")
 
 
-def test_changing_to_what_somebody_else_has(auth):
+def test_changing_to_the_address_of_another_user(auth):
     auth.admin_create("ada@example.com", phone="15550000005")
     user_id = auth.sign_up_email()
     with pytest.raises(GoTrueError, match="422 email_exists"):
@@ -121,7 +121,7 @@ def test_changing_to_what_somebody_else_has(auth):
         auth.change_phone(user_id, "15550000005")
 
 
-def test_unlinking_into_somebody_elses_address(auth):
+def test_unlinking_to_the_address_of_another_user(auth):
     auth.sign_up_email("ada@example.com")
     user_id = auth.sign_up_email()
     auth.link_identity(user_id, "github", email="ada@example.com")

@@ -33,7 +33,7 @@ def test_hard_delete_takes_everything_along(auth, superuser):
 
 
 @pytest.mark.parametrize("kind", ["sign_up_email", "sign_up_anonymous"])
-def test_soft_delete_hashes_even_what_was_not_there(auth, superuser, kind):
+def test_soft_delete_hashes_absent_values_too(auth, superuser, kind):
     user_id = getattr(auth, kind)()
     email = auth.user(user_id)["email"] or ""
     auth.soft_delete(user_id)
@@ -66,7 +66,7 @@ def test_soft_delete_twice_does_nothing(auth):
 
 
 @pytest.mark.parametrize("delete", ["soft_delete", "hard_delete"])
-def test_the_address_can_sign_up_again_as_somebody_new(auth, delete):
+def test_the_address_of_a_deleted_user_can_sign_up_again(auth, delete):
     first = auth.sign_up_email("ada@example.com")
     getattr(auth, delete)(first)
     assert auth.sign_up_again("ada@example.com") != first

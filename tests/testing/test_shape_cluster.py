@@ -28,7 +28,7 @@ def test_roles_are_not_created_where_postgres_is_the_superuser():
         create_supabase_roles(Connection(), {})
 
 
-def test_a_template_is_built_once_by_whoever_comes_first(cluster, server):
+def test_the_first_process_builds_a_template_once(cluster, server):
     built = []
 
     def clone(_: int) -> str:

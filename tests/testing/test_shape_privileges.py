@@ -19,7 +19,7 @@ def hooked(postgres):
     return postgres
 
 
-def test_postgres_bypasses_row_security_and_is_no_superuser(postgres):
+def test_postgres_bypasses_row_security_and_is_not_a_superuser(postgres):
     attributes = "select rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication from pg_roles"
     row = postgres.execute(f"{attributes} where rolname = current_user").fetchone()
     assert row == (False, True, True, True, True)
