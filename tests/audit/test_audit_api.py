@@ -136,7 +136,7 @@ def test_events_wait_while_another_server_answers(gateway, store, make_log, even
     ids = waiting(log, eventually)
     gateway.answer = lambda *_: (200, {"Content-Type": "application/json"}, lie)
     assert not log.flush(0.2)
-    eventually(lambda: "no receipt" in (log.stats().last_error or ""))
+    eventually(lambda: "the answer is not from usersync" in (log.stats().last_error or ""))
     assert log.stats().waiting == len(ids)
     gateway.answer = answer
     assert_arrived(log, store, ids)

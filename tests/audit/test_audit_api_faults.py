@@ -110,7 +110,7 @@ def test_the_sender_waits_for_retry_after(gateway, store, make_log, api, eventua
     log.record("a.b")
     eventually(lambda: limited)
     while time.monotonic() - limited[0] < 1.5:
-        # hurry() does not shorten the wait.
+        # send_now() does not shorten the wait.
         assert not log.flush(0.2)
     assert store.ids() == []
     assert log.flush(20)
@@ -134,7 +134,7 @@ def test_a_function_that_raises_pt429_is_a_429(api):
     assert "Too many" in str(refusal)
 
 
-def test_a_pre_request_function_that_raises_pt429_is_waited_for(serve, store, make_log, eventually):
+def test_the_sender_waits_if_a_pre_request_function_raises_pt429(serve, store, make_log, eventually):
     """Supabase projects limit the rate of calls per role in this way."""
     store.owner.execute("""
         create table public.limits ();

@@ -101,7 +101,7 @@ def test_a_missing_partition_is_an_outage(store, make_log):
     assert len(store.ids()) == 1
 
 
-def test_a_users_row_that_is_locked_is_waited_for(store, make_log, user_id, eventually):
+def test_the_writer_waits_for_a_locked_row_of_a_user(store, make_log, user_id, eventually):
     log = make_log(store.dsn)
     with psycopg.connect(store.dsn) as application:
         application.execute("select from public.users where id = %s for update", [user_id])

@@ -80,7 +80,7 @@ class Plain:
         self._secret = size
 
 
-def test_keys_of_any_kind_are_told_apart():
+def test_keys_of_any_type_are_distinguished():
     assert diff({Name.PRICE: 1}, {Name.PRICE: 2}) == {"price": [1, 2]}
     assert diff({1: "a", "1": "b"}, {1: "c", "1": "b"}) == {"1": ["a", "c"]}
     assert all(type(key) is str for key in diff({Name.PRICE: 1}, None))

@@ -153,7 +153,7 @@ def test_a_spool_disk(on_tiny_disk, store, script):
 
 
 def test_a_server_whose_disk_is_full(on_tiny_disk, tmp_path):
-    """Everything of the server's is on the small disk, and the spool is not."""
+    """All files of the server are on the small disk, and the spool is on another."""
     script = """
         from usersync.embedded import EmbeddedPostgres
         from usersync.config.settings import parse_settings

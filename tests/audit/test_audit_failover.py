@@ -110,11 +110,11 @@ def test_an_idle_process_checks_whether_the_database_has_moved(store, make_log, 
     with store.database.connect("supabase_admin") as admin:
         admin.execute("set session_replication_role = replica")
         admin.execute("delete from public.audit_logs")
-    position = spool.belonging.origin.position
-    spool.belonging.settle(Position(position.installation, position.cluster, "FFFFFFFF"))
+    position = spool.binding.origin.position
+    spool.binding.settle(Position(position.installation, position.cluster, "FFFFFFFF"))
     eventually(lambda: len(store.ids()) == 1)
     eventually(lambda: log.stats().sent_again == 1)
-    eventually(lambda: spool.belonging.origin.position == position)
+    eventually(lambda: spool.binding.origin.position == position)
 
 
 def test_the_window_is_bounded_in_time_and_in_bytes():
@@ -124,7 +124,7 @@ def test_the_window_is_bounded_in_time_and_in_bytes():
     # 30 bytes exceed the limit.
     assert (window.pop_expired(500), window.pop_expired(500)) == (1, None)
     assert (window.pop_expired(1100), window.pop_expired(1100)) == (2, None)
-    assert (window.expires_ms, window.gone) == (1200, 2)
+    assert (window.expires_ms, window.expired) == (1200, 2)
     assert (window.pop_expired(5000), bool(window)) == (3, False)
 
 

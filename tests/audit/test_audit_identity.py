@@ -14,8 +14,8 @@ from logged import logged
 from postgrest import SECRET_KEY
 from usersync import AuditLog, DataApi
 from usersync.audit.spool import file_format
-from usersync.audit.spool.address import home_of
-from usersync.audit.spool.belonging import Home, Origin, belongs, is_expected
+from usersync.audit.spool.address import destination_of
+from usersync.audit.spool.binding import Destination, Origin, belongs, is_expected
 from usersync.config.dsn import describe_target
 from usersync.core.position import Position
 from usersync.testing.install import install
@@ -60,7 +60,8 @@ def test_a_spool_that_was_delivered_from_goes_to_no_other_database(store, other_
         connection.execute("delete from events")
         connection.execute("insert into events values (9, 0, ?)", (b'{"action": "of.first"}',))
         connection.execute(
-            "update about set value = ? where name = 'address'", (home_of(other_store.dsn(), None).address,)
+            "update about set value = ? where name = 'address'",
+            (destination_of(other_store.dsn(), None).address,),
         )
     other = make_log(other_store.dsn())
     result = other.drain_all(20)
@@ -82,14 +83,18 @@ def test_before_the_first_contact_the_complete_connection_string_is_compared(sto
         assert stored_in(other_store) == []
     assert len(of_first) == len(list(spool_dir.rglob("*.spool"))) * 5
     homes = [
-        home_of(f"postgresql://{user}:secret@pooler.example.com:6543/postgres{options}", None)
+        destination_of(f"postgresql://{user}:secret@pooler.example.com:6543/postgres{options}", None)
         for user, options in [
             ("postgres.a", ""),
             ("postgres.b", ""),
             ("postgres.a", "?options=reference%3Dc"),
         ]
     ]
-    assert len({home.address for home in homes}) == len({home.directory for home in homes}) == 3
+    assert (
+        len({destination.address for destination in homes})
+        == len({destination.directory for destination in homes})
+        == 3
+    )
     assert "secret" not in str(homes)
 
 
@@ -129,7 +134,7 @@ def test_a_project_that_moved_is_recognized_by_its_installation_id(store, make_l
     store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
     parts = conninfo_to_dict(store.dsn)
     moved = store.dsn.replace(str(parts["host"]), "localhost")
-    assert home_of(moved, None).directory != home_of(store.dsn, None).directory
+    assert destination_of(moved, None).directory != destination_of(store.dsn, None).directory
     after = make_log(moved, project=None)
     assert after.drain(20)
     assert waiting in store.ids()
@@ -179,14 +184,14 @@ def test_a_living_process_does_not_send_to_a_database_that_replaced_its_own(
         eventually(lambda: "the connected database is another one" in caplog.text)
         owner.execute(
             "update usersync.settings set installation = %s",
-            [log._engine.intake.spool.belonging.origin.position.installation],
+            [log._engine.intake.spool.binding.origin.position.installation],
         )
     assert log.flush(30)
     assert sorted(store.ids()) == sorted([first, *ids])
 
 
 def test_a_spool_of_the_old_format_is_delivered_if_its_name_is_unambiguous(store, make_log, spool_dir):
-    former = former_file(spool_dir / home_of(store.dsn, None).former, "of.former")
+    former = former_file(spool_dir / destination_of(store.dsn, None).former, "of.former")
     assert make_log(store.dsn, project=None, keep_delivered=0).drain(20)
     assert [event["action"] for event in store.events()] == ["of.former"]
     assert not former.exists()
@@ -219,19 +224,19 @@ HERE = Position("00000000-0000-4000-8000-000000000001", "7/5", "00000001")
     ids=["same", "failover", "upgraded", "restored copy", "copy in the same cluster", "another"],
 )
 def test_the_id_and_the_address_or_the_cluster(position, address, is_ours):
-    assert belongs(Origin(Home("a"), HERE), Home(address), position) is is_ours
+    assert belongs(Origin(Destination("a"), HERE), Destination(address), position) is is_ours
 
 
 @pytest.mark.parametrize(
     ("theirs", "ours", "directory", "is_ours"),
     [
-        (Home("a"), Home("a"), "x", True),
-        (Home("a"), Home("b"), "x", False),
-        (Home("a", "p"), Home("b", "p"), "p", True),
-        (Home("a", "p"), Home("b", "q"), "p", False),
-        (Home(None, "p"), Home("b", "p"), "p", True),
-        (Home(None), Home("b", None, "unassigned"), "unassigned", True),
-        (Home(None), Home("b", None, "b"), "unassigned", False),
+        (Destination("a"), Destination("a"), "x", True),
+        (Destination("a"), Destination("b"), "x", False),
+        (Destination("a", "p"), Destination("b", "p"), "p", True),
+        (Destination("a", "p"), Destination("b", "q"), "p", False),
+        (Destination(None, "p"), Destination("b", "p"), "p", True),
+        (Destination(None), Destination("b", None, "unassigned"), "unassigned", True),
+        (Destination(None), Destination("b", None, "b"), "unassigned", False),
     ],
 )
 def test_a_spool_that_was_never_sent(theirs, ours, directory, is_ours):

@@ -76,7 +76,7 @@ def test_an_event_that_the_database_refuses_is_quarantined_and_the_others_are_st
 def test_quarantined_events_in_any_file_can_be_retried(store, make_log, spool_dir, refuse, monkeypatch):
     """In the files of living and ended processes, each event once."""
     # No process takes over the file of the one that ends.
-    monkeypatch.setattr("usersync.audit.spool.orphaned_files.Adoption.look", lambda _: None)
+    monkeypatch.setattr("usersync.audit.spool.orphaned_files.OrphanedFiles.look", lambda _: None)
     logs = [make_log(store.dsn) for _ in range(3)]
     bad = []
     for log in logs:

@@ -221,7 +221,7 @@ def test_recording_continues_during_a_checkpoint(make_log, spool_dir, monkeypatc
     spool = log._engine.intake.spool
     for _ in range(30):
         assert all(log.record("a.b") for _ in range(100))
-        spool.tend()
+        spool.maintain()
     # The WAL restarts each time, so it is a tenth of the data written.
     (path,) = spool_files(spool_dir)
     assert path.with_name(path.name + "-wal").stat().st_size < 30 * 100 * 2048 / 5

@@ -56,7 +56,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Words:
+class PersonalKeys:
     """The keys to erase: in all events of the user, and in events whose entity is the user."""
 
     common: list[str]
@@ -65,13 +65,13 @@ class Words:
     values: tuple[str, ...] = ()
 
 
-def words_for(settings: Settings) -> Words:
+def personal_keys_of(settings: Settings) -> PersonalKeys:
     """The keys from the settings. For events whose entity is the user, also the personal columns."""
     columns = [column for column in settings.columns if column.personal]
     own = [column.name for column in columns]
     own += [source.path[-1] for column in columns for source in column.sources if source.path]
     personal = settings.audit.personal
-    return Words(words_of(personal), words_of([*personal, *own]))
+    return PersonalKeys(words_of(personal), words_of([*personal, *own]))
 
 
 def _named(table: TableName | str) -> str:
@@ -84,7 +84,7 @@ def _is_row(settings: Settings) -> str:
     return settings.key_type.matches_bound(quote(settings.key))
 
 
-def check_gone(settings: Settings, user_id: UUID) -> Steps[None]:
+def check_deleted(settings: Settings, user_id: UUID) -> Steps[None]:
     """Raise ``UserStillExistsError`` if the auth user exists and is not soft-deleted."""
     found = yield from query_row(
         f"select exists (select from {_named(settings.source_table)} "
@@ -119,10 +119,10 @@ def erase(
     """
     settings = yield from installed_settings()
     logged = yield from has_log(settings)
-    yield from check_gone(settings, user_id)
+    yield from check_deleted(settings, user_id)
     if missing := (yield from missing_columns(settings)):
         raise ColumnMissingError(settings.users_table, missing)
-    words = yield from _with_addresses(settings, user_id, words_for(settings), values, logged=logged)
+    words = yield from _with_addresses(settings, user_id, personal_keys_of(settings), values, logged=logged)
     known = yield from _is_known(settings, user_id)
     found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values), has_log=logged)
     # Erase the row first: if the table is tracked, this records one more event with the old values.
@@ -152,8 +152,8 @@ def erase(
 
 
 def _with_addresses(
-    settings: Settings, user_id: UUID, words: Words, named: Sequence[str], *, logged: bool
-) -> Steps[Words]:
+    settings: Settings, user_id: UUID, words: PersonalKeys, named: Sequence[str], *, logged: bool
+) -> Steps[PersonalKeys]:
     """Add the known addresses of the user."""
     for value in named:
         if len(value.strip()) < SHORTEST_VALUE:
@@ -180,7 +180,7 @@ def _addresses_in_row(settings: Settings, user_id: UUID) -> Steps[set[str]]:
     return {value for row in rows for value in row.values() if is_address(value)}
 
 
-def _addresses_in_log(settings: Settings, user_id: UUID, words: Words) -> Steps[set[str]]:
+def _addresses_in_log(settings: Settings, user_id: UUID, words: PersonalKeys) -> Steps[set[str]]:
     """Addresses in recorded changes of the user's row: an anonymized row has none any more."""
     fields = settings.audit.effective()
     if not {"changes", "entity_type", "entity_id"} <= set(fields):
@@ -252,7 +252,7 @@ def _erase_failure(user_id: UUID, *, dry_run: bool) -> Steps[int]:
     return len(rows)
 
 
-def _erase_rejects(user_id: UUID, words: Words, *, dry_run: bool) -> Steps[int]:
+def _erase_rejects(user_id: UUID, words: PersonalKeys, *, dry_run: bool) -> Steps[int]:
     """Erase in rejected events that contain the user's id anywhere, whatever their structure."""
     chosen = (
         "select reject_id, usersync.erase_values(case when strpos(lower(event::text), %(id)s) = 0 then event "
@@ -287,7 +287,7 @@ def _erase_rejects(user_id: UUID, words: Words, *, dry_run: bool) -> Steps[int]:
 
 
 def _erase_events(
-    settings: Settings, user_id: UUID, words: Words, *, dry_run: bool, on_progress: OnProgress
+    settings: Settings, user_id: UUID, words: PersonalKeys, *, dry_run: bool, on_progress: OnProgress
 ) -> Steps[tuple[bool, int]]:
     """Search the complete log page by page: no index covers all the ways in which an event may name a user.
 

@@ -17,11 +17,11 @@ from usersync.audit.delivery.protocol import UnavailableError
 from usersync.audit.delivery.stats import describe_database_error, describe_reject, one_line
 from usersync.audit.event.action import Action
 from usersync.audit.event.context import amend, begun, entered, merged
-from usersync.audit.event.event import EventBuilder, Given
+from usersync.audit.event.event import EventArguments, EventBuilder
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.options import Options, default_spool_dir
-from usersync.audit.spool.address import check_address, home_of
-from usersync.audit.spool.refused import RetryResult, retry
+from usersync.audit.spool.address import check_address, destination_of
+from usersync.audit.spool.quarantine import RetryResult, retry
 from usersync.config.dsn import sealed
 from usersync.errors import DatabaseError
 from usersync.transports.processes import leave_alone
@@ -58,7 +58,7 @@ class AuditLog:
         self._options = Options.of(options)
         self._redactor = Redactor(self._options.redact)
         self._builder = self._new_builder()
-        self._home = home_of(self._source, self._options.project)
+        self._destination = destination_of(self._source, self._options.project)
         self._root = self._spool_root()
         self._engine: Engine | None = None
         self._lock = threading.RLock()
@@ -111,7 +111,7 @@ class AuditLog:
             "user_agent": user_agent,
         }
         return self._accept(
-            Given(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)
+            EventArguments(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)
         )
 
     def context(self, **fields: Any) -> AbstractContextManager[object]:
@@ -145,7 +145,7 @@ class AuditLog:
 
         ``fields`` are those of ``context()``.
         """
-        given = Given(action, entity, metadata=metadata, fields=fields)
+        given = EventArguments(action, entity, metadata=metadata, fields=fields)
         return Action(self._accept, given, (PermissionError, *self._options.denied))
 
     @overload
@@ -202,7 +202,7 @@ class AuditLog:
             error = RejectedError(describe_reject(*answer.get("rejects", ())[:1]))
             self._not_stored(error, rejected, required=required)
         elif not self._closed:
-            self._running().tend()
+            self._running().maintain()
         return rejected
 
     def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
@@ -280,7 +280,7 @@ class AuditLog:
             return RetryResult()
         sender = sender_to(self._source, self._options.send_timeout)
         try:
-            return retry(self._root, sender, self._options, self._home)
+            return retry(self._root, sender, self._options, self._destination)
         except (UnavailableError, psycopg.Error) as error:
             raise DatabaseError(
                 f"the quarantined events could not be retried: {' '.join(str(error).split())[:300]}",
@@ -307,7 +307,7 @@ class AuditLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _accept(self, given: Given | Event) -> str | None:
+    def _accept(self, given: EventArguments | Event) -> str | None:
         try:
             engine = self._engine
             if engine is None or engine.pid != os.getpid():
@@ -315,7 +315,7 @@ class AuditLog:
             if self._closed:
                 engine.tally.drop("the log is closed")
                 return None
-            event = self._builder.build(given) if isinstance(given, Given) else given
+            event = self._builder.build(given) if isinstance(given, EventArguments) else given
             if engine.accept(event.payload):
                 return event.id
         except Exception as error:  # noqa: BLE001 - P4: recording never raises
@@ -327,7 +327,7 @@ class AuditLog:
         with self._lock:
             if self._engine is not None and self._engine.pid != os.getpid():
                 self.forget()
-            engine = self._engine or Engine(self._source, self._root, self._options, self._home)
+            engine = self._engine or Engine(self._source, self._root, self._options, self._destination)
             # A signal handler may have recorded meanwhile, and created an engine.
             if self._engine is None:
                 self._engine = engine
@@ -341,7 +341,7 @@ class AuditLog:
     def _spool_root(self) -> Path | None:
         if self._options.durability == "memory":
             return None
-        return Path(self._options.spool_dir or default_spool_dir()) / self._home.directory
+        return Path(self._options.spool_dir or default_spool_dir()) / self._destination.directory
 
     def hold(self) -> None:
         """Called before a fork: no other thread may be creating files, or be inside SQLite."""
@@ -390,9 +390,9 @@ def _whole(built: Event | Exception) -> Event:
     return built
 
 
-def _given(action: str, event: dict[str, Any]) -> Given:
+def _given(action: str, event: dict[str, Any]) -> EventArguments:
     own = {name: event.pop(name) for name in tuple(event) if name in _OWN}
-    return Given(action, fields=event, **own)
+    return EventArguments(action, fields=event, **own)
 
 
 _OWN = {"entity", "before", "after", "changes", "outcome", "occurred_at", "metadata"}

@@ -164,11 +164,11 @@ class DoctorRun:
 def _spool(source: str) -> Spool | None:
     """The spooled events for this database. None if this account cannot read the spools."""
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
-    from usersync.audit.spool.address import home_of  # noqa: PLC0415 - only if used
+    from usersync.audit.spool.address import destination_of  # noqa: PLC0415 - only if used
     from usersync.audit.spool.listing import survey_spools  # noqa: PLC0415 - only if used
     from usersync.doctor.context import Spool  # noqa: PLC0415 - only if used
 
-    home = home_of(source, None)
+    home = destination_of(source, None)
     try:
         surveys = survey_spools(default_spool_dir())
     except OSError:

@@ -144,7 +144,7 @@ def erase(
 
     settings = call.run(reading.installed_settings())
     user_id = find_user(call, user)
-    call.run(erasure.check_gone(settings, user_id))
+    call.run(erasure.check_deleted(settings, user_id))
     if dry_run or not yes:
         if not dry_run:
             call.require_consent(yes=yes)
@@ -183,13 +183,13 @@ def _erase(
 def _erase_in_spools(
     settings: Settings, user_id: UUID, directory: Path | None, *, dry_run: bool
 ) -> SpoolErasure:
-    from usersync.audit.erasure import words_for  # noqa: PLC0415 - only if used
+    from usersync.audit.erasure import personal_keys_of  # noqa: PLC0415 - only if used
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
     from usersync.audit.spool.erasing import erase_in_spools  # noqa: PLC0415 - only if used
 
     root = directory or default_spool_dir()
     try:
-        return erase_in_spools(root, user_id, words_for(settings), dry_run=dry_run)
+        return erase_in_spools(root, user_id, personal_keys_of(settings), dry_run=dry_run)
     except OSError as error:
         raise SettingsError(
             f"cannot read {root}: {error.strerror}", hint="Spools are private to the account that records."

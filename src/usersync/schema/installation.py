@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from usersync.audit.inspection import lost_protection
 from usersync.audit.tracking.generate import is_of_tracked_table
-from usersync.audit.tracking.tables import Renewal, renew
+from usersync.audit.tracking.tables import TrackedUpdate, update_tracked
 from usersync.core.blockers import blockers
 from usersync.errors import (
     ConflictError,
@@ -235,12 +235,12 @@ def _raise_errors(findings: tuple[Finding, ...]) -> None:
     raise kind(first.message + more, hint=first.hint)
 
 
-def _renewal(settings: Settings, inspection: Inspection) -> Steps[Renewal]:
-    return (yield from renew(settings)) if inspection.noted is not None else Renewal()
+def _renewal(settings: Settings, inspection: Inspection) -> Steps[TrackedUpdate]:
+    return (yield from update_tracked(settings)) if inspection.noted is not None else TrackedUpdate()
 
 
 def _changes(
-    settings: Settings, bundle: Bundle, inspection: Inspection, renewal: Renewal, *, adopt: bool
+    settings: Settings, bundle: Bundle, inspection: Inspection, renewal: TrackedUpdate, *, adopt: bool
 ) -> Steps[tuple[Change, ...]]:
     changes = list(_object_changes(settings, bundle, inspection))
     adopting = adoption(settings, inspection.catalog, adopt=adopt)

@@ -33,7 +33,7 @@ def test_each_change_of_a_row_is_an_event(tracker):
     ]
 
 
-def test_an_event_has_the_fields_that_every_event_has(tracker):
+def test_a_recorded_change_has_all_common_fields(tracker):
     tracker.execute(
         "create schema shop; create table shop.orders (id uuid primary key default gen_random_uuid())"
     )

@@ -10,7 +10,7 @@ import pytest
 from former import former_file
 from usersync import AuditLog
 from usersync.audit.spool import file_format
-from usersync.audit.spool.address import home_of
+from usersync.audit.spool.address import destination_of
 from usersync.core.position import Position
 
 pytestmark = pytest.mark.newest_server
@@ -34,7 +34,7 @@ def test_a_spool_of_the_former_form_under_a_shared_name_is_named(project, usersy
         "postgresql://postgres@127.0.0.1:54322/postgres",
         "postgresql://postgres@h/db?options=reference%3Dabc",
     ):
-        assert home_of(dsn, None).former is None
+        assert destination_of(dsn, None).former is None
     former_file(spool_dir / "pooler-5432-postgres-0123abcd", "of.former")
     spool = (
         "audit",

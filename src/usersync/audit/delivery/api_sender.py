@@ -46,7 +46,7 @@ class ApiSender:
     """
 
     # A single reply may come from an intermediary, so more failures are required than for PostgreSQL.
-    proofs = 3
+    required_probes = 3
 
     def __init__(self, api: DataApi, timeout: float) -> None:
         self._api = api
@@ -119,7 +119,7 @@ class ApiSender:
         self._used_at = time.monotonic()
         return self._runner.run(self._wire.send(request))
 
-    def rest(self) -> None:
+    def close_if_idle(self) -> None:
         """Called while no events wait: closes connections that have been idle for long."""
         if self._runner is not None and time.monotonic() - self._used_at > IDLE_S:
             self.close()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from usersync.audit.delivery.protocol import LockedError, RefusedError, StuckError, TooSlowError
-from usersync.audit.spool.belonging import ElsewhereError
+from usersync.audit.spool.binding import WrongDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +48,12 @@ class Delivery:
         if not batch:
             return False
         if (problem := batch[0].problem) is not None:
-            self._set_aside(source, batch[0], problem)
+            self._quarantine(source, batch[0], problem)
             return batch[0].number < newest
         # The database accepts a plain event, but has failed with these for long: one of them is the cause.
-        sorts = self._stuck >= self._patience and self._sender.takes_events()
+        isolates = self._stuck >= self._patience and self._sender.takes_events()
         with self._noting_size(batch):
-            is_clean = self._send(source, batch, sorts=sorts)
+            is_clean = self._send(source, batch, isolates=isolates)
         # There may be more events like it, which need no such wait.
         self._stuck = 0 if is_clean else self._patience
         self._events = min(self._options.batch_events, max(self._events * 2, 1))
@@ -73,14 +73,14 @@ class Delivery:
     def catch_up(self, source: KeepingSource) -> bool:
         """If the database has moved, send a batch of kept events again. Returns whether there were any."""
         position = self._sender.position or self._sender.locate()
-        if position is None or not source.belonging.moved(position):
+        if position is None or not source.binding.moved(position):
             source.prune(self._sender.answered_ms)
             return False
         batch = source.delivered(source.sent_again, *self._size_again(source))
         belongs_to = self._meet(source)
         if not batch:
-            source.belonging.settle(position)
-            if source.sent_again or source.gone:
+            source.binding.settle(position)
+            if source.sent_again or source.expired:
                 self._tally.caught_up()
             source.sent_again = 0
             return False
@@ -88,7 +88,7 @@ class Delivery:
             stored = self._send_again(batch, belongs_to)
         if not source.sent_again and stored:
             # The oldest kept event was lost, so older events, which are no longer kept, may be lost as well.
-            self._tally.beyond_window += source.gone
+            self._tally.beyond_window += source.expired
         self._tally.sent_again += stored
         source.sent_again = batch[-1].number if self._sender.position == position else 0
         return True
@@ -96,8 +96,8 @@ class Delivery:
     def _meet(self, source: Source) -> str:
         position = self._sender.position or self._sender.locate()
         try:
-            return source.belonging.meet(position)
-        except ElsewhereError:
+            return source.binding.meet(position)
+        except WrongDatabaseError:
             # The next attempt asks for the position again.
             self._sender.position = None
             raise
@@ -114,35 +114,35 @@ class Delivery:
             half = len(batch) // 2
             if half:
                 return self._send_again(batch[:half], belongs_to) + self._send_again(batch[half:], belongs_to)
-            self._tally.complain(
+            self._tally.warn(
                 "again", "the database does not accept an event that was delivered before: %s", str(error)
             )
             return 0
 
-    def _send(self, source: Source, batch: list[Entry], *, sorts: bool) -> bool:
+    def _send(self, source: Source, batch: list[Entry], *, isolates: bool) -> bool:
         """Send a batch, or its halves if its content is the cause of a failure. Returns whether it caused no
         delay.
 
         A single failing event is sent without its link to a user. If that fails too, it is quarantined.
         """
         try:
-            self._send_as_it_is(source, batch)
+            self._send_unchanged(source, batch)
         except (RefusedError, StuckError) as error:
-            if isinstance(error, StuckError) and not sorts:
+            if isinstance(error, StuckError) and not isolates:
                 raise
             half = len(batch) // 2
             if half:
-                self._send(source, batch[:half], sorts=sorts)
-                self._send(source, batch[half:], sorts=sorts)
+                self._send(source, batch[:half], isolates=isolates)
+                self._send(source, batch[half:], isolates=isolates)
             else:
                 self._send_alone(source, batch[0], error)
             return isinstance(error, RefusedError)
         return True
 
     def _send_alone(self, source: Source, entry: Entry, error: Exception) -> None:
-        for _ in range(self._sender.proofs if isinstance(error, StuckError) else 0):
+        for _ in range(self._sender.required_probes if isinstance(error, StuckError) else 0):
             try:
-                self._send_as_it_is(source, [entry], give_up_links=True)
+                self._send_unchanged(source, [entry], give_up_links=True)
             except (RefusedError, StuckError) as last:
                 # The event is the cause only if a plain event is accepted meanwhile.
                 if isinstance(last, LockedError) or not self._sender.takes_events():
@@ -150,15 +150,15 @@ class Delivery:
                 error = last
             else:
                 return
-        self._set_aside(source, entry, str(error))
+        self._quarantine(source, entry, str(error))
 
-    def _send_as_it_is(self, source: Source, batch: list[Entry], *, give_up_links: bool = False) -> None:
+    def _send_unchanged(self, source: Source, batch: list[Entry], *, give_up_links: bool = False) -> None:
         began = time.monotonic()
         belongs_to = self._meet(source)
         payloads = [entry.payload for entry in batch]
         try:
             receipt = self._sender.send(payloads, give_up_links=give_up_links, belongs_to=belongs_to)
-        except ElsewhereError:
+        except WrongDatabaseError:
             # Raises an error that names the database and what to do.
             self._meet(source)
             raise
@@ -166,9 +166,9 @@ class Delivery:
         # After the commit, never before: an event that is sent twice is stored once.
         source.discard(batch[-1].number, sum(map(len, payloads)))
 
-    def _set_aside(self, source: Source, entry: Entry, reason: str) -> None:
+    def _quarantine(self, source: Source, entry: Entry, reason: str) -> None:
         self._tally.refused += 1
-        self._tally.complain(
+        self._tally.warn(
             "refused", "an audit event is quarantined, because the database does not accept it: %s", reason
         )
-        source.set_aside(entry, reason)
+        source.quarantine(entry, reason)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
     from usersync.audit.options import Options
-    from usersync.audit.spool.belonging import Home
-    from usersync.audit.spool.orphaned_files import Adoption, Left
+    from usersync.audit.spool.binding import Destination
+    from usersync.audit.spool.orphaned_files import OrphanedFiles, SkippedFile
     from usersync.transports.data_api import DataApi
 
     Source = str | ConnectionPool[Any] | DataApi
@@ -37,7 +37,7 @@ class DrainResult:
     #: Whether all events were sent in time.
     is_done: bool
     #: The number of files with events for another database.
-    left: dict[Path, Left] = field(default_factory=dict)
+    left: dict[Path, SkippedFile] = field(default_factory=dict)
     #: The number of unreadable files, and of other accounts' directories.
     unreadable: tuple[Path, ...] = ()
 
@@ -51,13 +51,15 @@ class Engine:
     ``source`` is None if this process only records, and another sends.
     """
 
-    def __init__(self, source: Source | None, root: Path | None, options: Options, home: Home) -> None:
+    def __init__(
+        self, source: Source | None, root: Path | None, options: Options, destination: Destination
+    ) -> None:
         self.pid = os.getpid()
         self.tally = Tally()
         directory = SpoolDirectory(root) if root is not None else None
-        self.intake = Intake(directory, options, self.tally, home, tended=source is not None)
+        self.intake = Intake(directory, options, self.tally, destination, maintained=source is not None)
         self._writer = (
-            Writer(source, self.intake, directory, options, self.tally, home=home)
+            Writer(source, self.intake, directory, options, self.tally, destination=destination)
             if source is not None
             else None
         )
@@ -65,10 +67,10 @@ class Engine:
     def accept(self, payload: bytes) -> bool:
         """Return whether the event was stored."""
         taken = self.intake.accept(payload)
-        self.tend()
+        self.maintain()
         return taken
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Wake the writer to do its maintenance."""
         if self._writer is not None:
             self._writer.wake()
@@ -92,11 +94,11 @@ class Engine:
 
     def _has_quarantined(self) -> bool:
         """Whether any of this process's events were quarantined."""
-        if self.intake.memory.set_asides:
+        if self.intake.memory.quarantined_count:
             return True
         spool = self.intake.spool
         with suppress(SqliteError):
-            return spool is not None and bool(spool.set_asides and spool.refused())
+            return spool is not None and bool(spool.quarantined_count and spool.refused())
         return True
 
     def drain(self, timeout: float, *, is_confirmed: bool = False) -> DrainResult:
@@ -104,21 +106,26 @@ class Engine:
         deadline = time.monotonic() + timeout
         if self._writer is None:
             return DrainResult(is_done=False)
-        adoption = self._writer.adoption
-        adoption.is_confirmed, adoption.left = is_confirmed, {}
+        orphaned_files = self._writer.orphaned_files
+        orphaned_files.is_confirmed, orphaned_files.left = is_confirmed, {}
         self._writer.wants_contact = True
         done = self.flush(timeout)
         done = self._wait(lambda: not self._writer.wants_contact, deadline) and done
-        seen = adoption.searches
+        seen = orphaned_files.searches
         done = (
             self._wait(
-                lambda: adoption.searches > seen and not adoption.waiting() and not adoption.is_busy, deadline
+                lambda: (
+                    orphaned_files.searches > seen
+                    and not orphaned_files.waiting()
+                    and not orphaned_files.is_busy
+                ),
+                deadline,
             )
             and done
         )
-        left = {path: each for path, each in adoption.left.items() if each.reason and each.waiting}
+        left = {path: each for path, each in orphaned_files.left.items() if each.reason and each.waiting}
         return DrainResult(
-            done, left, tuple(sorted(each for each in adoption.unreadable if os.path.lexists(each)))
+            done, left, tuple(sorted(each for each in orphaned_files.unreadable if os.path.lexists(each)))
         )
 
     def _wait(self, condition: Any, deadline: float) -> bool:
@@ -127,7 +134,7 @@ class Engine:
         writer = self._writer
         if writer is None:
             return False
-        writer.hurry()
+        writer.send_now()
         with writer.progress:
             while not condition():
                 remaining = deadline - time.monotonic()
@@ -146,7 +153,7 @@ class Engine:
         else:
             self._writer.stop(deadline - time.monotonic() + _GRACE_S, last_act)
         if lost := len(self.intake.memory):
-            self.tally.complain(
+            self.tally.warn(
                 "lost", "%s audit events are only in memory, and are lost when this process ends", lost
             )
         return sent
@@ -161,7 +168,7 @@ class Engine:
     def stats(self) -> AuditStats:
         """The current counters."""
         tally, intake = self.tally, self.intake
-        spool, adoption = intake.spool, self._adoption
+        spool, orphaned_files = intake.spool, self._orphaned_files
         return AuditStats(
             accepted=intake.accepted,
             stored=tally.stored,
@@ -175,7 +182,7 @@ class Engine:
             batch_seconds=tally.batch_seconds,
             spooled=len(spool) if spool is not None else 0,
             in_memory=len(intake.memory),
-            adopted=adoption.waiting() if adoption is not None else 0,
+            adopted=orphaned_files.waiting() if orphaned_files is not None else 0,
             oldest_age=self._oldest_age(),
             writer=tally.state,
             consecutive_failures=tally.failures,
@@ -184,11 +191,11 @@ class Engine:
         )
 
     @property
-    def _adoption(self) -> Adoption | None:
-        return self._writer.adoption if self._writer is not None else None
+    def _orphaned_files(self) -> OrphanedFiles | None:
+        return self._writer.orphaned_files if self._writer is not None else None
 
     def _oldest_age(self) -> float | None:
-        sources = [self.intake.spool, self.intake.memory, self._adoption]
+        sources = [self.intake.spool, self.intake.memory, self._orphaned_files]
         times: list[int | None] = []
         for source in sources:
             # The writer may be closing this file.
@@ -201,5 +208,5 @@ class Engine:
         """The descriptors of locks and sockets that a forked child must close."""
         found = self.intake.descriptors()
         if self._writer is not None:
-            found += self._writer.adoption.descriptors() + self._writer.sender.descriptors()
+            found += self._writer.orphaned_files.descriptors() + self._writer.sender.descriptors()
         return found

@@ -4,8 +4,8 @@ Each runs in a savepoint, so that a failure (usersync is not installed, the tabl
 transaction usable. A failed event is not put into the spool, because it would be stored even if the caller's
 work is rolled back.
 
-Connections are recognized by the module of their class. SQLAlchemy and Django are imported only if the
-connection is one of theirs.
+Connections are recognized by the module of their class. SQLAlchemy and Django are imported only for
+their own connections.
 """
 
 from __future__ import annotations

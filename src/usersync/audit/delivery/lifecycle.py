@@ -21,7 +21,7 @@ _DEADLINE_S = 5.0
 ORDER = ("gate", "log", "intake", "spool")
 
 
-class Lived(Protocol):
+class ForkAware(Protocol):
     """An object with a thread, locks and files that must not be used by a forked child."""
 
     exit_timeout: float
@@ -45,17 +45,17 @@ _living: weakref.WeakSet[Any] = weakref.WeakSet()
 _busy: set[Any] = set()
 
 
-def watch(lived: Lived) -> None:
+def watch(lived: ForkAware) -> None:
     """Call ``lived`` at forks and at exit."""
     _living.add(lived)
 
 
-def keep(lived: Lived) -> None:
+def keep(lived: ForkAware) -> None:
     """Keep a reference to ``lived`` until it is released."""
     _busy.add(lived)
 
 
-def release(lived: Lived) -> None:
+def release(lived: ForkAware) -> None:
     """Drop the reference, because its thread has ended."""
     _busy.discard(lived)
 

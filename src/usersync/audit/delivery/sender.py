@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from usersync.audit.delivery.protocol import RefusedError, UnavailableError, exchange, one_line
-from usersync.audit.spool.belonging import ElsewhereError
+from usersync.audit.spool.binding import WrongDatabaseError
 from usersync.config.dsn import Sealed, connection_options, opened
 from usersync.core.position import Position
 from usersync.transports.fork_gate import GatedConnection
@@ -57,10 +57,12 @@ def now_ms() -> int:
 
 
 def check_place(answer: Any) -> Position | None:
-    """The database's position. Raises ``ElsewhereError`` if the database refused the events because of it."""
+    """The database's position. Raises ``WrongDatabaseError`` if it refused the events because of it."""
     place = Position.read(answer.get("position")) if isinstance(answer, dict) else None
     if place is not None and "stored" not in answer:
-        raise ElsewhereError(f"these events are for another database than installation {place.installation}")
+        raise WrongDatabaseError(
+            f"these events are for another database than installation {place.installation}"
+        )
     return place
 
 
@@ -68,7 +70,7 @@ class Sender:
     """One connection for one thread, opened when needed."""
 
     #: How many times an event must fail, while a plain event is accepted, before it is quarantined.
-    proofs = 1
+    required_probes = 1
 
     def __init__(self, source: str | ConnectionPool[Any], timeout: float) -> None:
         self._source = source
@@ -83,7 +85,7 @@ class Sender:
 
     def locate(self) -> Position | None:
         """Ask the database for its position. Raises what ``send()`` raises."""
-        with suppress(ElsewhereError):
+        with suppress(WrongDatabaseError):
             self._send([], "wait", "?")
         return self.position
 
@@ -91,7 +93,7 @@ class Sender:
         """Store a batch and commit. Raises ``UnavailableError`` or ``RefusedError``.
 
         ``belongs_to`` is the beginning of the position of the events' database. Another database stores
-        nothing and raises ``ElsewhereError``.
+        nothing and raises ``WrongDatabaseError``.
 
         A user whose row is locked makes the batch fail, to be retried. With ``give_up_links``, an event whose
         user has no row, or a locked one, is stored without the link; the actor's id is stored in any case.
@@ -134,7 +136,7 @@ class Sender:
             ended = exchange(pgconn, deadline, then)
             if ended.command_status != then.upper():
                 raise UnavailableError("the transaction was rolled back")
-        except (RefusedError, ElsewhereError):
+        except (RefusedError, WrongDatabaseError):
             self._roll_back(pgconn, deadline)
             raise
         except BaseException:
@@ -192,7 +194,7 @@ class Sender:
             connection, self._connection = self._connection, None
             self._source.putconn(connection)
 
-    def rest(self) -> None:
+    def close_if_idle(self) -> None:
         """Called while no events wait: closes a connection that has been idle for long."""
         if self._connection is not None and time.monotonic() - self._used_at > IDLE_S:
             self.close()

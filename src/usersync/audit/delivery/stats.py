@@ -108,9 +108,9 @@ class Tally:
         """Count events that were not accepted."""
         with self._lock:
             self.dropped += count
-        self.complain("dropped", "an audit event was not accepted (%s); %s so far", why, self.dropped)
+        self.warn("dropped", "an audit event was not accepted (%s); %s so far", why, self.dropped)
 
-    def complain(self, kind: str, message: str, *arguments: object) -> None:
+    def warn(self, kind: str, message: str, *arguments: object) -> None:
         """Log a warning, unless one of this kind was logged within the last minute. Never raises."""
         now = time.monotonic()
         with self._lock:
@@ -131,7 +131,7 @@ class Tally:
         self.failures, self.last_error = 0, None
         if receipt.rejected:
             example = describe_reject(*receipt.rejects[:1])
-            self.complain(
+            self.warn(
                 "rejected",
                 "audit events were rejected, %s so far; among them %s. See: usersync audit rejects",
                 self.rejected,
@@ -140,7 +140,7 @@ class Tally:
 
     def caught_up(self) -> None:
         """Log what a failover or a restore had lost."""
-        self.complain(
+        self.warn(
             "moved",
             "the database has moved (a failover, a restore to a point in time, an upgrade): %s audit events "
             "that it had confirmed and lost were sent again; %s older ones, which are no longer kept, may be "
@@ -153,4 +153,4 @@ class Tally:
         """Count an attempt that failed for a temporary reason."""
         self.failures += 1
         self.last_error = reason
-        self.complain("away", "audit events wait, because the database does not accept them: %s", reason)
+        self.warn("away", "audit events wait, because the database does not accept them: %s", reason)

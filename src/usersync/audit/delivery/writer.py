@@ -21,7 +21,7 @@ from usersync.audit.delivery.api_sender import sender_to
 from usersync.audit.delivery.delivery import Delivery
 from usersync.audit.delivery.protocol import UnavailableError
 from usersync.audit.delivery.sender import now_ms
-from usersync.audit.spool.orphaned_files import Adoption, Contact
+from usersync.audit.spool.orphaned_files import Contact, OrphanedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from usersync.audit.delivery.stats import Tally
     from usersync.audit.options import Options
-    from usersync.audit.spool.belonging import Home
+    from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import SpoolDirectory
     from usersync.audit.spool.intake import Intake
     from usersync.audit.spool.source import KeepingSource, Source
@@ -55,7 +55,7 @@ _UPKEEP_S = 3600.0
 _PROBE_MS = 60_000
 
 # The spool's WAL must stay small even while the database is unavailable.
-_TEND_S = 0.5
+_MAINTENANCE_S = 0.5
 
 
 class Writer:
@@ -69,12 +69,14 @@ class Writer:
         options: Options,
         tally: Tally,
         *,
-        home: Home,
+        destination: Destination,
     ) -> None:
         self._intake = intake
         self._tally = tally
         self.sender = sender_to(source, options.send_timeout)
-        self.adoption = Adoption(directory, intake, options, tally, home=home, contact=self._contact)
+        self.orphaned_files = OrphanedFiles(
+            directory, intake, options, tally, destination=destination, contact=self._contact
+        )
         self._delivery = Delivery(self.sender, options, tally)
         # A SimpleQueue and not an Event, because a signal handler may put to it while it interrupts a put.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -101,10 +103,10 @@ class Writer:
             self._idle = False
             self._calls.put(False)
 
-    def hurry(self) -> None:
+    def send_now(self) -> None:
         """Try now, whatever the back-off, and search for files of dead processes."""
         self._start()
-        self.adoption.due_at = 0.0
+        self.orphaned_files.due_at = 0.0
         self._calls.put(True)
 
     def _start(self) -> None:
@@ -120,7 +122,7 @@ class Writer:
             else:
                 return
         # Without the lock, because a log handler may record events.
-        self._tally.complain("thread", "the audit writer could not be started: %s", problem)
+        self._tally.warn("thread", "the audit writer could not be started: %s", problem)
 
     def stop(self, timeout: float, last_act: Callable[[], None]) -> None:
         """Let the thread end after its current batch, and wait for the end at most ``timeout`` seconds.
@@ -151,10 +153,10 @@ class Writer:
             else:
                 failures = 0
                 self._announce()
-                self._keep_up()
+                self._run_upkeep()
                 if not busy:
-                    self._rest()
-        self.adoption.close()
+                    self._wait_for_events()
+        self.orphaned_files.close()
         self.sender.close()
         self._last_act()
         self._tally.state = "stopped"
@@ -162,18 +164,18 @@ class Writer:
 
     def _round(self) -> bool:
         """Send a batch of each source. Returns whether more events can be sent at once."""
-        self._intake.tend()
+        self._intake.maintain()
         if self.wants_contact:
             self.sender.locate()
             self.wants_contact = False
-        self.adoption.look()
+        self.orphaned_files.look()
         busy = self._deliver_spool()
         busy = self._deliver(self._intake.memory) or busy
-        for adopted in self.adoption.sources():
+        for adopted in self.orphaned_files.sources():
             # Even if it is empty now: another thread may have opened a new one.
-            self.adoption.guard(adopted, self._deliver)
+            self.orphaned_files.guard(adopted, self._deliver)
             busy = True
-        self.adoption.release_empty()
+        self.orphaned_files.release_empty()
         return busy
 
     def _deliver(self, source: KeepingSource) -> bool:
@@ -189,25 +191,25 @@ class Writer:
         try:
             return self._deliver(spool)
         except (sqlite3.Error, OSError) as error:
-            self._intake.suffer(error)
+            self._intake.record_failure(error)
             return False
 
     def _announce(self) -> None:
         with self.progress:
             self.progress.notify_all()
 
-    def _rest(self) -> None:
+    def _wait_for_events(self) -> None:
         """Sleep until there is work, then let events gather for a moment."""
         self._tally.state = "idle"
         self._idle = True
         # Checked after setting ``_idle``: an earlier event is seen here, and a later one wakes this thread.
-        urgent = self._is_empty() and self._called(_IDLE_S)
+        urgent = self._is_empty() and self._wait_for_call(_IDLE_S)
         self._idle = False
         if not urgent:
-            self._called(_LINGER_S)
-        self.sender.rest()
+            self._wait_for_call(_LINGER_S)
+        self.sender.close_if_idle()
 
-    def _keep_up(self) -> None:
+    def _run_upkeep(self) -> None:
         """Send an empty batch, which creates the partitions of the next months. Batches with events create
         none.
         """
@@ -240,9 +242,9 @@ class Writer:
         return all(source is None or source.last == source.done for source in sources)
 
     def _back_off(self, failures: int, asked: float) -> bool:
-        """Wait until the next attempt is due. Returns whether ``hurry()`` ended the wait.
+        """Wait until the next attempt is due. Returns whether ``send_now()`` ended the wait.
 
-        ``asked`` is the wait in seconds that the server asked for. ``hurry()`` does not shorten it.
+        ``asked`` is the wait in seconds that the server asked for. ``send_now()`` does not shorten it.
         """
         self._tally.state = "waiting"
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(failures - 1, 20))
@@ -251,12 +253,12 @@ class Writer:
         until = max(least, now + longest * random.uniform(0.5, 1))  # noqa: S311 - not for security
         urgent = False
         while not self._stopping and (remaining := (least if urgent else until) - time.monotonic()) > 0:
-            urgent = self._called(min(remaining, _TEND_S)) or urgent
-            self._intake.tend()
+            urgent = self._wait_for_call(min(remaining, _MAINTENANCE_S)) or urgent
+            self._intake.maintain()
         return urgent
 
-    def _called(self, timeout: float) -> bool:
-        """Wait for a call of ``wake()`` or ``hurry()``. Returns whether it was ``hurry()``."""
+    def _wait_for_call(self, timeout: float) -> bool:
+        """Wait for a call of ``wake()`` or ``send_now()``. Returns whether it was ``send_now()``."""
         try:
             urgent = self._calls.get(timeout=timeout)
             while not urgent:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from usersync.audit.event.event import Given
+    from usersync.audit.event.event import EventArguments
 
 
 class Action:
@@ -26,8 +26,8 @@ class Action:
 
     def __init__(
         self,
-        record: Callable[[Given], str | None],
-        given: Given,
+        record: Callable[[EventArguments], str | None],
+        given: EventArguments,
         denied: tuple[type[BaseException], ...],
     ) -> None:
         self._record = record

@@ -41,7 +41,7 @@ def _differ(old: object, new: object, limits: Limits) -> bool:
     return encode(written[0]) != encode(written[1])
 
 
-def stated(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
+def from_pairs(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
     """Changes that the application passes: ``{"field": (old, new)}``. A single value is the new one."""
     result: dict[str, Json] = {}
     secrets: set[str] = set()

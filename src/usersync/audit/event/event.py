@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.audit.event.clock import Clock, moment
 from usersync.audit.event.context import FIELDS, current, merged, with_actor
-from usersync.audit.event.diff import difference, stated
+from usersync.audit.event.diff import difference, from_pairs
 from usersync.audit.event.objects import class_name, fields_of, identity_of
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.event.scalars import SCALARS, cut
@@ -30,16 +30,16 @@ _REDACTOR = Redactor()
 _LABEL = Limits(text=16_384, items=20, depth=2)
 _PAIR = 2
 
-_ROOMY = Limits()
+_FULL_LIMITS = Limits()
 
 #: Limits to try in turn until the event fits.
-_TIGHTER = (
+_SMALLER_LIMITS = (
     Limits(text=1_024, items=100, depth=8, nodes=1_000),
     Limits(text=128, items=20, depth=4, nodes=200),
 )
 
 
-class Given(NamedTuple):
+class EventArguments(NamedTuple):
     """The arguments of the caller; ``fields`` are those of ``usersync.audit.event.context.FIELDS``."""
 
     action: object
@@ -68,12 +68,12 @@ class EventBuilder:
         self._max_bytes = max_bytes
         self._clock = Clock()
 
-    def build(self, given: Given) -> Event:
+    def build(self, given: EventArguments) -> Event:
         """Build the event with the caller's context."""
         event_id, occurred_at = self._clock.read()
         head: dict[str, Json] = {"id": event_id, "occurred_at": occurred_at}
         try:
-            payload = encode(head | self._body(given, _ROOMY, head))
+            payload = encode(head | self._body(given, _FULL_LIMITS, head))
         except Exception as error:  # noqa: BLE001 - an argument's own code raised: record the event without it
             metadata: dict[str, Json] = {"unreadable": class_name(error)}
             payload = encode(head | {"action": label(given.action), "metadata": metadata})
@@ -81,7 +81,7 @@ class EventBuilder:
             payload = self._cut(given, head, payload)
         return Event(event_id, payload)
 
-    def _body(self, given: Given, limits: Limits, head: dict[str, Json]) -> dict[str, Json]:
+    def _body(self, given: EventArguments, limits: Limits, head: dict[str, Json]) -> dict[str, Json]:
         known = {name: value for name, value in given.fields.items() if value is not None}
         if given.metadata is not None:
             known["metadata"] = given.metadata
@@ -106,19 +106,19 @@ class EventBuilder:
         body["source"] = "app"
         return body
 
-    def _changes(self, given: Given, limits: Limits) -> dict[str, Json]:
+    def _changes(self, given: EventArguments, limits: Limits) -> dict[str, Json]:
         changes: dict[str, Json] = {}
         if given.before is not None or given.after is not None:
             changes = difference(given.before, given.after, self._redactor, limits)
         if given.changes is not None:
-            changes |= stated(given.changes, self._redactor, limits)
+            changes |= from_pairs(given.changes, self._redactor, limits)
         return changes
 
-    def _cut(self, given: Given, head: dict[str, Json], whole: bytes) -> bytes:
+    def _cut(self, given: EventArguments, head: dict[str, Json], whole: bytes) -> bytes:
         """The event with its values cut, and the SHA-256 of the complete event."""
         note = f"[cut: {len(whole)} bytes, sha256 {hashlib.sha256(whole).hexdigest()}]"
         body: dict[str, Json] = {}
-        for limits in _TIGHTER:
+        for limits in _SMALLER_LIMITS:
             body = self._body(given, limits, head)
             metadata = body.get("metadata")
             body["metadata"] = {**(metadata if isinstance(metadata, dict) else {}), "[cut]": note}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from usersync.audit.options import directory_name
-from usersync.audit.spool.belonging import Home
+from usersync.audit.spool.binding import Destination
 from usersync.config.dsn import Sealed, check_dsn, describe_host, sealed
 from usersync.errors import SettingsError
 from usersync.transports.data_api import DataApi
@@ -48,11 +48,11 @@ def check_address(given: object) -> Address:
     return given  # type: ignore[return-value]
 
 
-def home_of(address: Address, project: str | None) -> Home:
+def destination_of(address: Address, project: str | None) -> Destination:
     """The destination of an audit log in the form that its spool stores: without a password."""
     whole = _whole_address(address)
     directory = directory_name(project or whole or "unassigned")
-    return Home(whole, project, directory, _former_directory(address))
+    return Destination(whole, project, directory, _former_directory(address))
 
 
 def _whole_address(address: Address) -> str | None:

@@ -111,7 +111,7 @@ def take_over(path: Path) -> Claim | None:
 
 
 @dataclass(frozen=True)
-class Waiting:
+class SpoolFileState:
     """The state of a spool file, read without taking it over."""
 
     path: Path
@@ -121,12 +121,12 @@ class Waiting:
     size: int
 
 
-def survey(root: Path) -> list[Waiting]:
+def survey(root: Path) -> list[SpoolFileState]:
     """The spool files in a directory, for reports. Takes nothing over."""
     found = []
     for path in files_in(root):
         size = sum(each.stat().st_size for each in files_of(path)[:2] if each.exists())
-        found.append(Waiting(path, _is_held(_lock_of(path)), size))
+        found.append(SpoolFileState(path, _is_held(_lock_of(path)), size))
     return found
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
-    from usersync.audit.erasure import Words
+    from usersync.audit.erasure import PersonalKeys
 
 _PATIENCE_S = 5.0
 _BATCH = 100
@@ -42,7 +42,7 @@ class SpoolErasure:
     held: tuple[Path, ...] = ()
 
 
-def erase_in_spools(root: Path, user_id: UUID, words: Words, *, dry_run: bool = False) -> SpoolErasure:
+def erase_in_spools(root: Path, user_id: UUID, words: PersonalKeys, *, dry_run: bool = False) -> SpoolErasure:
     """Erase in each spool below ``root``. Raises OSError if a directory is not readable."""
     total = 0
     unread: list[Path] = []
@@ -61,7 +61,7 @@ def erase_in_spools(root: Path, user_id: UUID, words: Words, *, dry_run: bool = 
     return SpoolErasure(total, tuple(unread), tuple(held))
 
 
-def _erase_in_file(path: Path, user_id: UUID, words: Words, *, dry_run: bool) -> tuple[int, bool]:
+def _erase_in_file(path: Path, user_id: UUID, words: PersonalKeys, *, dry_run: bool) -> tuple[int, bool]:
     """Return the number of changed events, and whether no copy remains in the file."""
     with closing(connect(path, _PATIENCE_S, read_only=dry_run)) as connection:
         # Checkpoints are left to the process that owns the file.
@@ -89,7 +89,7 @@ def _leave_no_copy(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def _batches(
-    connection: sqlite3.Connection, table: str, user_id: str, words: Words
+    connection: sqlite3.Connection, table: str, user_id: str, words: PersonalKeys
 ) -> Iterator[list[tuple[int, bytes, bytes]]]:
     last = -1
     while True:
@@ -111,7 +111,7 @@ def _store(connection: sqlite3.Connection, table: str, changed: list[tuple[int, 
         connection.execute(update, (after, number, before))
 
 
-def erased(payload: bytes, user_id: str, words: Words) -> bytes:
+def erased(payload: bytes, user_id: str, words: PersonalKeys) -> bytes:
     """A spooled event without the user's personal data; unchanged bytes if it has none."""
     if not isinstance(payload, bytes) or user_id.encode() not in payload.lower():
         return payload

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from usersync.audit.spool import file_format
-from usersync.audit.spool.belonging import Belonging, Home, Origin
+from usersync.audit.spool.binding import DatabaseBinding, Destination, Origin
 from usersync.audit.spool.private import connect, create_file
 from usersync.audit.spool.source import fitting
 from usersync.audit.spool.window import Keep, Window
@@ -45,7 +45,7 @@ _PRUNED_AT_ONCE = 4
 # connection waits for the tool.
 _PATIENCE_S = 0.25
 
-_NO_HOME, _NO_KEEP = Home(), Keep()
+_NO_DESTINATION, _NO_KEEP = Destination(), Keep()
 
 
 class Spool:
@@ -55,16 +55,22 @@ class Spool:
     """
 
     def __init__(
-        self, path: Path, max_bytes: int, *, tended: bool = True, home: Home = _NO_HOME, keep: Keep = _NO_KEEP
+        self,
+        path: Path,
+        max_bytes: int,
+        *,
+        maintained: bool = True,
+        destination: Destination = _NO_DESTINATION,
+        keep: Keep = _NO_KEEP,
     ) -> None:
-        """With ``tended``, a writer calls ``tend()``; otherwise ``append`` runs checkpoints when due.
+        """With ``maintained``, a writer calls ``maintain()``; otherwise ``append`` runs checkpoints when due.
 
-        ``home`` is the destination of this process's events, and ``keep`` the window of delivered events. If
-        the file exists, the values stored in it are used.
+        ``destination`` is where this process sends its events; ``keep`` is the window of delivered events. If
+        the file exists, its stored values are used.
         """
         self.path = path
         create_file(path)
-        self.last = self.done = self.set_asides = self.sent_again = 0
+        self.last = self.done = self.quarantined_count = self.sent_again = 0
         self._unnoted: Position | None = None
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
@@ -74,14 +80,14 @@ class Spool:
         try:
             self._recorder.execute(f"pragma page_size = {_PAGE_SIZE}")
             self._recorder.execute("pragma journal_mode = wal")
-            if not tended:
+            if not maintained:
                 self._recorder.execute("pragma wal_autocheckpoint = 1000")
-            file_format.create(self._recorder, home, keep.ms)
+            file_format.create(self._recorder, destination, keep.ms)
             self._limit(self._recorder)
             self.done, _ = file_format.done_in(self._recorder)
             ((newest,),) = self._recorder.execute("select coalesce(max(number), 0) from events").fetchall()
             self.last = max(newest, self.done)
-            self.belonging = Belonging(home, file_format.origin_of(self._recorder), self._note)
+            self.binding = DatabaseBinding(destination, file_format.origin_of(self._recorder), self._note)
             self._window = self._load_window(keep, max_bytes)
             self._identity = [each.stat() for each in files_of(path)[:2]]
         except BaseException:
@@ -152,7 +158,7 @@ class Spool:
                     self._writer.execute("insert or replace into delivered values (?, ?, ?)", batch)
             except sqlite3.Error:
                 # The disk or the file is full: waiting events need the room more than delivered ones.
-                self._window.let_go(through)
+                self._window.discard_through(through)
                 self._delete(first, through)
                 return
             self._window.add(*batch)
@@ -174,7 +180,7 @@ class Spool:
         At ``now_ms`` the database was still on the remembered timeline.
         """
         for _ in range(_PRUNED_AT_ONCE):
-            first = self._window.gone
+            first = self._window.expired
             if (through := self._window.pop_expired(now_ms)) is None:
                 return
             self._delete(first or through - 1, through)
@@ -192,15 +198,15 @@ class Spool:
         return self._window.expires_ms
 
     @property
-    def gone(self) -> int:
+    def expired(self) -> int:
         """How many delivered events are no longer kept."""
-        return self._window.gone
+        return self._window.expired
 
-    def confirm(self, home: Home) -> None:
-        """Bind the events to the database of ``home``, whatever the file stores."""
+    def confirm(self, destination: Destination) -> None:
+        """Bind the events to the database of ``destination``, whatever the file stores."""
         with gate, self._lock:
-            file_format.confirm(self._writer, home)
-        self.belonging = Belonging(home, Origin(home), self._note)
+            file_format.confirm(self._writer, destination)
+        self.binding = DatabaseBinding(destination, Origin(destination), self._note)
 
     def _note(self, position: Position) -> None:
         """Remember the database's position. Retried later if the disk is full, after deliveries have made
@@ -211,13 +217,13 @@ class Spool:
             file_format.remember(self._writer, position)
             self._unnoted = None
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
+    def quarantine(self, entry: Entry, reason: str) -> None:
         """Move the oldest event to the table ``refused``: the spool quarantines it."""
         move = (
             "insert or ignore into refused (at_ms, event, reason) select at_ms, event, ? from events "
             "where number = ?"
         )
-        self.set_asides += 1
+        self.quarantined_count += 1
         with gate, self._lock:
             self._writer.execute(move, (reason, entry.number))
             self._writer.execute("delete from events where number = ?", (entry.number,))
@@ -236,7 +242,7 @@ class Spool:
                 "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", rows
             )
 
-    def is_there(self) -> bool:
+    def files_exist(self) -> bool:
         """Whether the opened files still exist: SQLite would continue to write to removed files."""
         try:
             found = [each.stat() for each in files_of(self.path)[:2]]
@@ -264,15 +270,15 @@ class Spool:
                 self._recorder.executemany(
                     "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", refused
                 )
-                if (position := old.belonging.origin.position) is not None:
+                if (position := old.binding.origin.position) is not None:
                     file_format.remember(self._recorder, position)
             except BaseException:
                 self._recorder.execute("rollback")
                 raise
             self._recorder.execute("commit")
             self.last, self.done = old.last, old.done
-            self._window.gone = old.done
-            self.belonging.origin = old.belonging.origin
+            self._window.expired = old.done
+            self.binding.origin = old.binding.origin
 
     def oldest_ms(self) -> int | None:
         """When the oldest event was recorded, in milliseconds since 1970. Any thread may call it."""
@@ -284,7 +290,7 @@ class Spool:
     def __len__(self) -> int:
         return max(0, self.last - self.done)
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Run a checkpoint if the WAL is large. Recording continues meanwhile."""
         if self._in_wal > _CHECKPOINT_BYTES:
             with gate:
@@ -320,9 +326,9 @@ class Spool:
         self.close()
         remove_files(self.path)
 
-    def put_away(self) -> Path:
+    def rename_damaged(self) -> Path:
         """Rename a damaged file, so that no process opens it again. It is never deleted."""
-        away = put_away(self.path)
+        away = rename_damaged(self.path)
         self.close()
         return away
 
@@ -365,7 +371,7 @@ def remove_files(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-def put_away(path: Path) -> Path:
+def rename_damaged(path: Path) -> Path:
     """Rename a spool file. Returns its new name."""
     away = path.with_suffix(f".damaged-{time.time_ns()}")
     for old, new in zip(files_of(path), files_of(away), strict=True):

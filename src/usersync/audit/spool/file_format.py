@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from usersync.audit.spool.belonging import Home, Origin
+from usersync.audit.spool.binding import Destination, Origin
 from usersync.core.position import Position
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Contents:
         return not (self.waiting or self.refused or self.kept)
 
 
-def create(connection: sqlite3.Connection, home: Home, keep_ms: int) -> None:
+def create(connection: sqlite3.Connection, destination: Destination, keep_ms: int) -> None:
     """Create missing tables. A new file stores its events' destination; an existing one is unchanged."""
     connection.execute("begin immediate")
     try:
@@ -65,8 +65,8 @@ def create(connection: sqlite3.Connection, home: Home, keep_ms: int) -> None:
         if is_new:
             said = {
                 "version": _VERSION,
-                "address": home.address,
-                "project": home.project,
+                "address": destination.address,
+                "project": destination.project,
                 "keep_ms": str(keep_ms),
             }
             connection.executemany("insert into about values (?, ?)", said.items())
@@ -79,8 +79,8 @@ def create(connection: sqlite3.Connection, home: Home, keep_ms: int) -> None:
 def origin_of(connection: sqlite3.Connection) -> Origin:
     """Return the database that a file's events are for."""
     about = about_of(connection)
-    home = Home(about.get("address"), about.get("project"))
-    return Origin(home, Position.read(about.get("position")), is_former="version" not in about)
+    destination = Destination(about.get("address"), about.get("project"))
+    return Origin(destination, Position.read(about.get("position")), is_former="version" not in about)
 
 
 def about_of(connection: sqlite3.Connection) -> dict[str, str]:
@@ -97,9 +97,14 @@ def remember(connection: sqlite3.Connection, position: Position) -> None:
     connection.executemany("insert or replace into about values (?, ?)", said.items())
 
 
-def confirm(connection: sqlite3.Connection, home: Home) -> None:
+def confirm(connection: sqlite3.Connection, destination: Destination) -> None:
     """Bind the events to another database than the stored one."""
-    said = {"version": _VERSION, "address": home.address, "project": home.project, "position": None}
+    said = {
+        "version": _VERSION,
+        "address": destination.address,
+        "project": destination.project,
+        "position": None,
+    }
     connection.executemany("insert or replace into about values (?, ?)", said.items())
 
 

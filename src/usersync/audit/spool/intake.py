@@ -16,7 +16,7 @@ from usersync.transports.fork_gate import gate
 if TYPE_CHECKING:
     from usersync.audit.delivery.stats import Tally
     from usersync.audit.options import Options
-    from usersync.audit.spool.belonging import Home
+    from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import Claim, SpoolDirectory
 
 # Time after a failure until the spool is tried again. An attempt may take milliseconds.
@@ -26,7 +26,7 @@ _RETRY_S = 2.0
 _LOOK_MS = 1_000
 _TOUCH_MS = 3_600_000
 
-Trouble = (sqlite3.Error, OSError)
+Problem = (sqlite3.Error, OSError)
 
 _GOING_ON_IN_MEMORY = (
     "the audit spool is not writable (%s): keeping events in memory. They are lost if this process "
@@ -37,20 +37,26 @@ _GOING_ON_IN_MEMORY = (
 class Intake:
     """Takes events from any thread and keeps them until the writer has sent them.
 
-    ``directory`` is None for the durability ``memory``. ``tended`` means that a writer calls ``tend()``.
+    ``directory`` is None for the durability ``memory``. With ``maintained``, a writer calls ``maintain()``.
     """
 
     def __init__(
-        self, directory: SpoolDirectory | None, options: Options, tally: Tally, home: Home, *, tended: bool
+        self,
+        directory: SpoolDirectory | None,
+        options: Options,
+        tally: Tally,
+        destination: Destination,
+        *,
+        maintained: bool,
     ) -> None:
-        self._home = home
+        self._destination = destination
         self._directory = directory
-        self._tended = tended
+        self._maintained = maintained
         self._options = options
         self._tally = tally
         self._lock = threading.RLock()
         # Collected under the lock and logged without it: a log handler may be slow, or record events itself.
-        self._complaints: deque[tuple[str, ...]] = deque()
+        self._warnings: deque[tuple[str, ...]] = deque()
         self._retry_at = 0.0
         self._claim: Claim | None = None
         self._looked_ms = self._touched_ms = 0
@@ -60,7 +66,7 @@ class Intake:
         # Spools whose files were removed. The writer may be sending a batch from one.
         self._retired: list[Spool] = []
         self.spool: Spool | None = None
-        self.memory = MemoryQueue(options.memory_events, options.memory_bytes, home, options.keep)
+        self.memory = MemoryQueue(options.memory_events, options.memory_bytes, destination, options.keep)
         self.accepted = 0
 
     def accept(self, payload: bytes) -> bool:
@@ -69,11 +75,11 @@ class Intake:
         with self._lock:
             taken = self._to_spool(at_ms, payload) or self.memory.append(at_ms, payload)
             self.accepted += taken
-            if not self._tended and len(self.memory) and not self._spilling:
+            if not self._maintained and len(self.memory) and not self._spilling:
                 self._spill()
-        if self._complaints:
-            self._speak()
-        if self._retired and not self._tended:
+        if self._warnings:
+            self._log_messages()
+        if self._retired and not self._maintained:
             # Without the intake's lock: fork acquires the gate first. See lifecycle.
             self._close_retired()
         if not taken:
@@ -88,8 +94,8 @@ class Intake:
             if spool is None or abs(at_ms - self._looked_ms) >= _LOOK_MS:
                 spool = self._tidy(self._directory, at_ms)
             spool.append(at_ms, payload)
-        except Trouble as error:
-            self._endure(error)
+        except Problem as error:
+            self._use_memory(error)
             return False
         if self._retry_at:
             self._recover()
@@ -113,10 +119,10 @@ class Intake:
             if self.spool is None and self._directory is not None and not self._is_paused():
                 try:
                     self._tidy(self._directory, time.time_ns() // 1_000_000)
-                except Trouble as error:
-                    self._endure(error)
+                except Problem as error:
+                    self._use_memory(error)
             spool = self.spool
-        self._speak()
+        self._log_messages()
         return spool
 
     def _is_paused(self) -> bool:
@@ -128,8 +134,8 @@ class Intake:
             spool = Spool(
                 claim.path,
                 self._options.spool_bytes,
-                tended=self._tended,
-                home=self._home,
+                maintained=self._maintained,
+                destination=self._destination,
                 keep=self._options.keep,
             )
         except BaseException:
@@ -144,7 +150,7 @@ class Intake:
         ones.
         """
         self._looked_ms = now_ms
-        if not (claim.is_held() and spool.is_there()):
+        if not (claim.is_held() and spool.files_exist()):
             self._move(directory, spool, claim)
         elif abs(now_ms - self._touched_ms) >= _TOUCH_MS:
             self._touched_ms = now_ms
@@ -167,7 +173,7 @@ class Intake:
         if claim.is_held():
             remove_files(spool.path)
         claim.release()
-        self._complaints.append(
+        self._warnings.append(
             ("removed", "files of the audit spool were removed: continuing in %s", str(moved.path))
         )
 
@@ -176,57 +182,57 @@ class Intake:
             with suppress(sqlite3.Error), gate:
                 self._retired.pop().close()
 
-    def suffer(self, error: Exception) -> None:
+    def record_failure(self, error: Exception) -> None:
         """Use memory for a while, and another file if this one is damaged."""
         with self._lock:
-            self._endure(error)
-        self._speak()
+            self._use_memory(error)
+        self._log_messages()
 
-    def _endure(self, error: Exception) -> None:
+    def _use_memory(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         self._retry_at = time.monotonic() + _RETRY_S
         self._tally.spool_error = reason
         if is_damaged(error) and self.spool is not None:
-            self._put_away(self.spool)
-        self._complaints.append(("spool", _GOING_ON_IN_MEMORY, reason))
+            self._rename_damaged(self.spool)
+        self._warnings.append(("spool", _GOING_ON_IN_MEMORY, reason))
 
-    def _put_away(self, spool: Spool) -> None:
+    def _rename_damaged(self, spool: Spool) -> None:
         # Later events are not lost: the next one opens a new file.
         claim, self.spool, self._claim, self._retry_at = self._claim, None, None, 0.0
         try:
-            away = spool.put_away()
-        except Trouble as error:
-            self._complaints.append(("damaged", "a damaged audit spool could not be renamed: %s", str(error)))
+            away = spool.rename_damaged()
+        except Problem as error:
+            self._warnings.append(("damaged", "a damaged audit spool could not be renamed: %s", str(error)))
         else:
-            self._complaints.append(("damaged", "a damaged audit spool was renamed to %s", str(away)))
+            self._warnings.append(("damaged", "a damaged audit spool was renamed to %s", str(away)))
         if claim is not None:
             claim.release()
 
     def _recover(self) -> None:
         self._retry_at, self._tally.spool_error = 0.0, None
-        self._complaints.append(("spool back", "the audit spool is writable again"))
+        self._warnings.append(("spool back", "the audit spool is writable again"))
 
-    def _speak(self) -> None:
+    def _log_messages(self) -> None:
         with suppress(IndexError):
             while True:
-                self._tally.complain(*self._complaints.popleft())
+                self._tally.warn(*self._warnings.popleft())
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """The writer's work between batches: run checkpoints, and move events from memory to the spool."""
         self._close_retired()
         if self.spool is not None and self._directory is not None and not self._retry_at:
             try:
                 with self._lock:
                     spool = self._tidy(self._directory, time.time_ns() // 1_000_000)
-                spool.tend()
-            except Trouble as error:
-                self.suffer(error)
+                spool.maintain()
+            except Problem as error:
+                self.record_failure(error)
         elif self.spool is not None:
-            with suppress(*Trouble):
+            with suppress(*Problem):
                 self._start_over(self.spool)
         if len(self.memory):
             self._spill()
-        self._speak()
+        self._log_messages()
 
     def _start_over(self, spool: Spool) -> None:
         """Remove a file that is not writable and has no waiting events: it may be what fills the disk.

@@ -23,7 +23,7 @@ _MOST_REFUSED = 1_000
 
 
 @dataclass(frozen=True)
-class Refused:
+class QuarantinedEvent:
     """An event that the spool quarantined because the database takes it in no form."""
 
     recorded_at: datetime
@@ -43,7 +43,7 @@ class SpoolFile:
     size: int
     waiting: int
     oldest_at: datetime | None
-    refused: tuple[Refused, ...]
+    refused: tuple[QuarantinedEvent, ...]
     #: The number of quarantined events, including those beyond the first thousand.
     refused_count: int
     #: Delivered events that are kept for a while; see AuditLog's ``keep_delivered``. They do not wait.
@@ -117,7 +117,7 @@ def _look(path: Path, owned: bool, size: int) -> SpoolFile:
     )
 
 
-def _read(path: Path) -> tuple[Contents, tuple[Refused, ...]]:
+def _read(path: Path) -> tuple[Contents, tuple[QuarantinedEvent, ...]]:
     with closing(connect(path, _PATIENCE_S, read_only=True)) as connection:
         contents = look_into(connection)
         rows = (
@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[Contents, tuple[Refused, ...]]:
             else []
         )
     return contents, tuple(
-        Refused(_moment(number(at_ms)) or _NEVER, _event(event), text(reason))
+        QuarantinedEvent(_moment(number(at_ms)) or _NEVER, _event(event), text(reason))
         for at_ms, event, reason in rows
     )
 

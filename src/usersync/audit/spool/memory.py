@@ -11,7 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from usersync.audit.spool.belonging import Belonging, Home, Origin
+from usersync.audit.spool.binding import DatabaseBinding, Destination, Origin
 from usersync.audit.spool.source import fitting
 from usersync.audit.spool.window import Keep, Window
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from usersync.core.position import Position
 
 
-_NO_HOME, _NO_KEEP = Home(), Keep()
+_NO_HOME, _NO_KEEP = Destination(), Keep()
 
 
 class MemoryQueue:
     """A source for the writer, bounded in events and in bytes. Threads may share it."""
 
-    def __init__(self, max_events: int, max_bytes: int, home: Home = _NO_HOME, keep: Keep = _NO_KEEP) -> None:
+    def __init__(
+        self, max_events: int, max_bytes: int, destination: Destination = _NO_HOME, keep: Keep = _NO_KEEP
+    ) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
         # Recording time and payload. Numbers are computed from positions: a counter would be wrong after a
@@ -35,8 +37,8 @@ class MemoryQueue:
         self._bytes = 0
         self._lock = threading.RLock()
         self.done = 0
-        self.set_asides = self.sent_again = 0
-        self.belonging = Belonging(home, Origin(home), _nothing)
+        self.quarantined_count = self.sent_again = 0
+        self.binding = DatabaseBinding(destination, Origin(destination), _nothing)
         # Number and payload of kept events. They do not use the room of waiting events.
         self._kept: deque[tuple[int, bytes]] = deque()
         self._window = Window(Keep(keep.ms, min(keep.size, max_bytes)))
@@ -85,10 +87,10 @@ class MemoryQueue:
         if keep:
             self._kept.append((self.done, payload))
 
-    def set_aside(self, entry: Entry, reason: str) -> None:  # noqa: ARG002 - memory has no quarantine
+    def quarantine(self, entry: Entry, reason: str) -> None:  # noqa: ARG002 - memory has no quarantine
         """Drop the event. It was counted and logged."""
         with self._lock:
-            self.set_asides += 1
+            self.quarantined_count += 1
             if self._events and self.done < entry.number:
                 self._pop(keep=False)
 
@@ -98,9 +100,9 @@ class MemoryQueue:
         return bool(self._window)
 
     @property
-    def gone(self) -> int:
+    def expired(self) -> int:
         """How many delivered events are no longer kept."""
-        return self._window.gone
+        return self._window.expired
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:
         """See ``KeepingSource``."""

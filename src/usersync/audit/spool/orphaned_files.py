@@ -1,6 +1,6 @@
 """Takes over the spool files of processes that have ended, and sends their events.
 
-A process takes over a file only if it sends to the file's database; see ``usersync.audit.spool.belonging``. A
+A process takes over a file only if it sends to the file's database; see ``usersync.audit.spool.binding``. A
 file without waiting events stays until its delivered events are no longer kept.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from usersync.audit.spool import file_format
-from usersync.audit.spool.belonging import ElsewhereError, belongs, is_expected
+from usersync.audit.spool.binding import WrongDatabaseError, belongs, is_expected
 from usersync.audit.spool.directory import files_in, take_over
-from usersync.audit.spool.file import Spool, is_damaged, put_away
+from usersync.audit.spool.file import Spool, is_damaged, rename_damaged
 from usersync.audit.spool.private import NotPrivateError, connect
 from usersync.transports.fork_gate import gate
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from usersync.audit.delivery.stats import Tally
     from usersync.audit.options import Options
-    from usersync.audit.spool.belonging import Home
+    from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import Claim, SpoolDirectory
     from usersync.audit.spool.file_format import Contents
     from usersync.audit.spool.intake import Intake
@@ -43,7 +43,7 @@ Contact = tuple["Position | None", int]
 
 
 @dataclass(frozen=True)
-class Adopted:
+class OrphanedFile:
     """A file of a process that has ended, and the lock on it."""
 
     claim: Claim
@@ -51,7 +51,7 @@ class Adopted:
 
 
 @dataclass(frozen=True)
-class Left:
+class SkippedFile:
     """The state of a file that was not taken over, and why not.
 
     The decision may change after the database has moved.
@@ -68,7 +68,7 @@ class Left:
     is_own: bool = True
 
 
-class Adoption:
+class OrphanedFiles:
     """Only the writer's thread may use it, except for ``waiting()`` and the attribute ``due_at``.
 
     ``contact`` returns the database's position at its last answer, and the time of that answer.
@@ -81,19 +81,19 @@ class Adoption:
         options: Options,
         tally: Tally,
         *,
-        home: Home,
+        destination: Destination,
         contact: Callable[[], Contact],
     ) -> None:
         self._directory = directory
         self._intake = intake
         self._options = options
         self._tally = tally
-        self._home = home
+        self._destination = destination
         self._contact = contact
-        self._adopted: list[Adopted] = []
+        self._adopted: list[OrphanedFile] = []
         # Files that could not be read in this search. The next search tries them again.
         self._given_up: set[Path] = set()
-        self.left: dict[Path, Left] = {}
+        self.left: dict[Path, SkippedFile] = {}
         #: Whether all waiting events in the own directory are for this database, whatever the files store.
         self.is_confirmed = False
         #: The number of files and directories that could not be read so far, including removed ones.
@@ -112,7 +112,7 @@ class Adoption:
                     return
             self._directory.sweep()
         except OSError as error:
-            self._tally.complain("adopt", "the directory of the audit spool is not readable: %s", error)
+            self._tally.warn("adopt", "the directory of the audit spool is not readable: %s", error)
         else:
             self.searches += 1
         self._given_up.clear()
@@ -126,25 +126,25 @@ class Adoption:
             # Not logged here, because other accounts may have spools in the same place. ``usersync audit
             # spool`` reports them.
             if is_own:
-                self._complain_of(directory, error)
+                self._warn_of(directory, error)
             return True
         held = {each.claim.path for each in self._adopted}
         for path in files:
-            if path in held or path in self._given_up or self._is_left(path):
+            if path in held or path in self._given_up or self._is_skipped(path):
                 continue
             if len(self._adopted) >= _AT_ONCE:
                 return False
             try:
                 claim = take_over(path)
             except OSError as error:
-                self._complain_of(path, error)
+                self._warn_of(path, error)
                 continue
             if claim is not None:
                 self._consider(claim, is_own=is_own)
         self.left = {path: left for path, left in self.left.items() if path.exists()}
         return True
 
-    def _is_left(self, path: Path) -> bool:
+    def _is_skipped(self, path: Path) -> bool:
         left = self.left.get(path)
         if left is None:
             return False
@@ -169,72 +169,82 @@ class Adoption:
 
     def _reason_to_leave(
         self, contents: Contents, directory: str, position: Position | None, answered_ms: int, *, is_own: bool
-    ) -> Left | None:
+    ) -> SkippedFile | None:
         """Why a file is not taken over; None if it is."""
         origin = contents.origin
         if (self.is_confirmed and is_own) or contents.is_empty:
             return None
         if origin.position is None:
-            is_ours = is_expected(origin, self._home, directory)
+            is_ours = is_expected(origin, self._destination, directory)
         elif position is None:
             # After the first contact, the database decides.
-            is_ours = origin.home.address is not None and origin.home.address == self._home.address
+            is_ours = (
+                origin.destination.address is not None
+                and origin.destination.address == self._destination.address
+            )
         else:
-            is_ours = belongs(origin, self._home, position)
+            is_ours = belongs(origin, self._destination, position)
         if not is_ours:
-            return Left((), None, reason=f"for {origin.target}", waiting=contents.waiting + contents.refused)
+            return SkippedFile(
+                (), None, reason=f"for {origin.target}", waiting=contents.waiting + contents.refused
+            )
         if contents.waiting or not contents.kept:
             return None
         if position is None:
-            return Left((), None)
+            return SkippedFile((), None)
         expires_ms = (contents.delivered_ms or 0) + contents.keep_ms
         if origin.position == position and answered_ms < expires_ms:
-            return Left((), None, until_ms=expires_ms)
+            return SkippedFile((), None, until_ms=expires_ms)
         return None
 
     def _take(self, claim: Claim, *, confirmed: bool) -> None:
         try:
             with gate:
-                spool = Spool(claim.path, self._options.spool_bytes, home=self._home, keep=self._options.keep)
+                spool = Spool(
+                    claim.path,
+                    self._options.spool_bytes,
+                    destination=self._destination,
+                    keep=self._options.keep,
+                )
                 if confirmed:
-                    spool.confirm(self._home)
+                    spool.confirm(self._destination)
         except (sqlite3.Error, OSError) as error:
             self._give_up(claim, error)
             return
-        self._adopted.append(Adopted(claim, spool))
+        self._adopted.append(OrphanedFile(claim, spool))
         self.unreadable.discard(claim.path)
 
     def _give_up(self, claim: Claim, error: Exception) -> None:
         """Release a file that cannot be read. A damaged one is renamed."""
-        self._complain_of(claim.path, error)
+        self._warn_of(claim.path, error)
         if is_damaged(error):
             with suppress(OSError):
-                self.unreadable.add(put_away(claim.path))
+                self.unreadable.add(rename_damaged(claim.path))
         claim.release()
 
-    def _complain_of(self, path: Path, error: Exception) -> None:
-        self._tally.complain("adopt", "the audit spool of a dead process is not readable: %s", error)
+    def _warn_of(self, path: Path, error: Exception) -> None:
+        self._tally.warn("adopt", "the audit spool of a dead process is not readable: %s", error)
         self._given_up.add(path)
         self.unreadable.add(path)
 
-    def sources(self) -> list[Adopted]:
+    def sources(self) -> list[OrphanedFile]:
         """The files with events to send."""
         position, _ = self._contact()
         return [
             each
             for each in self._adopted
-            if len(each.spool) or (each.spool.keeps and each.spool.belonging.moved(position))
+            if len(each.spool) or (each.spool.keeps and each.spool.binding.moved(position))
         ]
 
-    def guard(self, adopted: Adopted, deliver: Callable[[Spool], bool]) -> None:
+    def guard(self, adopted: OrphanedFile, deliver: Callable[[Spool], bool]) -> None:
         """Send from the file. A failing file is released and does not delay the others."""
         done = adopted.spool.done
         try:
-            adopted.spool.tend()
+            adopted.spool.maintain()
             if not deliver(adopted.spool):
                 # The count may be wrong, but reading returned no rows: nothing is left.
                 adopted.spool.done = adopted.spool.last
-        except ElsewhereError:
+        except WrongDatabaseError:
             # The connection string leads to another database now. The next search decides.
             self._release(adopted)
         except (sqlite3.Error, OSError) as error:
@@ -257,7 +267,7 @@ class Adoption:
                 adopted.spool.close()
                 self._give_up(adopted.claim, error)
 
-    def _finish(self, adopted: Adopted) -> None:
+    def _finish(self, adopted: OrphanedFile) -> None:
         _, answered_ms = self._contact()
         adopted.spool.prune(answered_ms)
         if adopted.spool.keeps and answered_ms < adopted.spool.expires_ms:
@@ -274,7 +284,7 @@ class Adoption:
         adopted.claim.release()
         self._adopted.remove(adopted)
 
-    def _release(self, adopted: Adopted) -> None:
+    def _release(self, adopted: OrphanedFile) -> None:
         with suppress(sqlite3.Error), gate:
             adopted.spool.close()
         adopted.claim.release()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from usersync.audit.spool.belonging import Belonging
+    from usersync.audit.spool.binding import DatabaseBinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Source(Protocol):
 
     done: int
     #: The database that the events are for.
-    belonging: Belonging
+    binding: DatabaseBinding
 
     @property
     def last(self) -> int: ...
@@ -57,7 +57,7 @@ class Source(Protocol):
     def discard(self, through: int, size: int = 0) -> None:
         """Mark the events up to this number, of the given bytes, as stored in the database."""
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
+    def quarantine(self, entry: Entry, reason: str) -> None:
         """Quarantine the event with the reason, if the source can keep it."""
 
 
@@ -72,7 +72,7 @@ class KeepingSource(Source, Protocol):
         """Whether any delivered events are kept."""
 
     @property
-    def gone(self) -> int:
+    def expired(self) -> int:
         """How many delivered events are no longer kept."""
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:

@@ -30,7 +30,7 @@ class Window:
         self._batches = deque(batches)
         self._size = sum(size for _, _, size in self._batches)
         #: The number of the newest event that is no longer kept.
-        self.gone = 0
+        self.expired = 0
 
     def __bool__(self) -> bool:
         return bool(self._batches)
@@ -57,14 +57,14 @@ class Window:
             return None
         self._batches.popleft()
         self._size -= size
-        self.gone = through
+        self.expired = through
         return through
 
-    def let_go(self, through: int) -> None:
+    def discard_through(self, through: int) -> None:
         """Stop keeping events up to this number, because there is no room."""
         self._batches.clear()
         self._size = 0
-        self.gone = through
+        self.expired = through
 
     @property
     def expires_ms(self) -> int:

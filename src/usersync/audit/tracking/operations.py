@@ -119,7 +119,7 @@ def untrack(settings: Settings, table: str, on_change: OnChange = lambda _: None
 def _plan(
     settings: Settings, name: TableName, options: TrackOptions, is_secret: IsSecret, state: Row
 ) -> TrackingPlan:
-    _refuse(name, state)
+    _check_table(name, state)
     tracking = tracking_of(name, options, is_secret, state)
     parts = render_tracking(settings, tracking)
     return TrackingPlan(
@@ -143,7 +143,7 @@ _KINDS = {
 }
 
 
-def _refuse(name: TableName, state: Row) -> None:
+def _check_table(name: TableName, state: Row) -> None:
     if not state["has_log"]:
         raise no_log()
     if not state["exists"]:
@@ -161,7 +161,7 @@ def _refuse(name: TableName, state: Row) -> None:
         )
     if state["persistence"] == "t":
         raise SettingsError(f"{name} is a temporary table and cannot be tracked")
-    _refuse_privileges(name, state)
+    _check_privileges(name, state)
     for trigger in state["triggers"]:
         if trigger["name"] in _TRIGGER_NAMES and read_comment(trigger["comment"]) is None:
             raise ConflictError(
@@ -173,7 +173,7 @@ def _refuse(name: TableName, state: Row) -> None:
 _TRIGGER_NAMES = {trigger_name(operation) for operation in OPERATIONS}
 
 
-def _refuse_privileges(name: TableName, state: Row) -> None:
+def _check_privileges(name: TableName, state: Row) -> None:
     if not state["schema_is_ours"]:
         raise PrivilegeMissingError(
             f"role {state['role']} lacks ownership of schema usersync",
@@ -225,7 +225,7 @@ def _notes(name: TableName, tracking: Tracking, state: Row) -> Iterator[Finding]
         )
 
 
-#: Column names that probably hold personal data. Without ``name``, which products have as often.
+#: Column names that probably hold personal data. ``name`` is not one of them, because products have it too.
 _PERSONAL = re.compile(
     r"e_?mail|phone|mobile|fax|(first|last|full|middle|given|family|maiden)_?name|surname|birth\w*|dob|address"
     r"|street|post(al)?_?code|zip(_?code)?|iban|ssn|passport|gender|nationality|avatar|ip|raw_user_meta_data"

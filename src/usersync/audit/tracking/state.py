@@ -63,11 +63,11 @@ def table_of(row: Row) -> TableName | None:
 _TABLES = 200
 
 
-def look_at(settings: Settings, name: TableName) -> Steps[Row]:
-    return (yield from look_at_all(settings, [name]))[name]
+def read_state(settings: Settings, name: TableName) -> Steps[Row]:
+    return (yield from read_states(settings, [name]))[name]
 
 
-def look_at_all(settings: Settings, names: Sequence[TableName]) -> Steps[dict[TableName, Row]]:
+def read_states(settings: Settings, names: Sequence[TableName]) -> Steps[dict[TableName, Row]]:
     """The state of these tables and of the triggers on them, in one query for many tables."""
     functions = (yield from query(read_sql("tracking/functions.sql"))) if names else []
     found: dict[TableName, Row] = {}
@@ -91,7 +91,7 @@ class _Taken:
 
 
 def inspect_table(settings: Settings, name: TableName) -> Steps[Row]:
-    state = yield from look_at(settings, name)
+    state = yield from read_state(settings, name)
     if not state["installed"]:
         raise NotInstalledError("usersync is not installed in this database", hint="Run: usersync apply")
     return state

@@ -13,7 +13,7 @@ from usersync.audit.tracking.state import (
     TrackOptions,
     changes_of,
     differs,
-    look_at_all,
+    read_states,
     strings,
     table_of,
     tracking_of,
@@ -62,7 +62,7 @@ class TrackedTable:
 
 
 @dataclass(frozen=True)
-class Renewal:
+class TrackedUpdate:
     """What ``apply`` changes for tracked tables, and the tables that it cannot update."""
 
     changes: tuple[Change, ...] = ()
@@ -75,7 +75,7 @@ def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Steps[tupl
     Without ``is_secret``, the columns that were secret when the table was tracked are secret.
     """
     rows = yield from _tracked_rows()
-    states = yield from look_at_all(settings, tuple(rows))
+    states = yield from read_states(settings, tuple(rows))
     return tuple(_describe(settings, name, row, states[name], is_secret) for name, row in rows.items())
 
 
@@ -89,7 +89,7 @@ def tracked_functions() -> Steps[dict[TableName, tuple[str, ...]]]:
     return found
 
 
-def renew(settings: Settings) -> Steps[Renewal]:
+def update_tracked(settings: Settings) -> Steps[TrackedUpdate]:
     """The changes that update tracked tables to these settings and this release.
 
     Only functions are replaced, so no table is locked; the recorded columns stay. If a table's columns or key
@@ -97,7 +97,7 @@ def renew(settings: Settings) -> Steps[Renewal]:
     """
     changes, findings = list[Change](), list[Finding]()
     rows = yield from _tracked_rows()
-    states = yield from look_at_all(settings, tuple(rows))
+    states = yield from read_states(settings, tuple(rows))
     for name, row in rows.items():
         made_from = read_comment(row["comment"])
         if row["name"] is None or made_from is None:
@@ -131,7 +131,7 @@ def renew(settings: Settings) -> Steps[Renewal]:
                 subject = f"function usersync.{part.function}()"
                 # After the creation of the table into which it writes.
                 changes.append(Change("replace", subject, reason, part.function_sql, busy=True))
-    return Renewal(tuple(changes), tuple(findings))
+    return TrackedUpdate(tuple(changes), tuple(findings))
 
 
 def _tracked_rows() -> Steps[dict[TableName, Row]]:

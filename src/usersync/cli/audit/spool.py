@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from usersync.audit import AuditLog
     from usersync.audit.delivery.engine import DrainResult
     from usersync.audit.delivery.stats import AuditStats
-    from usersync.audit.spool.listing import Refused, SpoolFile, SpoolSurvey
-    from usersync.audit.spool.refused import RetryResult
+    from usersync.audit.spool.listing import QuarantinedEvent, SpoolFile, SpoolSurvey
+    from usersync.audit.spool.quarantine import RetryResult
     from usersync.cli.audit.periods import Period
     from usersync.cli.output import View
 
@@ -179,7 +179,7 @@ def _row(file: SpoolFile) -> tuple[str, str, str, str, str]:
     return process, number(file.waiting).rjust(6), oldest, size(file.size), "  ".join(notes)
 
 
-def _refused_lines(refused: Refused, width: int) -> Iterator[str]:
+def _refused_lines(refused: QuarantinedEvent, width: int) -> Iterator[str]:
     when = refused.recorded_at.strftime("%Y-%m-%d %H:%M:%S")
     action = plain(refused.event.get("action", "?"))
     yield f"  {faint(when)}  {action}  {faint(plain(refused.event.get('id', '')))}"

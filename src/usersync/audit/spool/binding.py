@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from usersync.core.position import Position
 
 
-class ElsewhereError(UnavailableError):
+class WrongDatabaseError(UnavailableError):
     """The connected database is not the one that the events are for."""
 
 
 @dataclass(frozen=True)
-class Home:
+class Destination:
     """The destination of a process's events.
 
     ``address`` is None if the process only records; ``project`` is the application's name for the database.
@@ -42,7 +42,7 @@ class Home:
 class Origin:
     """What a spool file stores about the database of its events."""
 
-    home: Home = Home()
+    destination: Destination = Destination()
     position: Position | None = None
     #: Created by a release before 0.2, which stored nothing about the database.
     is_former: bool = False
@@ -50,22 +50,26 @@ class Origin:
     @property
     def target(self) -> str:
         """The database, for messages."""
-        named = self.home.address or (f"project {self.home.project}" if self.home.project else "any database")
+        named = self.destination.address or (
+            f"project {self.destination.project}" if self.destination.project else "any database"
+        )
         return f"{named} (installation {self.position.installation})" if self.position else named
 
 
-class Belonging:
+class DatabaseBinding:
     """Binds a source of events to its database."""
 
-    def __init__(self, home: Home, origin: Origin, remember: Callable[[Position], None]) -> None:
-        self._home = home
+    def __init__(
+        self, destination: Destination, origin: Origin, remember: Callable[[Position], None]
+    ) -> None:
+        self._destination = destination
         self._remember = remember
         self.origin = origin
 
     def meet(self, position: Position | None) -> str:
         """Return the beginning of the position that the database must have to receive the events.
 
-        Raises ``ElsewhereError`` if it is another database. The first database seen is remembered.
+        Raises ``WrongDatabaseError`` if it is another database. The first database seen is remembered.
         """
         known = self.origin.position
         if known is None:
@@ -75,17 +79,17 @@ class Belonging:
             known = position
             self.origin = replace(self.origin, position=position)
         if position is None:
-            raise ElsewhereError(
+            raise WrongDatabaseError(
                 f"these events are for installation {known.installation}, and the database has no "
                 "installation id: run usersync apply with this release"
             )
-        if not belongs(self.origin, self._home, position):
-            raise ElsewhereError(
+        if not belongs(self.origin, self._destination, position):
+            raise WrongDatabaseError(
                 f"these events are for {self.origin.target}, and the connected database is another one "
                 f"(installation {position.installation}). If it replaces the former database: restart this "
                 "process, and run usersync audit spool --drain --confirm-project"
             )
-        same_address = self.origin.home.address == self._home.address
+        same_address = self.origin.destination.address == self._destination.address
         return known.installation if same_address else f"{known.installation} {known.cluster}"
 
     def moved(self, position: Position | None) -> bool:
@@ -99,27 +103,27 @@ class Belonging:
         self.origin = replace(self.origin, position=position)
 
 
-def belongs(origin: Origin, home: Home, position: Position) -> bool:
-    """Whether a file that remembers a database may be sent to the database of ``home``."""
+def belongs(origin: Origin, destination: Destination, position: Position) -> bool:
+    """Whether a file that remembers a database may be sent to the database of ``destination``."""
     known = origin.position
     if known is None or known.installation != position.installation:
         return False
     return known.cluster == position.cluster or (
-        origin.home.address is not None and origin.home.address == home.address
+        origin.destination.address is not None and origin.destination.address == destination.address
     )
 
 
-def is_expected(origin: Origin, home: Home, directory: str) -> bool:
-    """Whether a file that was never sent is for the database of ``home``."""
-    own = directory == home.directory
+def is_expected(origin: Origin, destination: Destination, directory: str) -> bool:
+    """Whether a file that was never sent is for the database of ``destination``."""
+    own = directory == destination.directory
     if origin.is_former:
-        named = own and home.project is not None and not _MADE_FROM_ADDRESS.search(directory)
-        return named or directory == home.former
-    theirs = origin.home
-    if theirs.address is not None and theirs.address == home.address:
+        named = own and destination.project is not None and not _MADE_FROM_ADDRESS.search(directory)
+        return named or directory == destination.former
+    theirs = origin.destination
+    if theirs.address is not None and theirs.address == destination.address:
         return True
     if theirs.project is not None:
-        return theirs.project == home.project
+        return theirs.project == destination.project
     # Recorded without a connection string and without a project: for any process with that spool directory.
     return theirs.address is None and own
 

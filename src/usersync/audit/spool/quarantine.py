@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.audit.delivery.delivery import Delivery
 from usersync.audit.delivery.stats import Tally
-from usersync.audit.spool.belonging import Belonging, ElsewhereError, is_expected
+from usersync.audit.spool.binding import DatabaseBinding, WrongDatabaseError, is_expected
 from usersync.audit.spool.directory import survey
 from usersync.audit.spool.file_format import origin_of
 from usersync.audit.spool.private import connect
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from usersync.audit.delivery.api_sender import ApiSender
     from usersync.audit.delivery.sender import Sender
     from usersync.audit.options import Options
-    from usersync.audit.spool.belonging import Home
+    from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.source import Entry
     from usersync.core.position import Position
 
@@ -46,12 +46,12 @@ class RetryResult:
     refused: int = 0
 
 
-class RefusedEvents:
+class QuarantinedEvents:
     """The quarantined events of one file, as a source for a sender."""
 
-    def __init__(self, connection: sqlite3.Connection, home: Home) -> None:
+    def __init__(self, connection: sqlite3.Connection, destination: Destination) -> None:
         self._connection = connection
-        self.belonging = Belonging(home, origin_of(connection), _nothing)
+        self.binding = DatabaseBinding(destination, origin_of(connection), _nothing)
         self.done = 0
         ((self.last,),) = self._run("select coalesce(max(number), 0) from refused")
 
@@ -68,7 +68,7 @@ class RefusedEvents:
         self._run("delete from refused where number > ? and number <= ?", self.done, through)
         self.done = through
 
-    def set_aside(self, entry: Entry, reason: str) -> None:
+    def quarantine(self, entry: Entry, reason: str) -> None:
         """Keep the event with the newest reason."""
         self._run("update refused set reason = ? where number = ?", reason, entry.number)
         self.done = entry.number
@@ -78,7 +78,7 @@ class RefusedEvents:
             return self._connection.execute(statement, values).fetchall()
 
 
-def retry(root: Path, sender: Sender | ApiSender, options: Options, home: Home) -> RetryResult:
+def retry(root: Path, sender: Sender | ApiSender, options: Options, destination: Destination) -> RetryResult:
     """Retry the quarantined events in the files of a directory that are for this database.
 
     Raises what sending raises.
@@ -88,22 +88,22 @@ def retry(root: Path, sender: Sender | ApiSender, options: Options, home: Home) 
     delivery = Delivery(sender, options, tally, patience=0)
     for file in survey(root):
         try:
-            _retry_file(file.path, delivery, home)
-        except (sqlite3.Error, OSError, ElsewhereError) as error:
-            tally.complain("retry", "the audit spool %s is not readable: %s", file.path, error)
+            _retry_file(file.path, delivery, destination)
+        except (sqlite3.Error, OSError, WrongDatabaseError) as error:
+            tally.warn("retry", "the audit spool %s is not readable: %s", file.path, error)
     return RetryResult(tally.stored, tally.duplicates, tally.rejected, tally.refused)
 
 
-def _retry_file(path: Path, delivery: Delivery, home: Home) -> None:
+def _retry_file(path: Path, delivery: Delivery, destination: Destination) -> None:
     with closing(connect(path, _PATIENCE_S)) as connection:
         # The owner of the file runs checkpoints, and decides how long record() waits.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma synchronous = off")
-        source = RefusedEvents(connection, home)
-        if source.belonging.origin.position is None and not is_expected(
-            source.belonging.origin, home, path.parent.name
+        source = QuarantinedEvents(connection, destination)
+        if source.binding.origin.position is None and not is_expected(
+            source.binding.origin, destination, path.parent.name
         ):
-            raise ElsewhereError(f"its events are for {source.belonging.origin.target}")
+            raise WrongDatabaseError(f"its events are for {source.binding.origin.target}")
         while delivery.deliver(source):
             pass
 
