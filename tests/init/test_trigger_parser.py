@@ -331,7 +331,7 @@ def test_an_if_that_chooses_a_value_becomes_coalesce(statements):
 @pytest.mark.parametrize(
     "statements",
     [
-        # Not null for a user without an e-mail address: the two would differ.
+        # Not null for a user without an e-mail address, so COALESCE would give another value.
         "if v is null and new.email is not null then v := 'x'; end if;",
         "if v is null and new.email is not null then v := split_part(new.phone, '@', 1); end if;",
         f"if new.email is not null then v := {NAME}; end if;",

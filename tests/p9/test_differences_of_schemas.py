@@ -67,11 +67,11 @@ def requests(twins, flow, number):
 
 
 def differs(twins, flow, number):
-    """What is different after a flow: the outcome of its request, and the rows."""
+    """The differences after a flow: in the outcome of its request, and in the rows."""
     *earlier, (last, user) = requests(twins, flow, number)
     for each, who in earlier:
         if not made_alike(twins, each, who):
-            return []  # it is said of the flow that this request is of
+            return []  # the difference belongs to the flow of this request
     before = twins.differences()
     outcomes = twins.request(lambda auth: last.act(auth, user))
     if len(set(outcomes)) > 1:
@@ -81,7 +81,7 @@ def differs(twins, flow, number):
 
 
 def made_alike(twins, flow, user):
-    """Make an earlier request of both; whether both accept it."""
+    """Make an earlier request in both databases. Returns whether both accept it."""
     outcomes = twins.request(lambda auth: flow.act(auth, user))
     if len(set(outcomes)) > 1:
         twins.apart.add(str(user.id))
@@ -89,7 +89,7 @@ def made_alike(twins, flow, user):
 
 
 def announced(done, flow, lines):
-    """What apply has said about the flow, in a sentence each; and that it is what differs."""
+    """The announcements of apply about the flow. Fails if they are not what differs."""
     tables = {line.partition(" ")[0].removesuffix(":") for line in lines}
     said = {
         f"{each['subject']}: {each['message']}" if each["subject"] != "auth.users" else each["message"]: each

@@ -66,7 +66,7 @@ class Application(RuleBasedStateMachine):
         self.numbers = count(1)
         self.app = self.done = None
         self.kinds = set()
-        #: What apply has said, in a word each.
+        #: The announcements of apply, one word each.
         self.effects = set()
 
     def teardown(self):
@@ -204,7 +204,7 @@ class Application(RuleBasedStateMachine):
         self.same()
 
     def follow_advice(self):
-        """Do what doctor says about the application's triggers, if anything."""
+        """Apply the fixes of doctor for the application's triggers."""
         found = self.done.usersync("doctor", "--json", "--only", "D004,D005")
         note(str(found))
         findings = [

@@ -38,7 +38,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:?\d\d)?
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: What an identity provider, or a wallet, calls the user.
 _SUBJECT = re.compile(r'"(sub|provider_id|address)": "[^"]*"')
-#: usersync's log, where somebody asked for it.
+#: usersync's log, if it was requested.
 _LOG = re.compile(r"audit_logs(_.*)?")
 
 
@@ -106,12 +106,12 @@ class Twins:
         self.told: set[str] = set()
 
     def know(self, name: str) -> UUID:
-        """The id of this user, who is called by name in what is compared."""
+        """The id of a user, which comparisons replace by the user's name."""
         self.names[str(user_id(name))] = name
         return user_id(name)
 
     def request(self, act: Callable[[GoTrue], object]) -> tuple[str, str]:
-        """Make the same request of both; what came of it in the plain one, and in the other one."""
+        """Make the same request in both databases. Returns the outcome without and with usersync."""
         return self.plain.request(act), self.synced.request(act)
 
     def execute(self, statement: str) -> tuple[str, str]:
@@ -119,7 +119,7 @@ class Twins:
         return self.plain.execute(statement), self.synced.execute(statement)
 
     def differences(self) -> list[str]:
-        """What is different between both, a line each, but for what the user was told."""
+        """The differences between both databases, except announced ones, one line each."""
         return list(self.compared(self.plain.rows(), self.synced.rows()))
 
     def compared(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ TABLE = """
 """
 
 #: Everything that rollback must restore.
-RECIPE = """
+HANDWRITTEN = """
     create function public.handle_new_user() returns trigger language plpgsql security definer
     set search_path = '' as $$
     begin
@@ -45,7 +45,7 @@ TRIGGERS = """
       for each row when (old.email is distinct from new.email) execute function public.follow();
 """
 
-MORE = RECIPE.replace(
+MORE = HANDWRITTEN.replace(
     "return new;\n    end", "insert into public.teams values (new.id); return new;\n    end", 1
 )
 
@@ -58,7 +58,7 @@ def run_sql(installer, *scripts):
 @pytest.fixture
 def plain(installer, catalog):
     """A project with a hand-written trigger, and its catalog."""
-    run_sql(installer, TABLE, RECIPE, TRIGGERS)
+    run_sql(installer, TABLE, HANDWRITTEN, TRIGGERS)
     return catalog()
 
 
@@ -134,12 +134,12 @@ def test_a_trigger_that_does_more_stays_and_works(installer, catalog, auth, name
 
 
 NOT_COPIES = {
-    "a column that is not mapped": RECIPE.replace("created_at)", "nickname)").replace(
+    "a column that is not mapped": HANDWRITTEN.replace("created_at)", "nickname)").replace(
         "now());", "new.phone);"
     ),
-    "a column that is computed": RECIPE.replace("new.email, new", "split_part(new.email, '@', 1), new"),
-    "a function in SQL": RECIPE.replace("return new;\n", "perform pg_sleep(0); return new;\n", 1),
-    "another table": RECIPE.replace("into public.users", "into public.teams_of"),
+    "a column that is computed": HANDWRITTEN.replace("new.email, new", "split_part(new.email, '@', 1), new"),
+    "a function in SQL": HANDWRITTEN.replace("return new;\n", "perform pg_sleep(0); return new;\n", 1),
+    "another table": HANDWRITTEN.replace("into public.users", "into public.teams_of"),
 }
 
 
@@ -154,7 +154,7 @@ def test_an_unmapped_column_prevents_replacement(installer, how):
 
 
 def test_a_when_clause_prevents_replacement(installer):
-    run_sql(installer, TABLE, RECIPE)
+    run_sql(installer, TABLE, HANDWRITTEN)
     run_sql(
         installer,
         "create trigger mine after insert on auth.users for each row when (new.email like '%@corp.com') "
@@ -167,7 +167,7 @@ def test_a_when_clause_prevents_replacement(installer):
 
 def test_a_disabled_trigger_stays_unchanged(installer, catalog, superuser, auth):
     """Only the owner of the table could restore it."""
-    run_sql(installer, TABLE, RECIPE, TRIGGERS)
+    run_sql(installer, TABLE, HANDWRITTEN, TRIGGERS)
     superuser.execute("alter table auth.users disable trigger on_auth_user_created")
     before = catalog()
     schema_of(installer, adopt=True)
@@ -182,7 +182,7 @@ def test_a_deferred_constraint_trigger_stops_the_installation(installer, catalog
     run_sql(
         installer,
         TABLE,
-        RECIPE,
+        HANDWRITTEN,
         "create constraint trigger on_auth_user_created after insert on auth.users "
         "deferrable initially deferred for each row execute function public.handle_new_user()",
     )
@@ -203,7 +203,7 @@ DEFERRED = "constraint trigger mine after insert on auth.users deferrable initia
     ids=["late", "deferred"],
 )
 def test_a_trigger_that_would_insert_the_row_again_stops_the_installation(installer, catalog, trigger):
-    run_sql(installer, TABLE, RECIPE, f"create {trigger} execute function public.handle_new_user()")
+    run_sql(installer, TABLE, HANDWRITTEN, f"create {trigger} execute function public.handle_new_user()")
     before = catalog()
     (error,) = installer.plan(SETTINGS).errors
     assert "inserts the same row without ON CONFLICT, which fails" in error.message
@@ -214,11 +214,11 @@ def test_a_trigger_that_would_insert_the_row_again_stops_the_installation(instal
 
 def test_such_a_trigger_really_fails_the_sign_up(installer, auth):
     """The failure that the finding above announces. The triggers are created after the installation."""
-    statement_level = RECIPE.replace("values (new", "select (new").replace(
+    statement_level = HANDWRITTEN.replace("values (new", "select (new").replace(
         "now());", "now() from new_users as new;"
     )
     statement_level = statement_level.replace("select (new.id", "select new.id")
-    run_sql(installer, TABLE, RECIPE)
+    run_sql(installer, TABLE, HANDWRITTEN)
     installer.apply(SETTINGS)
     run_sql(installer, f"create {DEFERRED} execute function public.handle_new_user()")
     user = auth.sign_up_email("ada@example.com")
@@ -248,10 +248,10 @@ def test_rollback_keeps_later_changes_of_the_application(installer, catalog, aut
         'create or replace trigger "Follow the e-mail" before update on auth.users for each row '
         "execute function public.follow()",
     )
-    theirs = catalog()[("trigger", '"Follow the e-mail" on auth.users')]
+    follow_trigger = catalog()[("trigger", '"Follow the e-mail" on auth.users')]
     installer.rollback(SETTINGS, drop_audit_log=True)
     after = catalog()
-    assert after[("trigger", '"Follow the e-mail" on auth.users')] == theirs
+    assert after[("trigger", '"Follow the e-mail" on auth.users')] == follow_trigger
     gone = {key for key in plain if "handle_new_user" in plain[key] or "handle_new_user" in key[1]}
     assert {key: after.get(key) for key in gone} == {key: plain[key] for key in gone}
 
@@ -282,15 +282,15 @@ def test_a_function_gets_a_search_path_and_rollback_resets_it(installer, catalog
     before = catalog()
     installer.apply(SETTINGS)
     broken = auth.sign_up_email("ada@example.com")
-    ledger = "select user_id, sqlstate from usersync.sync_failures"
-    assert installer.connection.execute(ledger).fetchall() == [(broken, "42P01")]
+    failures = "select user_id, sqlstate from usersync.sync_failures"
+    assert installer.connection.execute(failures).fetchall() == [(broken, "42P01")]
     planned = run(installation.plan(SETTINGS, adopt=True), installer.connection)
     (change,) = planned.changes
     assert (change.subject, change.kind) == ("search_path of public.watch()", "alter")
     assert "seen" in change.reason
     schema_of(installer, adopt=True)
     installer.connection.execute("select public.sync_existing_auth_users()")
-    assert installer.connection.execute(ledger).fetchall() == []
+    assert installer.connection.execute(failures).fetchall() == []
     assert installer.connection.execute("select id from public.seen").fetchall() == [(broken,), (broken,)]
     installer.rollback(SETTINGS, drop_audit_log=True)
     assert catalog() == before

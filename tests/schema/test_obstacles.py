@@ -16,7 +16,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-RECIPE = """
+HANDWRITTEN = """
     create table public.users (id uuid primary key, email text);
     create function public.handle_new_user() returns trigger language plpgsql security definer as $$
     begin insert into public.users (id, email) values (new.id, new.email); return new; end $$;
@@ -46,7 +46,7 @@ def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[st
 
 
 def test_a_hand_written_trigger_is_explained_and_not_changed(installer, catalog):
-    installer.connection.execute(RECIPE)
+    installer.connection.execute(HANDWRITTEN)
     assert obstacles(installer, catalog) == [
         (
             "the function public.sync_existing_auth_users() is not usersync's, and has the name of a "
@@ -61,7 +61,7 @@ def test_a_hand_written_trigger_is_explained_and_not_changed(installer, catalog)
 
 
 def test_the_fixes_for_a_hand_written_trigger_work(installer, catalog):
-    installer.connection.execute(RECIPE)
+    installer.connection.execute(HANDWRITTEN)
     obstacles(installer, catalog)
     fixes = [error.fix for error in installer.plan(EMAIL).errors]
     assert "alter function public.sync_existing_auth_users() rename to" in fixes[0]

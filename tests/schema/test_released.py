@@ -70,7 +70,7 @@ def rename_as_it_did(installer, released):
         create trigger on_auth_user_created after insert on auth.users
             for each row execute function public.handle_new_user()
     """)
-    (theirs,) = installer.connection.execute(
+    (renamed_trigger,) = installer.connection.execute(
         "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_auth_user_created'"
     ).fetchone()
     installer.connection.execute(
@@ -78,17 +78,17 @@ def rename_as_it_did(installer, released):
     )
     _, _, ours = released.rpartition("create or replace trigger on_auth_user_created")
     installer.connection.execute(f"create or replace trigger on_auth_user_created{ours.partition(';')[0]}")
-    return theirs
+    return renamed_trigger
 
 
 DEFINITION = "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_auth_user_created'"
 
 
 def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
-    theirs = rename_as_it_did(installer, released)
+    renamed_trigger = rename_as_it_did(installer, released)
     auth.sign_up_email("before@example.com")
     installer.apply(logged())
-    assert installer.connection.execute(DEFINITION).fetchone() == (theirs,)
+    assert installer.connection.execute(DEFINITION).fetchone() == (renamed_trigger,)
     names = [row[0] for row in installer.connection.execute(TRIGGERS).fetchall()]
     assert names == [
         "on_auth_user_created",
@@ -101,7 +101,7 @@ def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
     for table in ("users", "teams"):
         assert installer.connection.execute(f"select count(*) from public.{table}").fetchone() == (2,)
     run(installation.rollback(logged()), installer.connection)
-    assert installer.connection.execute(DEFINITION).fetchone() == (theirs,)
+    assert installer.connection.execute(DEFINITION).fetchone() == (renamed_trigger,)
     later = auth.sign_up_email("later@example.com")
     assert installer.connection.execute("select 1 from public.teams where owner = %s", [later]).fetchone()
 

@@ -8,7 +8,7 @@ import subprocess
 
 import psycopg
 import pytest
-from test_obstacles import RECIPE
+from test_obstacles import HANDWRITTEN
 
 from fix_lacking import skip_without
 from logged import logged
@@ -75,7 +75,7 @@ def test_psql_runs_the_script(installer, server, settings, tmp_path, encoding):
 @pytest.mark.parametrize(
     ("obstacle", "says"),
     [
-        (RECIPE, "is not usersync's"),
+        (HANDWRITTEN, "is not usersync's"),
         ("create schema usersync", "the schema usersync is not usersync's"),
         (
             "create function public.user_sync_status() returns int language sql as 'select 1'",

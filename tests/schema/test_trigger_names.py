@@ -166,7 +166,7 @@ def test_an_adopted_trigger_that_is_created_again_and_does_something_else(instal
     run_sql(installer, function(INSERT), trigger())
     apply(installer, adopt=True)
     run_sql(installer, function(f"{INSERT}; insert into public.credits values (new.id)"), trigger())
-    theirs = catalog()[("trigger", "on_auth_user_created on auth.users")]
+    hand_written = catalog()[("trigger", "on_auth_user_created on auth.users")]
     assert faults(installer)
     apply(installer)
     assert ours(installer)["new_user"] == "on_auth_user_zz_created"
@@ -175,7 +175,7 @@ def test_an_adopted_trigger_that_is_created_again_and_does_something_else(instal
     assert installer.connection.execute("select count(*) from public.credits").fetchone() == (6,)
     assert faults(installer) == []
     installer.rollback(SETTINGS, drop_audit_log=True)
-    assert catalog()[("trigger", "on_auth_user_created on auth.users")] == theirs
+    assert catalog()[("trigger", "on_auth_user_created on auth.users")] == hand_written
 
 
 STAYS = f"{INSERT}; insert into public.credits values (new.id)"

@@ -181,9 +181,7 @@ def _not_restorable(trigger: Mapping[str, Any]) -> str | None:
     if trigger["enabled"] != "O":
         return "is disabled, which only the owner of the auth server's table could restore"
     if not trigger["executable"]:
-        return (
-            f"runs {trigger['function']}(), which this role may not execute: it could not restore the trigger"
-        )
+        return f"runs {trigger['function']}(), which this role may not execute, so usersync cannot restore it"
     return None
 
 
