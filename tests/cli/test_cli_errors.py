@@ -114,7 +114,7 @@ def test_a_bug_is_reported_without_a_traceback(usersync, monkeypatch):
     done = usersync("sql")
     assert done.code == 1
     assert "Traceback" not in done.err
-    assert "mistake in usersync" in done.err
+    assert "bug in usersync" in done.err
     assert "\x1b" not in done.err
     assert "Traceback" in usersync("sql", "--verbose").err
 

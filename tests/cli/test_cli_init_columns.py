@@ -133,7 +133,7 @@ def test_a_prisma_table_is_accepted_and_updated_at_needs_a_decision(proposed):
     assert any(each.startswith("updatedAt: NOT NULL and without a default") for each in data["decisions"])
 
 
-def test_an_auth_server_without_a_column_is_not_asked_for_it(proposed, superuser, usersync):
+def test_a_column_missing_in_the_auth_server_is_not_mapped(proposed, superuser, usersync):
     """Input: an auth server from before is_anonymous existed."""
     superuser.execute("alter table auth.users drop column is_anonymous cascade")
     data = proposed(PROFILES.format("email text, is_anonymous boolean"))

@@ -146,7 +146,7 @@ def test_a_trigger_that_calls_another_server_is_not_tried(proposed, superuser):
 CONFIRMED = "when (old.email_confirmed_at is null and new.email_confirmed_at is not null)"
 
 
-def test_a_row_at_confirmation_only_is_proposed_as_it_is(proposed, usersync):
+def test_a_row_created_at_confirmation_is_proposed_the_same_way(proposed, usersync):
     """Input: AFTER UPDATE, when the address is confirmed: a plain INSERT into the users table."""
     data = proposed(
         PROFILES.format("email text"),

@@ -183,7 +183,7 @@ def test_settings_that_differ_from_the_applied_ones_are_reported(usersync, dsn, 
     assert usersync("plan", "--json").json["settings"]["differing"] == names
     sync = usersync("sync")
     assert sync.code == 0
-    assert f"warning: {', '.join(names)}: usersync.toml says" in " ".join(sync.err.split())
+    assert f"warning: {', '.join(names)}: usersync.toml differs" in " ".join(sync.err.split())
     assert usersync("apply", "--yes", "--no-trial").code == 0
     assert "warning" not in usersync("sync").err
 

@@ -84,7 +84,7 @@ def test_watching_redraws_on_a_terminal_until_ctrl_c(dsn, project):
         assert "\x1b[1A" in terminal.seen  # the cursor goes up: in place
 
 
-def test_watching_elsewhere_repeats_the_block(spawn, dsn):
+def test_watch_without_a_terminal_prints_each_status(spawn, dsn):
     process = spawn("status", "--watch", "0.1")
     seen = ""
     while seen.count("auth server") < 2:

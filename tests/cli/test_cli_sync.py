@@ -114,7 +114,7 @@ def test_an_unknown_user_is_reported(usersync, dsn, project, command):
 def test_resume_without_a_stopped_run_starts_a_new_one(usersync, dsn, project):
     done = usersync("sync", "--resume")
     assert done.code == 0
-    assert "begins a new one" in done.err
+    assert "starts a new one" in done.err
 
 
 def test_a_user_who_cannot_be_synced_is_reported(usersync, dsn, project, unseen):

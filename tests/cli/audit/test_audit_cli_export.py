@@ -184,7 +184,7 @@ def test_resume_continues_an_interrupted_export(many, directory):
 def test_resume_accepts_only_an_exported_file(many, directory):
     (directory / "notes.jsonl").write_text("my notes\n")
     done = many("export", "--output", "notes.jsonl", "--resume")
-    assert (done.code, "is no event" in done.err) == (1, True)
+    assert (done.code, "is not an event" in done.err) == (1, True)
     (directory / "notes.jsonl").write_text('{"id": "00000000-0000-4000-8000-000000000000"}\n')
     done = many("export", "--output", "notes.jsonl", "--resume")
     assert (done.code, "has no event" in done.err) == (1, True)

@@ -39,7 +39,7 @@ def test_a_table_is_tracked_and_untracked(products):
     assert "public.products  current  key id" in shown.out
     assert "api_token (redacted)" in shown.out
     again = products("track", "products", "--exclude", "name")
-    assert "nothing to change" in again.out
+    assert "Nothing to change" in again.out
     gone = products("untrack", "products")
     assert gone.code == 0
     assert "no longer recorded" in gone.out
@@ -82,7 +82,7 @@ def test_rollback_drops_the_log_only_on_request(audited):
     kept = audited.call("rollback", "--yes", "--dsn", dsn)
     assert kept.code == 0
     assert "table public.audit_logs stays" in kept.out
-    assert "append-only no more" in kept.out
+    assert "no longer append-only" in kept.out
     assert all(len(line) <= 80 for line in kept.out.splitlines())
     audited.call("apply", "--yes", "--dsn", dsn)
     gone = audited.call("rollback", "--yes", "--drop-audit-log", "--dsn", dsn)

@@ -104,7 +104,7 @@ def _unsuccessful(counts: Iterable[DailyCount]) -> str:
     type=click.IntRange(1, _LONGEST),
     default=14,
     metavar="N",
-    help="Number of days, including today in UTC (14).",
+    help="Number of days up to today, in UTC (14).",
 )
 @common_options
 def stats(call: Call, days: int) -> View:
