@@ -730,7 +730,7 @@ def test_a_path_that_cannot_be_a_directory_is_reported(tmp_path):
 
 
 def test_half_a_cluster_is_made_again(tmp_path):
-    """As a power cut during initdb leaves it."""
+    """The state after a power failure during initdb."""
     (tmp_path / "kept" / "pgdata.new" / "base").mkdir(parents=True)
     (tmp_path / "kept" / "pwfile").touch()
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST) as server:

@@ -128,7 +128,7 @@ def signs_up_two_of_a_name(project, sync_failures):
     assert sync_failures()[other].sqlstate == "23505"
 
 
-def test_what_an_older_snapshot_shows_is_not_kept(project, sql, sync_failures):
+def test_values_of_an_older_snapshot_are_not_kept(project, sql, sync_failures):
     """A session plans in a transaction that does not see an alteration, and is told of none afterwards."""
     session = project.auth.connection
     project.auth.sign_up_email()

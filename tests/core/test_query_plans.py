@@ -162,7 +162,7 @@ TRIGGERS = {
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("what", TRIGGERS)
-def test_what_a_trigger_or_a_call_runs_reads_a_few_rows(full, what):
+def test_statements_of_triggers_and_calls_read_few_rows(full, what):
     with reading(full, at_most=100):
         TRIGGERS[what](full)
 

@@ -75,7 +75,7 @@ def test_with_a_data_api_in_a_project_that_has_usersync(live_suite, project, gat
     assert passed, said
     assert "not offered here: POST /signup: 400 phone_provider_disabled" in said
     assert int(re.search(r"(\d+) passed", said)[1]) >= 26
-    # What was there before is there still, and nothing else.
+    # The rows are the same as before.
     assert project.owner.execute("select array_agg(id) from auth.users").fetchone() == ([here],)
     assert project.row(here)["email"] == "ada@example.com"
     assert project.client.status().users == 1

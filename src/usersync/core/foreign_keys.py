@@ -88,7 +88,7 @@ class ForeignKeys:
     """The foreign keys that lead to the auth server's table or the users table, also through other tables."""
 
     all: tuple[ForeignKey, ...] = ()
-    #: The two tables, as the catalog numbers them; None for one that does not exist.
+    #: The oids of both tables; None if the table does not exist.
     source: int | None = None
     users: int | None = None
 
@@ -122,7 +122,7 @@ class ForeignKeys:
 
 
 def foreign_keys(settings: Settings) -> Steps[ForeignKeys]:
-    """Read them from the catalog. Names of tables have their schema."""
+    """Read the foreign keys from the catalog. Table names include the schema."""
     rows = yield from query(PINNED + render_catalog("foreign_keys", settings))
     tables = yield from query_row(PINNED + render_catalog("tables", settings))
     return ForeignKeys(tuple(_of_row(row) for row in rows), tables["source"], tables["users"])

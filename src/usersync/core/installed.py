@@ -35,7 +35,7 @@ def require_membership() -> Steps[None]:
             )
 
 
-#: A table of a role that we are, and no stranger's view.
+#: A table whose owner this role is, or is a member of; not a view of another role.
 _HAS_SETTINGS = """
     select exists (
         select from pg_class

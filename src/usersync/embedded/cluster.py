@@ -287,7 +287,7 @@ def _free_shared_memory(pgdata: Path) -> None:
 
 
 def _segments() -> dict[str, tuple[str, str]]:
-    """By id: how many processes use it, and its owner. Empty where the kernel does not list them."""
+    """The number of processes and the owner, by segment id. Empty if the kernel does not list them."""
     try:
         rows = [line.split() for line in _SEGMENTS.read_text().splitlines()[1:]]
     except OSError:

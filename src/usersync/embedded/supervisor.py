@@ -178,7 +178,7 @@ def _account(owner: int) -> Identity:
 
 
 def _let_in(home: Home, identity: Identity) -> None:
-    """Let the account pass through our own directory; what is above it is not ours to change."""
+    """Let the account enter usersync's directory. The parent directories are not changed."""
     if identity.may("-x", home.root):
         return
     mode = home.root.stat().st_mode & 0o7777

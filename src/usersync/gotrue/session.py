@@ -43,7 +43,7 @@ class AuthSession:
         the caller decides when the request ends.
         """
         self._owned = isinstance(target, str)
-        # Nothing is prepared: a test may change auth.users under us, as a migration of GoTrue's does.
+        # No prepared statements: a test may change auth.users, as a migration of GoTrue does.
         self.connection: psycopg.Connection[Any] = (
             psycopg.connect(target, autocommit=True, prepare_threshold=None)
             if isinstance(target, str)
