@@ -7,7 +7,7 @@ import enum
 
 import pytest
 
-from usersync.audit.event.diff import difference, stated
+from usersync.audit.event.diff import difference, from_pairs
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.event.values import Limits
 
@@ -63,7 +63,7 @@ def test_a_value_whose_comparison_raises_is_compared():
 
 
 def test_changes_can_be_passed():
-    assert stated({"a": (1, 2), "b": [3, 4], "c": 5}, Redactor(), Limits()) == {
+    assert from_pairs({"a": (1, 2), "b": [3, 4], "c": 5}, Redactor(), Limits()) == {
         "a": [1, 2],
         "b": [3, 4],
         "c": [None, 5],
