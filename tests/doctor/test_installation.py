@@ -9,7 +9,8 @@ import pytest
 from logged import logged
 from usersync.doctor import choose, examine
 from usersync.schema import installation
-from usersync.schema.inspection import find, inspect
+from usersync.schema.findings import find
+from usersync.schema.inspection import inspect
 from usersync.sql.render import render_bundle
 from usersync.transports.run import run
 

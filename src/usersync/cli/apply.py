@@ -16,8 +16,8 @@ from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, good, typed, wrap
 from usersync.cli.trial_view import difference_lines, not_undone_lines, today_lines, trial_data
 from usersync.schema import installation, uninstall
+from usersync.schema.findings import PAUSED
 from usersync.schema.gates import is_gate
-from usersync.schema.inspection import PAUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,7 +17,8 @@ from usersync.doctor.register import CANARY, CHECKS, choose, choose_with_canary
 from usersync.errors import BusyError, ConnectionFailedError, NotInstalledError, UsersyncError
 from usersync.models import Check, Finding
 from usersync.schema import installation
-from usersync.schema.inspection import find, inspect
+from usersync.schema.findings import find
+from usersync.schema.inspection import inspect
 from usersync.sql.render import render_bundle
 from usersync.transports.steps import Steps, query_row, read_only
 

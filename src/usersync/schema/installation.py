@@ -29,9 +29,10 @@ from usersync.models import Change, Finding, SchemaPlan
 from usersync.schema.adopted_functions import changed_functions
 from usersync.schema.adoption import Adoption, adoption, path_changes, returned_change, users_triggers
 from usersync.schema.computed_columns import computed_findings
+from usersync.schema.findings import LACKING, READ_ONLY, find
 from usersync.schema.first_run import preview
 from usersync.schema.gates import gates
-from usersync.schema.inspection import LACKING, READ_ONLY, Inspection, find, inspect
+from usersync.schema.inspection import Inspection, inspect
 from usersync.schema.keys import key_findings
 from usersync.schema.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 from usersync.schema.uninstall import is_unused, plan_removal, remove

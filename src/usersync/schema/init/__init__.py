@@ -14,6 +14,7 @@ from usersync.core.audit_log import has_log
 from usersync.core.migration_files import creators_of
 from usersync.errors import ConflictError
 from usersync.schema.adoption import users_triggers
+from usersync.schema.findings import find
 from usersync.schema.first_run import is_question, preview
 from usersync.schema.gates import gates
 from usersync.schema.init.columns import (
@@ -43,7 +44,7 @@ from usersync.schema.init.table_choice import Choice
 from usersync.schema.init.tables import Tables, look_for_tables
 from usersync.schema.init.trial_evidence import Observed, open_questions
 from usersync.schema.init.trigger_overrides import changed_on_write
-from usersync.schema.inspection import find, inspect
+from usersync.schema.inspection import inspect
 from usersync.schema.keys import key_findings
 from usersync.schema.third_party_triggers import ThirdPartyTrigger, third_party_triggers
 from usersync.sql.render import render_bundle
