@@ -108,7 +108,7 @@ def test_in_a_transaction_that_has_failed_already(store, offline):
         assert offline.record_in(connection, "a.b") is None
         with pytest.raises(DatabaseError, match="has failed already") as caught:
             offline.record_in(connection, "a.b", required=True)
-        assert "Roll it back" in caught.value.hint
+        assert "Roll back the transaction" in caught.value.hint
         connection.rollback()
         assert offline.record_in(connection, "a.b")
 
@@ -121,10 +121,10 @@ def test_in_a_transaction_of_asyncio_that_has_failed_already(store, offline):
             assert await offline.record_in(connection, "a.b") is None
             with pytest.raises(DatabaseError, match="has failed already") as caught:
                 await offline.record_in(connection, "a.b", required=True)
-            assert "Roll it back" in caught.value.hint
+            assert "Roll back the transaction" in caught.value.hint
             with pytest.raises(DatabaseError, match="has failed already") as caught:
                 await AsyncUserSync(connection).failures()
-            assert "Roll it back" in caught.value.hint
+            assert "Roll back the transaction" in caught.value.hint
             await connection.rollback()
             assert await offline.record_in(connection, "a.b")
 

@@ -53,7 +53,7 @@ def test_verbose_shows_the_cause_and_no_password(usersync, addresses):
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        (f"https://user:{SECRET}@abc.supabase.co", "HTTP address"),
+        (f"https://user:{SECRET}@abc.supabase.co", "HTTP URL"),
         (f"postgresql://postgres.ref:{SECRET}@[YOUR-PASSWORD]@host/postgres", "[YOUR-PASSWORD]"),
         ("postgresql://postgres:[YOUR-PASSWORD]@db.abc.supabase.co:5432/postgres?sslmode=require", "[YOUR-"),
         (f"postgresql://post gres:{SECRET}@host/%zz", "cannot be read"),

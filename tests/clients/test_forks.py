@@ -133,7 +133,7 @@ def test_a_connection_or_a_pool_of_the_parents_is_refused_in_a_child(project, us
             assert client.user_exists(user)
             said = in_child(lambda client=client: client.user_exists(user))()
             assert said.startswith("ConnectionFailedError: this ")
-            assert f"made in process {os.getpid()}" in said
+            assert f"created in process {os.getpid()}" in said
             assert ask(client, user)
 
 

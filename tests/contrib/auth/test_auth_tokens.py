@@ -274,7 +274,8 @@ def test_huge(auth_server, verify):
 def test_a_single_changed_bit_is_refused(auth_server, data):
     verify = TokenVerifier(auth_server.url, secret=SECRET).verify
     token = auth_server.shared_token()
-    at = data.draw(st.integers(0, len(token) - 1))
+    # Two of the six bits of a signature's last character mean nothing.
+    at = data.draw(st.integers(0, len(token) - 2))
     other = data.draw(st.characters(codec="ascii").filter(lambda each: each != token[at]))
     with pytest.raises(InvalidTokenError):
         verify(token[:at] + other + token[at + 1 :])
