@@ -193,7 +193,7 @@ class KeysUnavailableError(UsersyncError):
     code = "US602"
 
 
-def refused(sqlstate: str | None, message: str, hint: str | None = None) -> UsersyncError:
+def error_for_sqlstate(sqlstate: str | None, message: str, hint: str | None = None) -> UsersyncError:
     """The error of usersync for a SQLSTATE. PostgreSQL's DETAIL is left out, because it quotes values."""
     if sqlstate in _MISSING and _OUR_OBJECTS.search(message):
         return NotInstalledError(

@@ -1,8 +1,9 @@
 """``plan``, ``apply`` and ``rollback``.
 
 ``apply`` uses two transactions. The first creates tables and functions. The second creates the triggers,
-which locks the auth server's table against writes. It waits a tenth of a second for this lock, so that no
-sign-in queues behind it, and is retried.
+replaces adopted ones and creates the audit log, which locks the auth server's table and the users table
+against writes. It waits a tenth of a second for these locks, so that no sign-in queues behind it, and is
+retried.
 """
 
 from __future__ import annotations

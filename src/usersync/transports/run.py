@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psycopg
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from usersync.errors import ConnectionFailedError, UsersyncError, refused
+from usersync.errors import ConnectionFailedError, UsersyncError, error_for_sqlstate
 from usersync.transports.ownership import Turn, other_loop, settle, settle_async
 from usersync.transports.steps import Pause, Statement, Steps, report_wait
 
@@ -182,7 +182,7 @@ def _translated(error: psycopg.Error) -> UsersyncError:
         return ConnectionFailedError(
             f"the database connection failed: {message}", hint="Check the server, then try again."
         )
-    return refused(state, message, error.diag.message_hint)
+    return error_for_sqlstate(state, message, error.diag.message_hint)
 
 
 def _is_connection_failure(error: psycopg.Error) -> bool:

@@ -36,9 +36,9 @@ class DrainResult:
 
     #: Whether all events were sent in time.
     is_done: bool
-    #: The number of files with events for another database.
+    #: The files with events for another database.
     left: dict[Path, SkippedFile] = field(default_factory=dict)
-    #: The number of unreadable files, and of other accounts' directories.
+    #: The unreadable files, and other accounts' directories.
     unreadable: tuple[Path, ...] = ()
 
     def __bool__(self) -> bool:

@@ -12,8 +12,8 @@ from usersync.cli.options import Call, common_options, examples
 from usersync.cli.settings_file import SettingsFile
 from usersync.cli.text import good, plain, typed
 from usersync.config.mapping import parse_name
+from usersync.core.app_migrations import migrations_that_create
 from usersync.core.installed import settings_in_database
-from usersync.core.migration_files import creators_of
 from usersync.errors import ConflictError, SettingsError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def enable(call: Call, *, table: str | None, yes: bool) -> View:
 
 def refuse_taken(name: TableName) -> None:
     """Raise ``ConflictError`` if a migration of the application creates a table of this name."""
-    if found := creators_of(name):
+    if found := migrations_that_create(name):
         raise ConflictError(
             f"the audit log cannot be called {name}: {found[0]} creates a table of this name",
             hint="Choose another name: usersync audit enable --table public.audit_events",

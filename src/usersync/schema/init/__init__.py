@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from usersync.config.settings import Settings, parse_settings
+from usersync.core.app_migrations import migrations_that_create
 from usersync.core.audit_log import has_log
-from usersync.core.migration_files import creators_of
 from usersync.errors import ConflictError
 from usersync.schema.adoption import users_triggers
 from usersync.schema.findings import find
@@ -385,7 +385,7 @@ def _with_audit_log(data: dict[str, Any], *, wants_log: bool) -> Steps[tuple[dic
     audit, remark = {"enabled": wants_log, **given}, None
     table = settings.audit_table
     taken = yield from query_row("select to_regclass(%(name)s) is not null as found", name=table.quoted)
-    if taken["found"] or creators_of(table):
+    if taken["found"] or migrations_that_create(table):
         audit["table"] = "public.audit_events"
         remark = (
             f"{table} is a table of your application, so the audit log gets another table. To use your table "

@@ -18,7 +18,7 @@ from usersync.errors import (
     NotInstalledError,
     PrivilegeMissingError,
     UsersyncError,
-    refused,
+    error_for_sqlstate,
 )
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _of_database(code: str, message: str, hint: str | None, reply: Reply, host: 
             hint=hint or "Try again in a moment.",
         )
         return Refusal(error, again=True, wait=_retry_after(reply), status=reply.status)
-    error = refused(code, message, _TIME_LIMIT if code == "57014" else hint)
+    error = error_for_sqlstate(code, message, _TIME_LIMIT if code == "57014" else hint)
     if isinstance(error, PrivilegeMissingError):
         error.hint = (
             "Only service_role may call usersync's functions. Is it this project's key? Else: usersync apply"

@@ -17,7 +17,7 @@ DIRECTORIES = ("supabase/migrations", "migrations", "db/migrations", "drizzle", 
 _MAX_BYTES = 4 << 20
 
 
-def creators_of(table: TableName) -> tuple[Path, ...]:
+def migrations_that_create(table: TableName) -> tuple[Path, ...]:
     """The migration files that create a table of this name, without those that usersync wrote."""
     name = rf'"?{re.escape(table.name)}"?(?![\w"])'
     schema = rf'"?{re.escape(table.schema)}"?\s*\.\s*'
