@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from usersync.errors import UsersyncError
 from usersync.sql.expressions import literal
 from usersync.sql.render import render_catalog
-from usersync.transports.steps import PINNED, query, read_only
+from usersync.transports.steps import PIN_SEARCH_PATH, query, read_only
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -46,7 +46,7 @@ def blockers(settings: Settings, *tables: TableName) -> Steps[tuple[Blocker, ...
     watched = ", ".join(literal(each.quoted) for each in tables)
     text = render_catalog("blockers", settings, watched_tables=watched)
     try:
-        rows = yield from read_only(query(PINNED + text))
+        rows = yield from read_only(query(PIN_SEARCH_PATH + text))
     except UsersyncError:
         return ()
     return tuple(Blocker(**row) for row in rows)

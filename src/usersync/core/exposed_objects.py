@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from usersync.sql.render import render_catalog
-from usersync.transports.steps import PINNED, query
+from usersync.transports.steps import PIN_SEARCH_PATH, query
 
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
@@ -50,7 +50,7 @@ class ExposedObject:
 
 def find_exposed_objects(settings: Settings) -> Steps[tuple[ExposedObject, ...]]:
     """Read the privileges of every object from the catalog."""
-    rows = yield from query(PINNED + render_catalog("exposed_objects", settings))
+    rows = yield from query(PIN_SEARCH_PATH + render_catalog("exposed_objects", settings))
     return tuple(
         ExposedObject(row["kind"], row["name"], row["of_schema"], tuple(row["roles"]), row["direct"])
         for row in rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.config.mapping import quote
 from usersync.sql.render import render_catalog
-from usersync.transports.steps import PINNED, query, query_row
+from usersync.transports.steps import PIN_SEARCH_PATH, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,8 +123,8 @@ class ForeignKeys:
 
 def foreign_keys(settings: Settings) -> Steps[ForeignKeys]:
     """Read the foreign keys from the catalog. Table names include the schema."""
-    rows = yield from query(PINNED + render_catalog("foreign_keys", settings))
-    tables = yield from query_row(PINNED + render_catalog("tables", settings))
+    rows = yield from query(PIN_SEARCH_PATH + render_catalog("foreign_keys", settings))
+    tables = yield from query_row(PIN_SEARCH_PATH + render_catalog("tables", settings))
     return ForeignKeys(tuple(_of_row(row) for row in rows), tables["source"], tables["users"])
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.config.settings import parse_remembered
 from usersync.errors import PrivilegeMissingError
-from usersync.transports.steps import PINNED, query, query_row
+from usersync.transports.steps import PIN_SEARCH_PATH, query, query_row
 
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
@@ -50,7 +50,7 @@ def settings_in_database() -> Steps[Settings | None]:
 
     Raises ``SettingsError`` if the stored settings are invalid.
     """
-    installed = yield from query_row(PINNED + _HAS_SETTINGS)
+    installed = yield from query_row(PIN_SEARCH_PATH + _HAS_SETTINGS)
     if not installed["found"]:
         return None
     rows = yield from query("select settings from usersync.settings")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from usersync.sql.render import render_catalog
-from usersync.transports.steps import PINNED, query
+from usersync.transports.steps import PIN_SEARCH_PATH, query
 
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
@@ -33,5 +33,5 @@ class MissingPrivilege:
 
 def missing_privileges(settings: Settings) -> Steps[tuple[MissingPrivilege, ...]]:
     """Find missing privileges in the catalog."""
-    rows = yield from query(PINNED + render_catalog("privileges", settings))
+    rows = yield from query(PIN_SEARCH_PATH + render_catalog("privileges", settings))
     return tuple(MissingPrivilege(**row) for row in rows)

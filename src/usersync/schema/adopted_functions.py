@@ -9,7 +9,7 @@ from usersync.models import Finding
 from usersync.schema.effects import BEFORE, DELETE, INSERT, ROW, UPDATE, unreproduced_effects
 from usersync.schema.third_party_triggers import listed
 from usersync.schema.trigger_parser import parse_function
-from usersync.transports.steps import PINNED, query
+from usersync.transports.steps import PIN_SEARCH_PATH, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def changed_functions(settings: Settings, inspection: Inspection) -> Steps[tuple
     """A finding for each function whose new text does something that usersync does not do."""
     if inspection.noted is None or "usersync.adopted" not in inspection.catalog["installed_tables"]:
         return ()
-    rows = yield from query(PINNED + _CHANGED)
+    rows = yield from query(PIN_SEARCH_PATH + _CHANGED)
     return tuple(_findings(rows, settings, inspection))
 
 

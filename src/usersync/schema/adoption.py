@@ -14,7 +14,7 @@ from usersync.models import Change
 from usersync.schema.third_party_triggers import third_party_triggers
 from usersync.schema.trigger_names import NamingContext, operations_of, trigger_names
 from usersync.sql.expressions import literal
-from usersync.transports.steps import PINNED, Steps, query
+from usersync.transports.steps import PIN_SEARCH_PATH, Steps, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -104,7 +104,7 @@ def _was_adopted(trigger: Mapping[str, Any], noted: Mapping[str, Any] | None) ->
 
 def users_triggers(bundle: Bundle) -> Steps[tuple[Row, ...]]:
     """The triggers of the users table; ``names`` are the objects found by the caller's search path."""
-    return tuple((yield from query(PINNED + bundle.search_path_dependencies)))
+    return tuple((yield from query(PIN_SEARCH_PATH + bundle.search_path_dependencies)))
 
 
 def path_changes(triggers: tuple[Row, ...]) -> Iterator[Change]:

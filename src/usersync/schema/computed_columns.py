@@ -8,7 +8,7 @@ from usersync.config.mapping import quote
 from usersync.errors import DatabaseError
 from usersync.models import Finding
 from usersync.sql.expressions import expression
-from usersync.transports.steps import PINNED, Steps, query
+from usersync.transports.steps import PIN_SEARCH_PATH, Steps, query
 
 if TYPE_CHECKING:
     from usersync.config.mapping import Column
@@ -40,4 +40,4 @@ def _planned(settings: Settings, column: Column, *, has_users_table: bool) -> st
     """EXPLAIN of a statement that writes the column, with the search_path of usersync's functions."""
     into = f"insert into {settings.users_table.quoted} ({quote(column.name)}) " if has_users_table else ""
     value, table = expression(column, "source"), settings.source_table.quoted
-    return f"{PINNED}explain {into}select {value} from {table} as source where false"
+    return f"{PIN_SEARCH_PATH}explain {into}select {value} from {table} as source where false"

@@ -8,7 +8,7 @@ from usersync.errors import DatabaseError
 from usersync.models import Finding
 from usersync.schema.effects import BEFORE, INSERT
 from usersync.schema.third_party_triggers import listed
-from usersync.transports.steps import PINNED, query_row
+from usersync.transports.steps import PIN_SEARCH_PATH, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +71,7 @@ def count_first_run(bundle: Bundle, inspection: Inspection) -> Steps[Mapping[str
         if inspection.catalog["server_version"] < _HAS_INPUT_IS_VALID:
             return None
         sql = sql.replace(_IS_VALID, "pg_input_is_valid(")
-    return (yield from query_row(PINNED + sql))
+    return (yield from query_row(PIN_SEARCH_PATH + sql))
 
 
 def is_question(finding: Finding | None) -> bool:

@@ -11,7 +11,7 @@ from usersync.core.privileges import missing_privileges
 from usersync.errors import PrivilegeMissingError
 from usersync.models import Pause
 from usersync.schema.third_party_triggers import written_tables
-from usersync.transports.steps import PINNED, Steps, query, query_row
+from usersync.transports.steps import PIN_SEARCH_PATH, Steps, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -43,8 +43,8 @@ class Inspection:
 def inspect(bundle: Bundle) -> Steps[Inspection]:
     """Inspect the database. Writes nothing."""
     try:
-        catalog = (yield from query_row(PINNED + bundle.inspect))["state"]
-        catalog |= (yield from query_row(PINNED + bundle.inspect_audit_log))["state"]
+        catalog = (yield from query_row(PIN_SEARCH_PATH + bundle.inspect))["state"]
+        catalog |= (yield from query_row(PIN_SEARCH_PATH + bundle.inspect_audit_log))["state"]
     except PrivilegeMissingError as error:
         # The catalog needs only this privilege: without USAGE on a schema, its tables are hidden.
         raise PrivilegeMissingError(
@@ -52,8 +52,10 @@ def inspect(bundle: Bundle) -> Steps[Inspection]:
             hint="It needs USAGE on the schemas of both tables. On Supabase connect as postgres.",
             sqlstate=error.sqlstate,
         ) from None
-    conflicts = yield from query(PINNED + bundle.conflicts)
-    noted = (yield from query_row(PINNED + bundle.installed))["noted"] if catalog["installed"] else None
+    conflicts = yield from query(PIN_SEARCH_PATH + bundle.conflicts)
+    noted = (
+        (yield from query_row(PIN_SEARCH_PATH + bundle.installed))["noted"] if catalog["installed"] else None
+    )
     catalog["paused"] = (yield from _paused()) if "usersync.pause" in catalog["installed_tables"] else None
     catalog["adopted"] = (yield from _adopted()) if "usersync.adopted" in catalog["installed_tables"] else ()
     catalog["gone_tables"] = yield from _gone(written_tables(bundle.settings, catalog))

@@ -44,7 +44,7 @@ COMMAND_LOCK_TIMEOUT = "5s"
 #: The text form of a value depends on these settings, and must not depend on the session's. A function that
 #: converts values to text has ``"@pinned"`` at the end of its search path. The names are spelled as in the
 #: catalog, which is compared with them.
-PINNED = """pg_temp
+PINNED_SETTINGS = """pg_temp
 set TimeZone = 'UTC'
 set DateStyle = 'ISO, MDY'
 set IntervalStyle = 'postgres'
@@ -70,7 +70,7 @@ class Renderer:
         self._key_type = settings.key_type
         self._used: set[str] = set()
         self._names = {
-            "pinned": PINNED,
+            "pinned": PINNED_SETTINGS,
             "users_table": users.quoted,
             "users_schema": quote(users.schema),
             "source_table": source.quoted,

@@ -10,7 +10,7 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from usersync.errors import BusyError
-from usersync.transports.steps import PINNED_SESSION, Pause, Steps, query, query_row
+from usersync.transports.steps import PIN_SESSION, Pause, Steps, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ _INSTALLER = """
 
 def take_lock(lock_timeout: str) -> Steps[None]:
     """Lock out other installers until the transaction ends, and set the ``lock_timeout`` for other locks."""
-    yield from query(f"{PINNED_SESSION}; set local lock_timeout = '120s'")
+    yield from query(f"{PIN_SESSION}; set local lock_timeout = '120s'")
     row = yield from query_row("select pg_try_advisory_xact_lock(%(key)s) as taken", key=LOCK_KEY)
     if not row["taken"]:
         who = (yield from query_row(_INSTALLER, key=LOCK_KEY))["who"]

@@ -55,7 +55,7 @@ class Call(Statement):
 
 #: Fixes the text form of names and values for operations that compare or parse them, independent of the
 #: session's settings. Disables JIT: compiling a query of the catalog takes seconds, running it milliseconds.
-PINNED_SESSION = (
+PIN_SESSION = (
     "set local search_path = pg_catalog; set local quote_all_identifiers = off; "
     "set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; set local jit = off"
 )
@@ -99,7 +99,7 @@ COMMIT, ROLLBACK = Statement("commit"), Statement("rollback")
 
 #: For statements that call functions without their schema: a function of the same name in the session's
 #: search_path could be chosen instead of PostgreSQL's. Lasts until the transaction ends.
-PINNED = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
+PIN_SEARCH_PATH = "select set_config('search_path', 'pg_catalog, pg_temp', true);\n"
 
 
 def query(sql: str, **params: Any) -> Steps[list[Row]]:
@@ -226,7 +226,7 @@ def read_only(body: Steps[T]) -> Steps[T]:
 
     def guarded() -> Steps[T]:
         yield from query("set transaction read only")
-        yield from query(f"{PINNED_SESSION}; set local lock_timeout = '{COMMAND_LOCK_TIMEOUT}'")
+        yield from query(f"{PIN_SESSION}; set local lock_timeout = '{COMMAND_LOCK_TIMEOUT}'")
         return (yield from body)
 
     return in_transaction(guarded())

@@ -27,7 +27,7 @@ from usersync.audit.tracking.columns import (
 from usersync.config.mapping import TableName, quote
 from usersync.sql.audit_expressions import audit_column_list, audit_log, audit_value_list
 from usersync.sql.expressions import literal
-from usersync.sql.render import PINNED, UnknownPlaceholderError, read_sql
+from usersync.sql.render import PINNED_SETTINGS, UnknownPlaceholderError, read_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -191,7 +191,7 @@ class _Part:
         settings = self._settings
         return {
             "function": f"usersync.{self._tracking.stem}_{self._operation}()",
-            "pinned": PINNED,
+            "pinned": PINNED_SETTINGS,
             "users_table": settings.users_table.quoted,
             "key": quote(settings.key),
             "key_type": settings.key_type.sql,
