@@ -32,7 +32,7 @@ class AsyncUserSync:
 
     - a connection string: one connection is opened in each event loop at the first call, reopened after it
       was lost, and closed by ``close()``. ``status()``, ``reconcile()``, ``remove_orphans()`` and
-      ``apply_deletions()`` open connections of their own;
+      ``apply_deletions()`` open separate connections;
     - a ``psycopg.AsyncConnection`` or a ``psycopg_pool.AsyncConnectionPool``, which ``close()`` leaves open.
       If the connection is in a transaction, calls become part of that transaction;
     - a ``DataApi``: the same operations over HTTPS.
@@ -139,7 +139,7 @@ class AsyncUserSync:
 
     async def status(self) -> SyncStatus:
         """Count the users, the rows and the differences. Reads both tables completely, page by page."""
-        # On a connection of its own: with many users it is slow, and other calls wait for the shared
+        # On a separate connection: with many users it is slow, and other calls wait for the shared
         # connection.
         return await self._transport.run_separately(users.status())
 

@@ -30,7 +30,7 @@ class UserSync:
 
     - a connection string: one connection is opened at the first call, reopened after it was lost, and closed
       by ``close()``. ``status()``, ``reconcile()``, ``remove_orphans()`` and ``apply_deletions()`` open
-      connections of their own, so that other calls do not wait for them;
+      separate connections, so that other calls do not wait for them;
     - a ``psycopg.Connection`` or a ``psycopg_pool.ConnectionPool``, which ``close()`` leaves open. If the
       connection is in a transaction, calls become part of that transaction;
     - a ``DataApi``: the same operations over HTTPS.
@@ -132,7 +132,7 @@ class UserSync:
 
     def status(self) -> SyncStatus:
         """Count the users, the rows and the differences. Reads both tables completely, page by page."""
-        # On a connection of its own: with many users it is slow, and other calls wait for the shared
+        # On a separate connection: with many users it is slow, and other calls wait for the shared
         # connection.
         return self._transport.run_separately(users.status())
 

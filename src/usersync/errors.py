@@ -249,8 +249,9 @@ _OUR_OBJECTS = re.compile(
 )
 #: No such schema, table or function.
 _MISSING = {"3F000", "42P01", "42883"}
-#: A column of the users table: usersync's statements call the table ``target``. In languages other than
-#: English, a name ends at a space.
+#: The name of a column in an error message about the users table, which usersync's statements call
+#: ``target``. In other languages than English the words after the name are unknown, so the name ends at the
+#: first space.
 _USERS_COLUMN = re.compile(r"\btarget\.(?:(?P<english>.+?) does not exist|(?P<name>[^\s\"«»„“”]+))")
 #: No such table or column.
 _GONE = {"42P01", "42703"}

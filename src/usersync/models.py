@@ -235,9 +235,9 @@ class Removal:
     """The result of applying ``on_delete`` or ``on_soft_delete`` to rows of deleted users."""
 
     kind: LeftAlone
-    #: The number of such rows before.
+    #: The number of rows of deleted users before the change.
     found: int
-    #: The number of rows that now are as the setting says: anonymized, marked as deleted, or deleted.
+    #: The number of rows that were anonymized, marked as deleted, or deleted, as the setting says.
     removed: int
     #: The number of rows that could not be changed. The failures table has the reasons.
     failed: int

@@ -66,7 +66,7 @@ class PersonalKeys:
 
 
 def personal_keys_of(settings: Settings) -> PersonalKeys:
-    """The keys from the settings. For events whose entity is the user, also the personal columns."""
+    """The keys from the settings, plus the personal columns for events whose entity is the user."""
     columns = [column for column in settings.columns if column.personal]
     own = [column.name for column in columns]
     own += [source.path[-1] for column in columns for source in column.sources if source.path]

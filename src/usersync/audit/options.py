@@ -53,7 +53,7 @@ class Options:
     #: How long delivered events are kept, to be sent again to a database that lost them in a failover or a
     #: restore; 0 keeps none. Default is USERSYNC_KEEP_DELIVERED, else 15 minutes.
     keep_delivered: float | None = None
-    #: The maximum size of the kept events; also at most a quarter of ``spool_bytes``.
+    #: The maximum size of the kept events, and never more than a quarter of ``spool_bytes``.
     keep_bytes: int = 64 << 20
     #: The maximum delay of the interpreter's exit. Unsent events then stay in the spool.
     exit_timeout: float = 2.0

@@ -59,7 +59,7 @@ class DoctorView:
 
     @property
     def exit_code(self) -> int:
-        """1 for a problem, or with ``strict`` for a warning. 1 also if every check was skipped."""
+        """1 for a problem, with ``strict`` also for a warning, and if every check was skipped. Else 0."""
         found = self._tally()
         failed = found["problem"] or (self.strict and found["warning"])
         return 1 if failed or found["skipped"] == len(self.checks) else 0

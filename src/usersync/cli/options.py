@@ -206,7 +206,7 @@ class Call:
             raise click.UsageError("cannot ask for confirmation without a terminal: add --yes")
 
     def ask(self, question: str) -> None:
-        """Return if the answer is yes. Otherwise end the command with exit code 1."""
+        """Ask a question. If the answer is no, end the command with exit code 1."""
         if not self.output.confirm(question):
             self.output.say("Nothing was changed.")
             click.get_current_context().exit(1)

@@ -63,8 +63,8 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
     """Remove usersync from the database. The users table stays.
 
     The audit log and the rejected events stay too, but the log is no longer append-only. Drops the triggers
-    (also those of tracked tables), the functions and the schema usersync with the failures table. Uses the
-    settings that usersync was last applied with.
+    (including the triggers of tracked tables), the functions and the schema usersync with the failures table.
+    Uses the settings that usersync was last applied with.
     """
     call.require_consent(yes=yes)
     settings = call.applied_settings

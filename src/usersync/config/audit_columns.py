@@ -43,7 +43,7 @@ AUDIT_KEYS = ("enabled", "table", "columns", "personal")
 
 @dataclass(frozen=True)
 class AuditColumn:
-    """A column of the application's audit table, and its type if it differs from the field's."""
+    """A column of the application's audit table, and its type if it differs from the type of the field."""
 
     name: str
     type: str | None = None

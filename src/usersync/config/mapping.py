@@ -81,7 +81,7 @@ def quote(name: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint for an unknown word."""
+    """A hint for an error about an unknown word: a similar known word, or all known words."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
 

@@ -20,7 +20,7 @@ def plain_http_is_refused(host: str, *, insecure_http: bool = False) -> bool:
     """Whether ``http://`` is refused for a host.
 
     It is allowed on this machine, and with a warning in a private network (a private address, or a name
-    without a dot, such as a container's). Elsewhere it requires ``insecure_http``.
+    without a dot, such as the name of a container). Elsewhere it requires ``insecure_http``.
     """
     if is_loopback(host):
         return False

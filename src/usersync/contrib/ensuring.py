@@ -179,7 +179,7 @@ class AsyncEnsurer(_Ensurer):
         return await drive_async(self._steps(user_id), self._timeout)
 
     def _begin(self, user_id: UUID) -> Future[bool]:
-        # In a task of its own, because psycopg takes up to ten seconds to cancel a statement on a connection
+        # In a separate task, because psycopg takes up to ten seconds to cancel a statement on a connection
         # that does not answer. A request must not wait for that.
         attempt = self._sync.ensure_user_exists(user_id)
         return asyncio.run_coroutine_threadsafe(attempt, asyncio.get_running_loop())

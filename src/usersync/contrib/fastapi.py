@@ -114,7 +114,7 @@ def user_sync_router(
 ) -> APIRouter:
     """``GET /status``, and ``POST /sync`` or ``GET /sync``, which sync all users.
 
-    ``protected_by`` is a dependency of yours that raises, or returns False, unless the caller is allowed to
+    ``protected_by`` is your own dependency. It raises, or returns False, unless the caller is allowed to
     do this. Being signed in is not enough, so a ``CurrentUser`` raises ``SettingsError``, as does an object
     that is not callable. A request without a token that a browser sends for another site is refused. Each
     process serves one run at a time. For a large table use ``usersync sync``, which no proxy interrupts.

@@ -35,7 +35,7 @@ class CopyUpdate:
     written: int
     #: The number of users of the copy who were not listed.
     unlisted: int
-    #: The ids of those whom the auth server does not have. Empty if they were too many to look up.
+    #: The ids of unlisted users whom the auth server does not have. Empty if there were too many to look up.
     gone: tuple[str, ...]
     #: The start of the update. Users who were seen later are not deleted.
     seen_at: str
@@ -98,7 +98,10 @@ def _pages(wire: BlockingWire, server: AuthServer) -> Iterator[UserPage]:
 
 
 def delete_gone(transport: Transport, received: CopyUpdate) -> None:
-    """Delete the users who are gone from the copy. The copy's trigger applies ``on_delete`` to their rows."""
+    """Delete from the copy the users whom the auth server does not have.
+
+    The copy's trigger applies ``on_delete`` to their rows.
+    """
     for user_id in received.gone:
         transport.run(users_copy.delete_user(user_id, received.seen_at))
 
@@ -106,8 +109,8 @@ def delete_gone(transport: Transport, received: CopyUpdate) -> None:
 def _look_for_unseen(
     transport: Transport, wire: BlockingWire, server: AuthServer, seen_at: str
 ) -> tuple[tuple[str, ...], int]:
-    """Look up each user who was not listed. Returns the ids who are gone, and the rows written for the
-    others.
+    """Look up each user who was not listed. Returns the ids that the auth server does not have, and the
+    number of rows written for the other users.
     """
     gone, written = list[str](), 0
     after: str | None = None

@@ -1,4 +1,4 @@
-"""Compares this machine's clock with the database server's, which decides how old an event is."""
+"""Compares this machine's clock with the database server's clock, which decides how old an event is."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Clocks:
 
     @property
     def is_behind(self) -> bool:
-        """Whether this machine's clock is behind the server's."""
+        """Whether this machine's clock is behind the server's clock."""
         return self.server > self.after
 
 

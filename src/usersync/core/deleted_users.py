@@ -34,7 +34,7 @@ _WORDS: dict[LeftAlone, str] = {
 
 
 def removal_policy(kind: LeftAlone) -> Steps[str]:
-    """What a removal does to such rows. Raises ``SettingsError`` if the setting is ``keep``."""
+    """What a removal does to rows of deleted users. Raises ``SettingsError`` if the setting is ``keep``."""
     setting = POLICY_OF[kind]
     policies = yield from operate("removal_policies", returns={"on_delete": str, "on_soft_delete": str})
     policy: str = policies[setting]

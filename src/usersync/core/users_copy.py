@@ -1,4 +1,4 @@
-"""The copy of the auth server's users, for an auth server with a database of its own."""
+"""The copy of the auth server's users, for an auth server that has a separate database."""
 
 from __future__ import annotations
 

@@ -117,9 +117,12 @@ class Context:
             raise SkipCheckError(f"there is no audit log; to create it, run: {COMMAND}")
 
     def changes(self, subject: str) -> tuple[Change, ...]:
-        """What ``usersync apply`` would change of this kind of object. Raises SkipCheckError if it fails."""
+        """The changes that ``usersync apply`` would make to objects of this kind.
+
+        Raises SkipCheckError if the changes cannot be computed.
+        """
         if isinstance(self.planned, Exception):
-            raise SkipCheckError(f"the schema cannot be compared: {self.planned}")
+            raise SkipCheckError(f"cannot compare the schema with the settings: {self.planned}")
         return tuple(each for each in self.planned.changes if each.subject.startswith(f"{subject} "))
 
 

@@ -5,12 +5,11 @@
     with EmbeddedPostgres(settings={"fsync": "off"}) as server:
         psycopg.connect(server.dsn())
 
-Who does what: the application (``server.py``) makes a directory and starts a supervisor
-(``supervisor.py``), a process of its own that is the parent of ``postgres``. The two share the
-directory (``home.py``): the application holds a named pipe in it open for writing, and when the last
-holder is gone, in whatever way, the supervisor reads end-of-file and shuts the server down.
-``cluster.py`` makes, starts and stops the server, ``identity.py`` decides which account it runs as,
-``binaries.py`` finds it.
+The application (``server.py``) makes a directory and starts a supervisor (``supervisor.py``): a separate
+process, the parent of ``postgres``. Both use the directory (``home.py``). The application holds a named
+pipe in it open for writing. When the last process that holds the pipe open ends, for whatever reason, the
+supervisor reads end-of-file and shuts the server down. ``cluster.py`` makes, starts and stops the server,
+``identity.py`` decides which account it runs as, ``binaries.py`` finds PostgreSQL's programs.
 
 The modules that the supervisor imports use nothing but the standard library.
 """

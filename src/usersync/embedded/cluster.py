@@ -254,8 +254,8 @@ def _end_orphan(pgdata: Path) -> None:
         return
     if processes.serves(pid, pgdata) and processes.alive(pid):
         _shut_down(pid)
-    # What a killed server left behind is for PostgreSQL to judge; but it takes a zombie, or an unrelated
-    # process that got the same number, for a server.
+    # PostgreSQL itself decides whether a killed server's pid file is stale. But it mistakes a zombie, or an
+    # unrelated process with the same pid, for a running server.
     if _recorded_pid(pgdata) == pid and processes.exists(pid):
         deadline = time.monotonic() + 5
         while processes.any_serving(pgdata) and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
 """File descriptors that a forked child must not keep.
 
-``close-on-exec`` covers programs that are started; a bare fork keeps everything open, and a child that
-holds the pipe would keep the server alive after its parent is gone.
+``close-on-exec`` closes them when a program is started. A fork alone keeps every descriptor open. A child
+that holds the pipe open would keep the server running after its parent has ended.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Identity:
     assume: Callable[[], None]
 
     def own(self, path: Path) -> None:
-        """Give a path of ours to the account; a link is not followed."""
+        """Make the account the owner of a path of usersync. Does not follow links."""
         if self.uid != os.geteuid():
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 

@@ -36,7 +36,7 @@ _log = logging.getLogger("usersync.embedded")
 class EmbeddedPostgres:
     """A PostgreSQL server on a loopback port with a random password.
 
-    The server ends when the last process that uses it ends, also by ``kill -9``. Processes with the same
+    The server ends when the last process that uses it ends, even by ``kill -9``. Processes with the same
     ``data_dir`` share one server: the first starts it, the others join. Forked children may connect to it,
     and do not keep it running.
 
@@ -265,6 +265,6 @@ def _refuse_foreign(home: Home) -> None:
     foreign = sorted({entry.name for entry in os.scandir(home.root)} - ours)
     if foreign:
         raise EmbeddedPostgresError(
-            f"{home.root} is not empty and holds no server of ours (there is {foreign[0]!r}).",
+            f"{home.root} is not empty and holds no server of usersync (it contains {foreign[0]!r}).",
             hint="give a directory that is empty or does not exist yet",
         )

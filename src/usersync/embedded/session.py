@@ -87,7 +87,7 @@ class Session:
         self._part()
 
     def forget(self) -> None:
-        """In a forked child: neither the pipe nor the supervisor is this process's."""
+        """In a forked child: the pipe and the supervisor belong to the parent."""
         self._pipe = None
         if self._supervisor:
             self._supervisor.returncode = 0  # else Popen warns that its child still runs

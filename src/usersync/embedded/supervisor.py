@@ -1,7 +1,8 @@
-"""The process that owns a server: its parent, and the reader of the pipe that its users hold open.
+"""The process that owns a server: the parent of ``postgres``, and the reader of the pipe.
 
-It belongs to no terminal and to no session of its users, answers the commands that they write into the
-pipe, and ends the server when nobody holds the pipe any more.
+The processes that use the server hold the pipe open and write commands into it. The supervisor runs in its
+own session, without a terminal. It runs the commands, and ends the server when no process holds the pipe
+open.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Supervisor:
         self._terminated = True
 
     def _abandoned(self) -> bool:
-        """Carry out what the pipe holds; whether its last holder is gone, and then nobody may join."""
+        """Run the commands in the pipe. Returns whether its last user has ended; then no process can join."""
         said = read_pipe(self._pipe)
         if said:
             for line in said.decode().splitlines():

@@ -80,7 +80,7 @@ class Creation(Identities):
         uid = self._create({**columns, **app_metadata(kind)}, user_id)
         identity = {**data, **identity_claims(uid, **({"email": contact} if kind == "email" else {}))}
         self._identify(uid, kind, identity)
-        # RemoveUnconfirmedIdentities: the metadata becomes the identity's, and the providers are collected.
+        # RemoveUnconfirmedIdentities: merges the identity's data into the metadata, and adds its provider.
         self._merge(uid, "raw_user_meta_data", identity)
         self._merge_providers(uid)
         return uid
@@ -109,7 +109,7 @@ class Creation(Identities):
         """Answer a sign-up for a contact that is registered and confirmed."""
         if autoconfirm:
             raise GoTrueError(422, "user_already_exists", "User already registered")
-        return uuid4()  # sanitizeUser: an id made up, so that nobody learns who is registered
+        return uuid4()  # sanitizeUser: a random id, so that the answer does not show who is registered
 
 
 def app_metadata(*providers: str) -> dict[str, Any]:

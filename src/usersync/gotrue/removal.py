@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Removals(Identities):
-    """Hard delete, soft delete, and the sweep of forgotten anonymous users."""
+    """Hard delete, soft delete, and the cleanup of old anonymous users."""
 
     def hard_delete(self, user_id: UUID) -> UUID:
-        """Delete the row; identities, sessions, factors and tokens go with it. Source: admin.go:627-629."""
+        """Delete the row, with its identities, sessions, factors and tokens. Source: admin.go:627-629."""
         self.user(user_id)
         with self.request(), answering("Database error deleting user"):
             self.connection.execute("delete from auth.users where id = %s", (user_id,))
@@ -27,7 +27,7 @@ class Removals(Identities):
     def soft_delete(self, user_id: UUID) -> UUID:
         """Keep the row without personal data: 3 UPDATEs. A second call does nothing.
 
-        E-mail and phone become hashes, also where there were none before; both metadata columns become {};
+        E-mail and phone become hashes, even if they were empty before; both metadata columns become {};
         ``deleted_at`` is set; no ban. Identities stay, emptied and with a hash for the provider's id.
         Source: admin.go:601-625; models/user.go:1054-1116.
         """

@@ -108,13 +108,13 @@ def users_triggers(bundle: Bundle) -> Steps[tuple[Row, ...]]:
 
 
 def path_changes(triggers: tuple[Row, ...]) -> Iterator[Change]:
-    """Set a search path for functions that rely on their caller's."""
+    """Set a search path for functions that rely on the search path of their caller."""
     reliant = (row for row in triggers if row["names"] and row["is_ours"])
     for each in {row["function"]: row for row in reliant}.values():
         yield Change(
             "alter",
             f"search_path of {each['function']}",
-            f"the function finds {', '.join(each['names'])} by its caller's; rollback resets it",
+            f"the function finds {', '.join(each['names'])} by its caller's search_path; rollback resets it",
             "select usersync.adopt_search_path("
             f"{literal(each['function'])}, {literal(each['search_path'])});",
         )

@@ -53,11 +53,11 @@ class Consequence:
     refers_to: str
     on_delete: str
     effect: Effect
-    #: None if they could not be counted (see ``reason``). If they block: the number of rows that block.
+    #: The number of rows that are affected, or that block the deletion; None if not counted (see ``reason``).
     rows: int | None
     #: Whether there are more rows than ``MOST_ROWS``.
     more: bool
-    #: Whether an index finds the rows: without one, each deleted row reads the whole table.
+    #: Whether an index finds the rows. Without an index, each deleted row reads the whole table.
     indexed: bool
     estimated_rows: int
     reason: str | None = None
@@ -166,7 +166,7 @@ class _Found:
 
 
 class _Walk:
-    """Follows foreign keys from row to row, each row once, also in cycles."""
+    """Follows foreign keys from row to row, each row once, even if the keys form a cycle."""
 
     def __init__(self, keys: tuple[ForeignKey, ...]) -> None:
         self._keys = keys
@@ -193,7 +193,7 @@ class _Walk:
                         waiting.append((key.child, more))
 
     def _wanted(self, table: int) -> str:
-        """SQL: a row's place, and the values that foreign keys refer to, as text."""
+        """SQL for two columns: ``place`` identifies a row, ``given`` holds its referenced values as text."""
         names = sorted({name for key in self._keys if key.parent == table for name in key.parent_columns})
         pairs = [f"'{name.replace(chr(39), chr(39) * 2)}', found.{quote(name)}::text" for name in names]
         values = f"jsonb_build_object({', '.join(pairs)})" if pairs else "'{}'::jsonb"

@@ -255,7 +255,7 @@ def _beside_ours(
         return
     first = "" if _comes_after(trigger, names[OUR_TRIGGERS[0]]) else " before usersync's"
     what = listed(each.other_effects or (str(each.not_restorable),))
-    hint = f"It {what}, and stays. What it raises fails the sign-up, as before."
+    hint = f"It {what}, and stays. An error that it raises fails the sign-up, as before."
     gone = [
         str(write.table)
         for write in _writes(each)

@@ -148,7 +148,7 @@ def _with_equality(value: str, column: Column) -> str:
 
 
 def differs(column: Column) -> str:
-    """Whether the users table's row ``target`` has another value than the mapping of ``source``.
+    """Whether a value in ``target`` (the users table's row) differs from the mapped value of ``source``.
 
     Requires ``known.defaults`` in scope, the result of usersync.column_defaults().
     """

@@ -67,7 +67,7 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "not_null": Breakage(
         "23502",
-        # The default is for the rows that are there; it is gone before the next one comes.
+        # The default fills the existing rows, and is dropped before the next row is inserted.
         "alter table {table} add column {kept} text not null default '';"
         "alter table {table} alter column {kept} drop default",
         "alter table {table} drop column {kept}",
@@ -106,7 +106,7 @@ def broken_users_table(
     """Break the users table while the block runs, and repair it afterwards.
 
     ``dsn`` must log in as the table's owner, on a session or direct connection. Blocks,
-    for at most 10 s, until nobody else uses the table: what it does needs an exclusive lock.
+    for at most 10 s, until no other session uses the table, because it needs an exclusive lock.
     """
     if how not in BREAKAGES:
         raise ValueError(f"unknown breakage {how!r}; known: {', '.join(BREAKAGES)}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from usersync.embedded import EmbeddedPostgres
     from usersync.testing import AuthUser, GoTrue, SupabaseCluster, SupabaseDatabase
 
-# Nothing in a test's database has to survive a power cut.
+# A test's database may lose its data if the machine crashes.
 _SERVER_SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -27,7 +27,7 @@ _SERVER_SETTINGS = {
     "shared_buffers": "32MB",
 }
 
-# What the fixture auth_user calls a sign-up, and what it is.
+# The kinds of sign-up of the fixture auth_user: the name, the method and its arguments.
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "email": ("sign_up_email", {}),
     "unconfirmed": ("sign_up_email", {"autoconfirm": False}),
@@ -43,7 +43,7 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture(scope="session")
 def usersync_server() -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL of this process's own, gone when the process is gone, by ``kill -9`` too.
+    """A PostgreSQL server for this process. It ends when the process ends, even by ``kill -9``.
 
     Under pytest-xdist each worker has one. Skips where no PostgreSQL is found. While it runs, the variables
     that libpq would use for connections to it (``PGSSLMODE``, ``PGSERVICE``, …) are removed from the
@@ -66,9 +66,9 @@ def usersync_settings() -> Settings:
 
 @pytest.fixture(scope="session")
 def usersync_prepare() -> Callable[[SupabaseDatabase], None] | None:
-    """What is to be in the database before usersync is installed: override it to run your migrations.
+    """Override it to run your migrations before usersync is installed.
 
-    A function that is given the database, connects as it likes, and closes what it opened.
+    Return a function that takes the database, opens its own connections to it, and closes them.
     """
     return None
 
@@ -83,7 +83,7 @@ def _usersync_cluster(usersync_server: EmbeddedPostgres) -> Iterator[SupabaseClu
 
 @pytest.fixture(scope="session")
 def _usersync_templates() -> list[tuple[Settings, object]]:
-    """What each template was made with; the functions are kept alive, so that no other has their identity."""
+    """The settings and the function of each template. Kept, so that no new function gets the same id."""
     return []
 
 

@@ -99,7 +99,7 @@ class SupabaseCluster:
     def template(
         self, name: str, *, regime: Regime = "old", build: Callable[[SupabaseDatabase], None] | None = None
     ) -> SupabaseDatabase:
-        """Return the database of this name, for ``clone``; whoever asks first builds it.
+        """Return the database of this name, for ``clone``. The first call builds it.
 
         ``build`` adds to the bare shape, through connections that it closes. Nobody can connect to the
         result, because a database with a session in it cannot be cloned. Other processes wait meanwhile.

@@ -1,8 +1,8 @@
 """Decides who owns a connection and its transaction: usersync or the application.
 
 A connection belongs to usersync (opened for a connection string, or taken from a pool for one operation) or
-is borrowed. On a borrowed connection, the transaction is the application's, unless the connection is in
-autocommit mode and idle. This is decided, and the statement runs, while the driver's lock is held, because
+is borrowed. On a borrowed connection, the transaction belongs to the application, unless the connection is
+in autocommit mode and idle. This is decided, and the statement runs, while the driver's lock is held, because
 other threads and tasks may use the connection at the same time.
 
 In the application's transaction, a statement runs in a savepoint, so that the transaction stays usable after

@@ -76,7 +76,7 @@ class Transport(Protocol):
         """``run()``. Also returns whether the result is committed, so that no later rollback can undo it."""
 
     def run_separately(self, operation: Steps[T]) -> T:
-        """``run()`` for a long operation: on a connection of its own if possible, so that other calls do not
+        """``run()`` for a long operation: on a separate connection if possible, so that other calls do not
         wait.
         """
 

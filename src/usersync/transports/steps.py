@@ -202,7 +202,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def in_transaction(body: Steps[T]) -> Steps[T]:
-    """Run ``body`` in a transaction of its own: all of it or nothing.
+    """Run ``body`` in its own transaction, which commits completely or not at all.
 
     The connection must not be in a transaction already.
     """
@@ -219,7 +219,7 @@ def in_transaction(body: Steps[T]) -> Steps[T]:
 
 
 def read_only(body: Steps[T]) -> Steps[T]:
-    """Run ``body`` in a read-only transaction of its own, with a fixed search_path.
+    """Run ``body`` in its own read-only transaction, with a fixed search_path.
 
     Waits at most ``COMMAND_LOCK_TIMEOUT`` for a locked table.
     """

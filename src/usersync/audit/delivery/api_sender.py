@@ -138,8 +138,8 @@ class ApiSender:
 
 
 def _receipt(answer: Any, payloads: list[bytes]) -> Receipt:
-    """The counts of these events. An answer whose counts do not add up is not usersync's: if it were
-    believed, the events would be deleted here without being stored.
+    """The counts of these events. An answer whose counts do not add up is not from usersync. If it
+    were accepted, the events would be deleted here without being stored.
     """
     if not fits(answer, dict.fromkeys(COUNTS, _number)) or not fits(answer.get("rejects", []), [dict]):
         raise UnavailableError(_NOT_OURS)

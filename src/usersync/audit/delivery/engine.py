@@ -102,7 +102,7 @@ class Engine:
         return True
 
     def drain(self, timeout: float, *, is_confirmed: bool = False) -> DrainResult:
-        """``flush()``, and wait until the events of dead processes were sent."""
+        """Call ``flush()``, then wait until the events of dead processes are sent."""
         deadline = time.monotonic() + timeout
         if self._writer is None:
             return DrainResult(is_done=False)

@@ -40,7 +40,7 @@ _SMALLER_LIMITS = (
 
 
 class EventArguments(NamedTuple):
-    """The arguments of the caller; ``fields`` are those of ``usersync.audit.event.context.FIELDS``."""
+    """The caller's arguments. The keys of ``fields`` are names in ``usersync.audit.event.context.FIELDS``."""
 
     action: object
     entity: object = None

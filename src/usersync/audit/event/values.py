@@ -146,7 +146,7 @@ class _Walk:
         result: dict[str, Json] = {}
         for key, item in islice(fields.items(), self._limits.items):
             given = key if type(key) is str else key_text(key)
-            # Checks the original name: cutting it or making it unique must not hide that it is a secret's.
+            # Checks the original name: cutting it or making it unique must not hide that it names a secret.
             secret = self._is_secret(given) or (given == "value" and self._has_secret_name(fields))
             result[free_name(given, result)] = REDACTED if secret else self.value(item, depth)
         if len(fields) > self._limits.items:

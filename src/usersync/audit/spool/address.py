@@ -1,4 +1,4 @@
-"""The destination of an audit log: a connection string, a pool of the application's, or none."""
+"""The destination of an audit log: a connection string, the application's pool, or none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_address(given: object) -> Address:
     if any(map(inspect.iscoroutinefunction, methods)):
         raise SettingsError(
             f"AuditLog: the writer is a thread and cannot use a pool of asyncio, {kind}",
-            hint="Pass the connection string: the writer keeps one connection of its own.",
+            hint="Pass the connection string: the writer keeps its own connection.",
         )
     return given  # type: ignore[return-value]
 

@@ -25,7 +25,7 @@ _MOST = 10_000
     epilog=examples(
         ("usersync audit tail", "until Ctrl-C"),
         ("usersync audit tail --outcome denied -n 0", "denied actions from now on"),
-        ("usersync audit tail --json --no-follow", "the newest, one document a line"),
+        ("usersync audit tail --json --no-follow", "the newest events, one JSON document a line"),
     )
 )
 @click.option(
@@ -43,7 +43,7 @@ _MOST = 10_000
     type=Number(_SHORTEST, _LONGEST),
     default=_USUAL,
     metavar="SECONDS",
-    help=f"Interval of queries for new events ({_USUAL:.0f}).",
+    help=f"Seconds between two queries for new events ({_USUAL:.0f}).",
 )
 @filter_options
 @common_options

@@ -73,7 +73,7 @@ class DemoEnvironment:
         self.database = database
         self.spool_dir = spool_dir
         self.people: dict[str, UUID] = {}
-        #: The application's audit log: at first hand-written, later usersync's.
+        #: The application's audit log: at first the hand-written log, later the log of usersync.
         self.audit: Any = handwritten.HandWrittenLog()
         self._connect()
 

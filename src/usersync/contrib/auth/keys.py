@@ -54,8 +54,8 @@ _LOST_S = 20.0
 
 _MOST_BYTES = 256 << 10
 
-#: The auth server's algorithms, except the shared secret's. The key determines its algorithm (``alg``, or its
-#: type), and the token has to have the same one.
+#: The auth server's algorithms, except for HS256 (the shared secret). The key determines its algorithm
+#: (``alg``, or its type), and the token must have the same algorithm.
 ALGORITHMS = frozenset(("ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "EdDSA"))
 
 _LEAST_RSA_BITS = 2048
@@ -151,7 +151,7 @@ class _StayPut(HTTPRedirectHandler):
 
 
 class _Deadline:
-    """Closes connections at a deadline, during the TLS handshake, headers or body."""
+    """Closes its connections at a deadline, even during the TLS handshake, the headers or the body."""
 
     def __init__(self, seconds: float) -> None:
         self._sockets: list[socket.socket] = []

@@ -65,7 +65,7 @@ class _Verifier:
             raise SettingsError(f"roles: expected a list, got {roles!r}", hint=f"Write [{roles!r}].")
         base = ""
         if url is not None:
-            # Only the connection for the keys has to be encrypted.
+            # If the keys have another URL, nothing is fetched from this one, so http:// is allowed.
             fetched = jwks_url is None
             base = f"{checked_url(url, 'url', insecure_http=insecure_http or not fetched)}/auth/v1"
         self._issuer = issuer or base

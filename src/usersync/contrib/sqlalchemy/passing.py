@@ -152,7 +152,7 @@ def _only_reads(statement: Any) -> bool:
 
 def _may_change(part: object) -> bool:
     if isinstance(part, FunctionElement):
-        # The functions with a class of their own in SQLAlchemy are count, sum, now and similar ones.
+        # SQLAlchemy has a separate class for count, sum, now and similar functions.
         return type(part) is Function or type(part).__module__ != Function.__module__
     return isinstance(part, UpdateBase | TextClause)
 

@@ -1,4 +1,4 @@
-"""Foreign keys from the users table to the auth server's, which decide what deleting a user does."""
+"""Foreign keys from the users table to the auth server's table. They decide what deleting a user does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application's triggers on the users table. They run inside usersync's, with its search path."""
+"""The application's triggers on the users table. Their functions run with usersync's search path."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def look(context: Context) -> Steps[Verdict]:
 
 
 def _setting_advice(causes: Sequence[Row]) -> Iterator[str]:
-    """Which setting fits a trigger of the application that changes or skips rows on purpose."""
+    """Advice for failures caused by a trigger of the application that changes or skips rows on purpose."""
     changed = sorted({str(cause["column_name"]) for cause in causes if cause["sqlstate"] == "US001"})
     if changed:
         names = ", ".join(changed)

@@ -15,7 +15,7 @@ def look(context: Context) -> Steps[Verdict]:
     row = yield from query_row("select pg_backend_pid() as pid")
     if context.client_pid is None:
         return Verdict("not checked")
-    # A pooler gives its clients process ids of its own.
+    # A pooler assigns its own process ids to its clients.
     if context.client_pid == row["pid"]:
         return Verdict("none, the connection is direct")
     return Verdict(

@@ -27,8 +27,9 @@ def _finding(seconds: float, *, is_behind: bool) -> Finding:
     return Finding(
         "D031",
         "clock",
-        f"this machine's clock is {seconds:,.0f} s {'behind' if is_behind else 'ahead of'} the server's: "
-        "events recorded here get a wrong occurred_at, and tokens are refused too early or accepted too long",
+        f"this machine's clock is {seconds:,.0f} s {'behind' if is_behind else 'ahead of'} the server's "
+        "clock: events recorded here get a wrong occurred_at, and tokens are refused too early or accepted "
+        "too long",
         "-- Synchronize the clock of this machine: timedatectl set-ntp true",
         "warning",
     )

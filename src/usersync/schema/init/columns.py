@@ -98,7 +98,7 @@ def updated_elsewhere(proposed: Proposed, updated: Mapping[str, tuple[str, ...]]
 
 
 def is_mirrored(proposed: Proposed) -> bool:
-    """Whether usersync would keep the column equal to the auth server's."""
+    """Whether usersync would keep the column equal to its source."""
     entry = proposed.entry
     return entry is not None and entry.get("owner", "auth" if "from" in entry else "app") == "auth"
 

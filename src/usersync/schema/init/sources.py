@@ -33,7 +33,7 @@ class Evidence:
     trigger_function: str | None = None
     #: Columns whose value was observed in a trial, because the trigger's text does not show it.
     unread: frozenset[str] = frozenset()
-    #: Columns that a trigger keeps equal to the auth server's.
+    #: Columns that a trigger keeps equal to a column of the auth server's table.
     followed: frozenset[str] = frozenset()
     #: The columns that the auth server's table has.
     source_columns: frozenset[str] = frozenset()

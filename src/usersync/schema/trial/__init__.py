@@ -21,8 +21,8 @@ Example, with an autocommit connection outside of a transaction::
 Placeholders make values comparable between users. ``"<id>"``, ``"<email>"``, ``"<user_metadata.full_name>"``
 and ``"<created_at>"`` stand for the user's values (``source_of()`` returns the name of the setting),
 ``"<now>"`` for the time of the transaction, ``"<email before>"`` for a replaced value, and ``"<varies>"`` for
-a value that differs between users and has no known source. Everything else is a constant, also in parts:
-``"user_<id>"``. The trial uses only the table names of ``settings``.
+a value that differs between users and has no known source. Everything else is a constant. A value can mix
+both: ``"user_<id>"``. The trial uses only the table names of ``settings``.
 
 The data classes are in ``observation``, which imports no driver, so that all modules can use them.
 """

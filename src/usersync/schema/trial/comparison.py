@@ -158,7 +158,7 @@ def shown(value: Any) -> str:
     return words or value
 
 
-_WORDS = {VARIES: "a value of its own", NOW: "the time of the request"}
+_WORDS = {VARIES: "a value that differs each time", NOW: "the time of the request"}
 
 
 def names_of(flows: Iterable[str], trial: Trial) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The observations of both halves, and the differences."""
+    """The flows without and with the changes, and the differences between the two."""
 
     before: Trial
     after: Trial

@@ -266,7 +266,7 @@ class _Reader:
                 self.unread.append(Write(_KINDS[first], found[0]).under(self._condition()))
             return
         if self._is_handling():
-            self.other_effects.append(f"{_VERBS[done.kind]} {done.table} when it fails")
+            self.other_effects.append(f"{_VERBS[done.kind]} {done.table} if another statement fails")
             return
         self.writes.append(done.under(self._condition()))
 

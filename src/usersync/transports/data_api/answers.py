@@ -105,7 +105,7 @@ class Refusal(Exception):  # noqa: N818 - not an error yet: it may be tried agai
 _CONNECTION_HINTS = (
     (
         "CERTIFICATE",
-        "The certificate may be a proxy's. SSL_CERT_FILE names the trusted certificate authorities.",
+        "The certificate may belong to a proxy. SSL_CERT_FILE names the trusted certificate authorities.",
     ),
     ("in time", "Check that the project is not paused, and for a firewall or a proxy."),
     ("name", "Check the host name, and that this machine has DNS."),

@@ -164,7 +164,7 @@ async def drive_async(exchange: Exchange[T], wire: Wire) -> T:
 
 
 class BlockingWire:
-    """``Wire`` for blocking code. Safe to use from threads; a forked process opens its own connections."""
+    """``Wire`` for blocking code. Threads can share it. A forked process opens its own connections."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
