@@ -77,8 +77,8 @@ def test_the_jwt_secret_is_used_beside_a_connection_string(shown, directory):
         ("DATABASE_URL=postgresql://u:hunter2@@h/d", "@ or a /"),
         (f"DATABASE_URL={URL}", "HTTP URL"),
         (f"SUPABASE_URL={URL}\nSUPABASE_SECRET_KEY=sb_publishable_hunter2", "publishable"),
-        (f"SUPABASE_URL=http://db.example.com\nSUPABASE_SECRET_KEY={SECRET_KEY}", "read the key"),
-        (f"SUPABASE_AUTH_URL=http://203.0.113.7:9999\nSUPABASE_SECRET_KEY={SECRET_KEY}", "read the key"),
+        (f"SUPABASE_URL=http://db.example.com\nSUPABASE_SECRET_KEY={SECRET_KEY}", "unencrypted"),
+        (f"SUPABASE_AUTH_URL=http://203.0.113.7:9999\nSUPABASE_SECRET_KEY={SECRET_KEY}", "unencrypted"),
         (f"SUPABASE_URL=https://u:hunter2@h\nSUPABASE_SECRET_KEY={SECRET_KEY}", "a password"),
     ],
 )

@@ -398,8 +398,17 @@ FOUND = {
     "marketplace": {("refused", "23505", "users_email_key")},
     "multi_tenant": {("failed", "23502", "tenant_id")},
     "nextjs_saas": {("refused", "23503", "users_id_fkey")},
-    "required_columns": {("failed", "23502", "email"), ("failed", "23502", "country")},
+    "required_columns": {("failed", "23502", "email"), ("failed", "23505", "email")},
     "text_ids": {("failed", "23502", "email"), ("failed", "23505", "email")},
+}
+
+
+#: An answer to what init asks: with the settings that it proposes alone, no user could get a row.
+ANSWERED = {
+    "required_columns": """
+        alter table public.users alter column country drop not null, alter column tier drop not null,
+            alter column terms_accepted_at drop not null, alter column referral_code drop not null
+    """
 }
 
 
@@ -407,6 +416,7 @@ FOUND = {
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCHEMAS.glob("*.sql")))
 def test_sample_projects(database, postgres, superuser, name):
     postgres.execute((SCHEMAS / f"{name}.sql").read_text())
+    postgres.execute(ANSWERED.get(name, ""))
     settings = load_settings(SCHEMAS / f"{name}.toml")
     run_plan(installation.apply(settings, adopt=True), postgres)
     before = snapshot(superuser)
