@@ -71,6 +71,7 @@ def test_init_proposes_what_is_installed(  # noqa: PLR0917 - fixtures
     assert "Done:" in done.out, done.out + done.err
     again = usersync("init", "--yes", "--json", "--stdout")
     assert parse_settings(again.json["settings"]) == settings
+    assert "public.people" not in again.json["other_tables"]
     assert usersync("init", "--yes", "--force").code == 0
     assert load_settings(directory / "usersync.toml") == settings
     assert usersync("plan", "--exit-code").code == 0

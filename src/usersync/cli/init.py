@@ -87,7 +87,7 @@ def init(
     if asks and (answers := _ask_settings(call, proposal)):
         proposal = call.run(proposed(answers))
     text = settings_text(proposal)
-    others = tuple(each.table for each in tables.choices if each is not chosen)
+    others = tuple(each.table for each in tables.choices if each.table != proposal.settings.users_table)
     view = InitView(proposal, text, call.target, others, path if writes else None, _shadowed(path))
     if to_stdout and not call.output.as_json:
         call.output.tell(*view.lines(call.output.width))
