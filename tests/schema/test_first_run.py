@@ -31,7 +31,7 @@ def test_rows_that_fire_a_trigger_are_reported(installer, auth):
     for _ in range(5):
         auth.sign_up_email()
     found = announced(installer)
-    assert "the first run would create 5 rows" in found.message
+    assert "the first run would try to create 5 rows" in found.message
     assert "each new row fires welcome (public.send_mail())" in found.message
     assert "touch" not in found.message
     assert found.fix.splitlines()[-2:] == [
@@ -44,8 +44,20 @@ def test_rows_without_a_trigger_need_no_advice(installer, auth):
     installer.connection.execute(PROFILES)
     auth.sign_up_email()
     found = announced(installer)
-    assert found.message == "in public.profiles, the first run would create 1 row"
+    assert found.message == "in public.profiles, the first run would try to create 1 row"
     assert found.fix is None
+
+
+def test_a_run_of_an_installed_usersync_is_not_called_the_first(installer, auth):
+    installer.connection.execute(PROFILES)
+    installer.apply(SETTINGS)
+    auth.sign_up_email()
+    installer.connection.execute("delete from public.profiles")
+    changed = logged(
+        {"users_table": "public.profiles", "columns": {"email": {"from": "email", "owner": "app"}}}
+    )
+    (found,) = [each for each in installer.plan(changed).findings if each.code == "D017"]
+    assert found.message == "in public.profiles, the next run would try to create 1 row"
 
 
 def test_empty_values_are_filled_and_others_overwritten(installer, auth):

@@ -37,10 +37,11 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Steps
             "usersync apply --no-sync\nusersync sync --dry-run",
         )
     does, stays = list(_first_run(counted)), list(_left_alone(counted))
+    run = "the first run" if inspection.noted is None else "the next run"
     if not does and not stays:
         return None
     sentences = [
-        f"the first run would {', '.join(does)}" if does else "the first run would write nothing",
+        f"{run} would {', '.join(does)}" if does else f"{run} would write nothing",
         *([f"{' and '.join(stays)} stay as they are"] if stays else []),
     ]
     triggers = triggers_fired(inspection) if counted["missing"] else ()
@@ -81,7 +82,8 @@ def is_question(finding: Finding | None) -> bool:
 
 def _first_run(counted: Mapping[str, Any]) -> Iterator[str]:
     if counted["missing"]:
-        yield f"create {_rows(counted['missing'])}"
+        # A constraint of the table may refuse some of them.
+        yield f"try to create {_rows(counted['missing'])}"
     if counted["filled"]:
         yield f"fill empty values in {counted['filled']:,} ({_by_column(counted['filled_columns'])})"
     if counted["stale"]:
