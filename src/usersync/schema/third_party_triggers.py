@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.config.mapping import quote
 from usersync.models import Finding
-from usersync.schema.effects import BEFORE, INSERT, ROW, effects, unreproduced_effects
+from usersync.schema.effects import BEFORE, INSERT, ROW, effects, events, unreproduced_effects
 from usersync.schema.trigger_names import OWN_TRIGGERS, operations_of
 from usersync.schema.trigger_parser import parse_function
 from usersync.schema.trigger_parser.statements import CONDITIONAL
@@ -214,11 +214,20 @@ def trigger_findings(
             yield Finding(
                 "D005",
                 f"trigger {each.name}",
-                f"the trigger {each.name} on {settings.source_table} runs {each.function}, which copies what "
-                "usersync copies. If it fails, the sign-up fails",
+                f"the trigger {each.name} on {settings.source_table} runs {each.function}, which does what "
+                f"usersync does. An error in it fails {_failing_requests(each, catalog)}",
                 "-- usersync apply --adopt replaces it, and rollback restores it.",
                 "warning",
             )
+
+
+def _failing_requests(each: ThirdPartyTrigger, catalog: Mapping[str, Any]) -> str:
+    """The auth server's requests that an error in the trigger fails, in words."""
+    fired = events(next(one for one in catalog["source_triggers"] if one["name"] == each.name))
+    return " or ".join(words for event, words in _REQUESTS.items() if event in fired)
+
+
+_REQUESTS = {"INSERT": "the sign-up", "UPDATE": "the change of the user", "DELETE": "the deletion"}
 
 
 def _in_our_place(each: ThirdPartyTrigger, settings: Settings) -> Finding:
