@@ -69,6 +69,7 @@ def test_a_flow_that_would_fail_is_shown_and_nothing_is_installed(usersync, proj
     assert "raised in public.when_confirmed() (trigger when_confirmed on auth.users)" in said
     assert "the user has no row today, and one with usersync" in said
     assert "Nothing was installed: " in said
+    assert said.endswith("To install anyway: usersync apply --accept-changes")
     assert catalog() == before
     auth.sign_up_email("ada@example.com")
 
@@ -229,6 +230,7 @@ def test_a_rule_that_refuses_sign_ups_requires_a_decision(usersync, project, cat
     assert "refused today (SQLSTATE" in words(done.out)
     assert "accepted with usersync" in words(done.out)
     assert "Nothing was installed: " in words(done.out)
+    assert words(done.out).endswith("To install anyway: usersync apply --adopt --accept-changes")
     assert catalog() == before
 
 

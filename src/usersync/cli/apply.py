@@ -85,15 +85,17 @@ class DeclinedView:
 
     planned: PlanView
     trial: Rehearsal
+    adopt: bool
     exit_code: int = 1
 
     def lines(self, width: int) -> Iterator[str]:
         yield ""
         number = count(len(self.trial.to_accept), "difference")
         yield f"{bad('Nothing was installed:')} {number} not accepted."
+        # Without --adopt it would be another installation than the one that was tried.
+        command = f"usersync apply{' --adopt' if self.adopt else ''} --accept-changes"
         yield from wrap(
-            "Change usersync.toml or the triggers that the differences name. To install anyway: "
-            "usersync apply --accept-changes",
+            f"Change usersync.toml or the triggers that the differences name. To install anyway: {command}",
             width,
         )
 
@@ -201,7 +203,7 @@ def install(
             changes = attempt.install(asks=not yes and not accept_changes, accepts=accept_changes)
         except NotAcceptedError as declined:
             attempt.undo()
-            return DeclinedView(planned, declined.trial)
+            return DeclinedView(planned, declined.trial, adopt)
     if changes:
         call.output.say(done_line(changes), "")
     paused = any(each.subject == PAUSED for each in planned.plan.findings)
