@@ -254,7 +254,10 @@ def test_apply_and_status_agree_with_plan(usersync, dsn, people, postgres, direc
     columns = 'email = "email"\ndeleted_at = "deleted_at"\n'
     (directory / "usersync.toml").write_text(f"[columns]\n{columns}", "utf-8")
     said = " ".join(usersync("plan").out.split())
-    assert "the first run would try to create 5 rows; 15 rows whose user is soft-deleted stay as they are" in said
+    assert (
+        "the first run would try to create 5 rows; 15 rows whose user is soft-deleted stay as they are"
+        in said
+    )
     done = usersync("apply", "--yes", "--json")
     assert done.code == 0
     assert (done.json["sync"]["missing"], done.json["sync"]["synced"]) == (5, 5)

@@ -381,3 +381,24 @@ def test_values_that_the_first_run_overwrites_are_counted_for_typed_columns(inst
         assert "overwrite values in 2 (age in 2)" in note.message
     else:
         assert "cannot be counted" in note.message
+
+
+@pytest.mark.parametrize(
+    ("column", "advice"),
+    [
+        ("email text not null", 'give the column a default in [columns] (default = …), skip them (skip = ["'),
+        (
+            "email text not null unique",
+            'To change this, skip them (skip = ["without_email"]), or drop NOT NULL',
+        ),
+    ],
+)
+def test_a_default_is_not_advised_for_a_unique_column(installer, column, advice):
+    """Only one row of the table can have the default. The next one fails with 23505."""
+    installer.connection.execute(f"create table public.users (id uuid primary key, {column})")
+    (found,) = [
+        each
+        for each in installer.plan(logged({"columns": {"email": "email"}})).findings
+        if "email can be absent" in each.message
+    ]
+    assert advice in found.fix

@@ -240,16 +240,22 @@ def _column(column: Column, settings: Settings, inspection: Inspection) -> Itera
             subject,
             f"{table}.{column.name} is NOT NULL, and {' and '.join(map(str, column.sources))} can be "
             f"absent: {_who_lacks(column)} cannot get a row",
-            f'-- Give it a default: {column.name} = {{ from = "{column.sources[0]}", default = … }}. '
-            f"Until then their sign-ups succeed, and usersync failures lists them. {_skip_hint(column)}"
-            "Or drop NOT NULL:\n"
+            "-- Such users can sign up, and usersync failures lists them. To change this, "
+            f"{_ways_to_a_row(column, inspection.catalog)}drop NOT NULL:\n"
             f"alter table {table.quoted} alter column {quote(column.name)} drop not null;",
             "warning",
         )
 
 
-def _skip_hint(column: Column) -> str:
-    return 'Or give them no row: skip = ["without_email"]. ' if column.sources[0].column == "email" else ""
+def _ways_to_a_row(column: Column, catalog: Mapping[str, Any]) -> str:
+    """What helps users without a value, before "drop NOT NULL"."""
+    ways = []
+    # Only one row of a UNIQUE column can have the default.
+    if column.name not in catalog["users_unique_columns"] or column.on_conflict == "suffix":
+        ways.append("give the column a default in [columns] (default = …), ")
+    if column.sources[0].column == "email":
+        ways.append('skip them (skip = ["without_email"]), ')
+    return "".join([*ways, "or "]) if ways else ""
 
 
 def _fix_of_missing(column: Column, settings: Settings, inspection: Inspection) -> str:
