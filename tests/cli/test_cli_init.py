@@ -261,7 +261,7 @@ def test_special_characters_in_names_are_escaped_in_the_file(proposed, usersync,
         "dot.ted",
         "do$$llar",
     }
-    assert "1 of 1 users tried violate ch?eck" in data["toml"]
+    assert "1 of 1 sampled users violate ch?eck" in data["toml"]
     done = usersync("plan")
     assert done.code == 1
     assert "fix 4 errors first" in done.out  # nothing fills the four columns
@@ -284,10 +284,10 @@ def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth)
         "'taken@example.com' limit 1"
     )
     notes = proposed(code=1)["notes"]  # Question: who creates the rows
-    assert "2 of 5 users tried have a value that does not fit into age (public.positive)." in notes
+    assert "2 of 5 sampled users have a value that does not fit into age (public.positive)." in notes
     # "ada", and the default for a user without a value.
-    assert any("2 of 5 users tried violate long_enough" in each for each in notes)
-    assert "1 of 5 users tried have a value for email (UNIQUE) that another row has." in notes
+    assert any("2 of 5 sampled users violate long_enough" in each for each in notes)
+    assert "1 of 5 sampled users have a value for email (UNIQUE) that another row has." in notes
 
 
 def test_no_code_of_another_roles_table_is_run(proposed, postgres, superuser, auth):

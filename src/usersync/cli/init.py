@@ -124,7 +124,7 @@ def _try(call: Call, source: TableName) -> Trial | None:
         return None
     from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help does not need
 
-    call.output.tell(f"Trying the auth server's requests on {call.target}; each is rolled back.")
+    call.output.tell(f"Trying the auth server's flows on {call.target}; each is rolled back.")
     with call.connection() as connection:
         return observe(connection, replace(Settings(), source_table=source))
 

@@ -72,7 +72,8 @@ class InitView:
             yield "Users", f"{bold(str(table))}  {faint(rows)}".rstrip()
             yield "Key", f"{plain(proposal.settings.key)}  {faint(self._reference())}".rstrip()
         if self.others:
-            yield "Also", f"{', '.join(map(str, self.others))}  {faint('usersync init --table NAME')}"
+            how = faint("may hold the users instead: usersync init --table NAME")
+            yield "Also", f"{', '.join(map(str, self.others))}  {how}"
 
     def _reference(self) -> str:
         key = self.proposal.key

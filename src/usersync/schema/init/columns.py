@@ -276,23 +276,29 @@ def _guarded(column: Mapping[str, Any], entry: dict[str, Any], why: str) -> Prop
             entry.setdefault("default", "user")
     elif column["is_unique"] and not column["refuses_null"]:
         entry["on_conflict"] = "null"
-    elif column["is_unique"]:
-        why += "; UNIQUE and NOT NULL: a user with a duplicate value gets no row"
     if is_required(column) and sources and "default" not in entry:
         if is_text and by_user:
             entry["default"] = ""
             why += "; NOT NULL: a user without a value gets an empty text"
-        elif "email" in sources:
-            why += "; NOT NULL: a user without an e-mail (anonymous, phone) gets no row"
-        elif not _follows(tuple(sources)) and sources != ["created_at"]:
+        elif "email" not in sources and not _follows(tuple(sources)) and sources != ["created_at"]:
             decide = (
                 "NOT NULL: a user without a value gets no row. The sign-up succeeds, and the failure is "
                 "recorded. Give it a default, or drop NOT NULL"
             )
+    why += _who_gets_no_row(column, entry)
     if usual(name) in _VERIFIED and any(source.startswith("user_metadata") for source in sources):
         entry["trusted"] = True  # The auth server writes this key, and the hand-written trigger uses it.
     ordered = {option: entry[option] for option in _ORDER if option in entry}
     return Proposed(name, ordered, why, decide)
+
+
+def _who_gets_no_row(column: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """A remark about the users for whom the table refuses the row."""
+    lacks_email = is_required(column) and "email" in entry.get("from", []) and "default" not in entry
+    if column["is_unique"] and "on_conflict" not in entry:
+        who = "duplicate e-mail, or with none (anonymous, phone)," if lacks_email else "duplicate value"
+        return f"; UNIQUE and NOT NULL: a user with a {who} gets no row"
+    return "; NOT NULL: a user without an e-mail (anonymous, phone) gets no row" if lacks_email else ""
 
 
 def advised_default(column: Mapping[str, Any]) -> str:
@@ -330,8 +336,8 @@ def _left_out(column: Mapping[str, Any], found: Found) -> Proposed:
         name,
         None,
         why,
-        decide=f"NOT NULL and without a default{refers}: no user can get a row until it is filled, and "
-        f"{why}. Give it a default in the table ({alter})"
+        decide=f"NOT NULL and without a default{refers}: no user can get a row until it is filled "
+        f"({why}). Give it a default in the table ({alter})"
         + ("" if is_key else ", or map it, or drop NOT NULL"),
         suggestion=None if is_key else _from_app_metadata(column),
     )

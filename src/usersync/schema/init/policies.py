@@ -181,7 +181,7 @@ def notes_on_users(
 
 def _values(settings: Settings, about: Mapping[str, Any], fit: Fit) -> Iterator[str]:
     columns = {column["name"]: column for column in about["columns"]}
-    of_all = f"of {fit.tried:,} users tried"
+    of_all = f"of {fit.tried:,} sampled users"
     for each in settings.columns:
         column = columns[each.name]
         if times := fit.times("misfit", each.name):
@@ -196,7 +196,7 @@ def _values(settings: Settings, about: Mapping[str, Any], fit: Fit) -> Iterator[
 def _rules(about: Mapping[str, Any], fit: Fit) -> Iterator[str]:
     for rule in about["constraints"]:
         if times := fit.times("refused", rule["name"]):
-            tried = f"{times:,} of {fit.tried:,} users tried"
+            tried = f"{times:,} of {fit.tried:,} sampled users"
             yield f"{tried} violate {rule['name']}: {rule['definition']}."
         if fit.times("untried", rule["name"]):
             yield f"{rule['name']} could not be checked: {rule['definition']}."
