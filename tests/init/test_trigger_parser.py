@@ -153,12 +153,18 @@ def test_a_whole_function_with_comments_cases_and_a_handler():
         ("raise 'no'", "raises errors of its own"),
         ("execute 'drop table ' || x", "runs dynamic SQL"),
         ("x := 1", "has statements of its own"),
-        (f"if new.email like '%@corp.com' then {INSERT}; end if", "acts only under a condition of its own"),
-        (f"if new.email is null then return new; end if; {INSERT}", "acts only under a condition of its own"),
-        (f"if not found then {INSERT}; end if", "acts only under a condition of its own"),
+        (
+            f"if new.email like '%@corp.com' then {INSERT}; end if",
+            "acts only under a condition that usersync does not know",
+        ),
+        (
+            f"if new.email is null then return new; end if; {INSERT}",
+            "acts only under a condition that usersync does not know",
+        ),
+        (f"if not found then {INSERT}; end if", "acts only under a condition that usersync does not know"),
         (
             f"if tg_op = 'INSERT' and new.phone is null then return new; end if; {INSERT}",
-            "acts only under a condition of its own",
+            "acts only under a condition that usersync does not know",
         ),
         (
             "insert into public.users select new.id, new.email",
@@ -168,7 +174,10 @@ def test_a_whole_function_with_comments_cases_and_a_handler():
             "insert into public.users (id) select id from public.old",
             "inserts into public.users in a way that usersync cannot read",
         ),
-        ("if exists (select 1 from public.x) then null; end if", "has a condition of its own"),
+        (
+            "if exists (select 1 from public.x) then null; end if",
+            "has a condition that usersync does not know",
+        ),
         (
             f"begin {INSERT}; exception when others then insert into public.errors values (sqlerrm); end",
             "inserts into public.errors in a way that usersync cannot read",
@@ -274,7 +283,7 @@ def test_values_in_variables_are_followed():
 
 def test_a_conditional_variable_is_not_followed():
     parsed = does("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
-    assert "has a condition of its own" in parsed.other_effects
+    assert "has a condition that usersync does not know" in parsed.other_effects
 
 
 @pytest.mark.parametrize(
@@ -287,8 +296,8 @@ def test_a_conditional_variable_is_not_followed():
 )
 def test_a_condition_that_does_not_include_the_insert(statements):
     parsed = parse_function(f"declare v text; begin {statements}; return new; end;")
-    assert "has a condition of its own" in parsed.other_effects
-    assert "acts only under a condition of its own" not in parsed.other_effects
+    assert "has a condition that usersync does not know" in parsed.other_effects
+    assert "acts only under a condition that usersync does not know" not in parsed.other_effects
 
 
 @pytest.mark.parametrize(
@@ -301,7 +310,7 @@ def test_a_condition_that_does_not_include_the_insert(statements):
 )
 def test_a_condition_that_includes_the_insert_is_described_once(statements):
     parsed = parse_function(f"declare v text; begin {statements}; return new; end;")
-    assert parsed.other_effects == ("acts only under a condition of its own",)
+    assert parsed.other_effects == ("acts only under a condition that usersync does not know",)
 
 
 NAME = "new.raw_user_meta_data->>'name'"

@@ -159,7 +159,11 @@ def test_a_when_clause_prevents_replacement(installer):
         "execute function public.handle_new_user()",
     )
     notes = run(installation.plan(SETTINGS, adopt=True), installer.connection).findings
-    (said,) = [each.hint for each in notes if "fires only under a condition of its own" in (each.hint or "")]
+    (said,) = [
+        each.hint
+        for each in notes
+        if "fires only under a condition that usersync does not know" in (each.hint or "")
+    ]
     assert "who does not meet its condition may have no row today, and gets one from usersync" in said
 
 

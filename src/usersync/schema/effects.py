@@ -50,7 +50,7 @@ def unreproduced_effects(
     if trigger["type"] & BEFORE and parsed.sets:
         yield f"changes {_and(parsed.sets)} of the user before it is stored"
     if read_when(trigger["definition"]) is None:
-        yield "fires only under a condition of its own"
+        yield "fires only under a condition that usersync does not know"
     written = effects(trigger, parsed)
     for write in written:
         if write.table != settings.users_table:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Kind = Literal["insert", "update", "delete"]
 
 #: Part of the text about a function that behaves differently for some users.
-CONDITIONAL = "under a condition of its own"
+CONDITIONAL = "under a condition that usersync does not know"
 _CONDITION = f"acts only {CONDITIONAL}"
 #: The text if no statement that writes a row is under the condition.
-_CHOICE = "has a condition of its own"
+_CHOICE = "has a condition that usersync does not know"
 _VERBS = {"insert": "inserts into", "update": "updates", "delete": "deletes from"}
 
 
