@@ -141,7 +141,9 @@ def _functions(present: list[str], returned: Change | None) -> Iterator[Change]:
     of_triggers = [
         name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
     ]
-    reason = "with their functions: only the owner of the auth server's table can drop a trigger alone"
+    reason = (
+        "dropped with their functions: only the owner of the auth server's table can drop a trigger alone"
+    )
     yield Change("drop", "triggers", reason, _drop(of_triggers) or "select;")
     if returned:
         yield returned

@@ -21,7 +21,7 @@ def look(context: Context) -> Steps[Verdict]:
         for each in context.inspection.missing
         if each.part == "owner"
     )
-    return Verdict(f"{owner} has all privileges", findings)
+    return Verdict(f"{owner} has all privileges that they need", findings)
 
 
 CHECK = Definition("D008", "Rights of the functions' owner", look)

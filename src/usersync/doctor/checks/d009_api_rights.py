@@ -29,7 +29,7 @@ _NOT_CALLABLE = """
 def look(context: Context) -> Steps[Verdict]:
     not_callable = yield from query(_NOT_CALLABLE)
     findings = tuple(_findings(context.inspection.opened, not_callable))
-    return Verdict("only service_role may call", findings)
+    return Verdict("only service_role may call usersync's functions", findings)
 
 
 def _findings(opened: tuple[ExposedObject, ...], not_callable: list[Row]) -> Iterator[Finding]:

@@ -43,8 +43,8 @@ def look(context: Context) -> Steps[Verdict]:
                 "D010",
                 str(table),
                 f"{table} has no row-level security, and {row['roles']} may use the table: the project's "
-                "public key gives access to every user. Write policies before you enable it. Without a "
-                "policy these roles see no row",
+                "public key gives access to the rows of all users. Write policies before you enable it. "
+                "Without a policy these roles see no row",
                 f"alter table {table.quoted} enable row level security;",
             ),
         ),

@@ -16,9 +16,8 @@ def look(context: Context) -> Steps[Verdict]:
         policies = f"on_delete = {settings.on_delete!r}, on_soft_delete = {settings.on_soft_delete!r}"
         return without_query(Verdict(f"no row is deleted ({policies})"))
     leading = len(keys.to(keys.users))
-    return without_query(
-        Verdict(f"none of {number(leading, 'foreign key')} to the table", context.found("D016"))
-    )
+    fine = f"none of {number(leading, 'foreign key')} to the table" if leading else "none to the table"
+    return without_query(Verdict(fine, context.found("D016")))
 
 
 CHECK = Definition("D016", "Foreign keys that block a deletion", look, "users table")
