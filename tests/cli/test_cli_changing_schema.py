@@ -126,7 +126,7 @@ def test_a_hand_written_trigger_is_created_again_after_its_adoption(step, postgr
     again = PROJECT[PROJECT.index("create trigger") :].replace("create trigger", "create or replace trigger")
     postgres.execute(again)
     step("doctor", code=1)
-    assert "usersync does what it did; rollback restores it" in step("plan").out
+    assert "usersync does the same; rollback restores it" in step("plan").out
     step("apply", "--yes")
     assert "Nothing to change" in step("plan").out
     auth.sign_up_email("ada@example.com")

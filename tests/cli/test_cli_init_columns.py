@@ -99,7 +99,7 @@ def test_constants_and_computed_values_are_mapped_as_they_are(proposed, usersync
     }
     assert not data["decisions"]
     planned = usersync("plan", "--adopt", "--json").json
-    assert "usersync does what it did" in str(planned["changes"])
+    assert "usersync does the same" in str(planned["changes"])
 
 
 def test_a_column_that_a_trigger_of_the_table_fills_needs_no_decision(proposed):
@@ -253,8 +253,8 @@ def test_the_effect_on_a_second_sign_up_is_described_for_usersync_only(proposed,
     (message,) = [each["message"] for each in proposed(STAYS)["findings"] if "UNIQUE" in each["message"]]
     assert "gets a row without it" not in message
     assert message.endswith(
-        "a sign-up with the same email again ends as today, because the trigger on_auth_user_created "
-        "creates the row. If its INSERT fails, the sign-up fails"
+        "a new sign-up with the same email ends as without usersync, because the trigger "
+        "on_auth_user_created creates the row. If its INSERT fails, the sign-up fails"
     )
     auth.soft_delete(auth.sign_up_email("ada@example.com"))
     with pytest.raises(GoTrueError):

@@ -45,7 +45,7 @@ class Adoption:
             yield Change(
                 "drop",
                 f"trigger {each.name} of {each.function}",
-                "usersync does what it did; rollback restores it",
+                "usersync does the same; rollback restores it",
                 sql,
                 busy=True,
             )

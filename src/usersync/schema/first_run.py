@@ -42,7 +42,7 @@ def preview(settings: Settings, bundle: Bundle, inspection: Inspection) -> Steps
         return None
     sentences = [
         f"{run} would {', '.join(does)}" if does else f"{run} would write nothing",
-        *([f"{' and '.join(stays)} stay as they are"] if stays else []),
+        *([f"{' and '.join(stays)} {_stay(counted)}"] if stays else []),
     ]
     triggers = triggers_fired(inspection) if counted["missing"] else ()
     if triggers:
@@ -111,6 +111,10 @@ def _left_alone(counted: Mapping[str, Any]) -> Iterator[str]:
         yield f"{_rows(counted['orphaned'])} whose user the auth server does not have"
     if counted["deleted_upstream"]:
         yield f"{_rows(counted['deleted_upstream'])} whose user is soft-deleted"
+
+
+def _stay(counted: Mapping[str, Any]) -> str:
+    return "stays as it is" if counted["orphaned"] + counted["deleted_upstream"] == 1 else "stay as they are"
 
 
 def _rows(count: int) -> str:

@@ -45,10 +45,10 @@ def _outcome(settings: Settings, column: Column, catalog: Mapping[str, Any]) -> 
     """What happens if a user signs up with the same value."""
     if creators := row_creators(settings, catalog):
         return (
-            f"a sign-up with the same {column.name} again ends as today, because the trigger "
+            f"a new sign-up with the same {column.name} ends as without usersync, because the trigger "
             f"{creators[0].name} creates the row. If its INSERT fails, the sign-up fails"
         )
     if not settings.creates_rows:
         return f"your application cannot create another row with the same {column.name}"
     row = "no row" if catalog["users_columns"][column.name]["refuses_null"] else "a row without it"
-    return f"a user who signs up with the same {column.name} again gets {row}"
+    return f"a new user with the same {column.name} gets {row}"

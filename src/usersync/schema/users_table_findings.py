@@ -85,7 +85,7 @@ def _unfilled(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             "creates_rows = false."
         )
         # A column of the key cannot be null.
-        relax = "" if name in catalog["users_primary_key"] else f" Or let it be null:\n{alter} drop not null;"
+        relax = "" if name in catalog["users_primary_key"] else f" Or drop NOT NULL:\n{alter} drop not null;"
         yield Finding(
             "D012",
             f"column {table}.{name}",
@@ -134,8 +134,8 @@ def _trigger_creators(settings: Settings, inspection: Inspection) -> Iterator[Fi
         yield Finding(
             "D012",
             f"table {table}",
-            f"{', '.join(roles)} may create triggers on {table}, which would run as the role that installs "
-            "usersync; by raw SQL only, not through the Data API",
+            f"{', '.join(roles)} may create triggers on {table}. These would run as the role that installs "
+            "usersync. Only raw SQL can create them, not the Data API",
             f"revoke trigger, references, truncate on {table.quoted} from {', '.join(roles)};",
             "warning",
         )

@@ -56,7 +56,7 @@ def tables_question(tables: Tables, source: TableName) -> str:
     able = [str(each.table) for each in tables.choices if each.is_proposable]
     if len(able) > 1:
         return f"Which table holds your users? The evidence does not decide between {listed(tuple(able))}."
-    return f"Which table holds your users? No table is shown to hold a row for each user of {source}."
+    return f"Which table holds your users? No table is known to have a row for each user of {source}."
 
 
 def _lines(proposal: Proposal) -> Iterator[str]:
