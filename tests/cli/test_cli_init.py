@@ -364,7 +364,8 @@ def test_triggers_of_the_users_table_are_explained(proposed, usersync, postgres)
     assert triggers["a"]["relies_on_search_path_for"] == ["seen"]
     assert "pg_net" in triggers["b"]["network"]
     assert "waits for the answer" in triggers["c"]["network"]
-    assert "usersync apply --adopt sets one" in usersync("init", "--force").out.replace("\n      ", " ")
+    said = " ".join(usersync("init", "--force").out.split())
+    assert "usersync apply --adopt sets the function's own search path" in said
 
 
 def test_an_audit_table_of_the_applications_own_is_left_alone(proposed, usersync, postgres):

@@ -77,7 +77,7 @@ def test_d013_warns_where_a_replaced_trigger_created_the_row(owner, auth):
     run(installation.apply(SETTINGS, adopt=True), owner)
     found = check(owner, "D013")
     assert found.status == "warning"
-    assert "This is so without usersync, too" in found.detail
+    assert "This also happens without usersync" in found.detail
     assert deletion_fails(auth)
     run(installation.rollback(SETTINGS, drop_audit_log=True), owner)
     assert deletion_fails(auth)

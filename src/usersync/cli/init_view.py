@@ -109,7 +109,11 @@ class InitView:
             if row["names"]:
                 found = f"finds {', '.join(row['names'])} by the caller's search path"
                 alter = f"alter function {row['function']} set search_path = {row['search_path']};"
-                fix = "usersync apply --adopt sets one" if row["is_ours"] else f"its owner must run: {alter}"
+                fix = (
+                    "usersync apply --adopt sets the function's own search path"
+                    if row["is_ours"]
+                    else f"its owner must run: {alter}"
+                )
                 yield from wrap(f"{warning(found)}: {fix}", width, first="      ")
             if used := network_use(row):
                 yield from wrap(warning(used), width, first="      ")

@@ -82,7 +82,8 @@ def difference_lines(done: Rehearsal, width: int) -> Iterator[str]:
         where = f"{names_of(each.flows, done.before)}: "
         yield from wrap(plain(where + _message(each)), width, first=_MARKS[each.effect])
     alike = tried - len({flow for each in done.differences for flow in each.flows})
-    yield faint(f"  {count(alike, 'flow')} unchanged. Tried as {done.before.tried_as}, and rolled back.")
+    unchanged = f"{count(alike, 'flow')} unchanged. " if alike else ""
+    yield faint(f"  {unchanged}Tried as {done.before.tried_as}, and rolled back.")
     yield from _timing_lines(done, width)
 
 

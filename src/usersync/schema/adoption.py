@@ -114,7 +114,7 @@ def path_changes(triggers: tuple[Row, ...]) -> Iterator[Change]:
         yield Change(
             "alter",
             f"search_path of {each['function']}",
-            f"the function finds {', '.join(each['names'])} by its caller's search_path; rollback resets it",
+            f"the function finds {', '.join(each['names'])} by its caller's search path; rollback resets it",
             "select usersync.adopt_search_path("
             f"{literal(each['function'])}, {literal(each['search_path'])});",
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.core.foreign_keys import ForeignKey, ForeignKeys
 
-_WITHOUT = "This is so without usersync, too."
+_WITHOUT = "This also happens without usersync."
 
 
 def reference_findings(
