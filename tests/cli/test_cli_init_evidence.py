@@ -70,7 +70,7 @@ def test_a_candidate_without_evidence_is_named_and_asked_about(looked, usersync,
     data = looked("create table public.members (memberid uuid primary key, email varchar(20))", code=1)
     assert candidates(data)["public.members"]["about"] == (
         "memberid has no foreign key to the auth server's table. "
-        "No trigger on the auth server's table writes new.id into it. It has no rows."
+        "No trigger on the auth server's table writes new.id into it. The table has no rows."
     )
     assert usersync("plan").code == 2
     assert usersync("init", "--force", "--table", "public.members").code == 0
