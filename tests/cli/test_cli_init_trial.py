@@ -124,7 +124,7 @@ def test_a_trial_without_an_accepted_sign_up_says_so(proposed):
         code=1,
     )
     assert any(
-        each.startswith("No sign-up succeeded in the trial") and "not invited" in each
+        each.startswith("No sign-up was accepted in the trial") and "not invited" in each
         for each in data["decisions"]
     )
 

@@ -288,7 +288,7 @@ def test_the_first_plan_counts_what_would_be_overwritten(auth, postgres):
 def test_a_slip_in_the_name_of_the_users_table_is_noticed(postgres):
     postgres.execute("create table public.users (id uuid primary key, email text)")
     no_schema = run(installation.plan(parse_settings({"users_table": "publik.users"})), postgres)
-    assert "there is no schema publik" in no_schema.errors[0].message
+    assert "schema publik does not exist" in no_schema.errors[0].message
     near = run(installation.plan(parse_settings({"users_table": "public.user"})), postgres)
     assert any("public.users" in each.message for each in near.findings)
 
