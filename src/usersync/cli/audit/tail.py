@@ -25,7 +25,7 @@ _MOST = 10_000
     epilog=examples(
         ("usersync audit tail", "until Ctrl-C"),
         ("usersync audit tail --outcome denied -n 0", "denied actions from now on"),
-        ("usersync audit tail --json --no-follow", "the newest events, one JSON document a line"),
+        ("usersync audit tail --json --no-follow", "newest events as JSON Lines"),
     )
 )
 @click.option(
