@@ -10,23 +10,31 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Its own mount namespace, so that the mount is private and always removed. Only for root: in the namespace of
-# users that others would need, root's directories belong to nobody, and no spool is written below them.
-_APART = ["unshare", "--mount"]
+# Its own mount namespace, so that the mount is private and always removed. Accounts other than root need a
+# system that allows user namespaces.
+_APART = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
 _MOUNT = 'mount -t tmpfs -o "size=$2" tmpfs "$1" && shift 2 && exec "$@"'
+
+# In a user namespace, root's directories belong to nobody: a spool does not trust a temporary directory that
+# root has created beside those of others.
+_CHECK = """
+    import sys
+    from pathlib import Path
+    from usersync.audit.spool.private import check_directory
+
+    check_directory(Path(sys.argv[1]))
+"""
 
 
 @cache
 def why_not() -> str | None:
-    """Why no disk can be mounted on this machine; None if it can."""
-    if os.geteuid() != 0:
-        return "not root"
+    """Why no disk can be mounted on this machine, or hold a spool; None if it can."""
     with TemporaryDirectory() as place:
         try:
-            done = subprocess.run(on_disk(Path(place), "1m", ["true"]), capture_output=True, check=False)
+            done = run_python(_CHECK, Path(place), "1m")
         except OSError as error:
             return str(error)
-        return None if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
+        return None if done.returncode == 0 else done.stderr.strip().rpartition("\n")[2]
 
 
 def on_disk(place: Path, size: str, command: list[str]) -> list[str]:

@@ -94,7 +94,11 @@ def test_a_thousand_failing_users_cost_a_run_next_to_no_transaction_id(project, 
     appear(1_000)
     project.client.reconcile()
     sql("update usersync.sync_failures set attempts = 6, next_try_at = now() + interval '1 hour'")
-    before = sql("select pg_current_xact_id()::text::bigint")[0][0]
-    assert project.client.reconcile().counts.failed == 1_000
-    # Other tests use ids of the same server. Without back-off, it is three a user.
-    assert sql("select pg_current_xact_id()::text::bigint")[0][0] - before < 1_000
+
+    def cost() -> int:
+        before = sql("select pg_current_xact_id()::text::bigint")[0][0]
+        assert project.client.reconcile().counts.failed == 1_000
+        return sql("select pg_current_xact_id()::text::bigint")[0][0] - before
+
+    # Other tests only add to what is counted: they use ids of the same server.
+    assert any(cost() < 10 for _ in range(50))
