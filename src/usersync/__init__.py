@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from usersync.version import __version__
@@ -33,26 +34,19 @@ __all__ = [
 ]
 
 
+# Imported when asked for: `usersync --version` need not load a database driver.
+_MODULES = {
+    "AsyncUserSync": "usersync.async_client",
+    "AuditLog": "usersync.audit.log",
+    "DataApi": "usersync.transports.data_api",
+    "Settings": "usersync.config.settings",
+    "UserSync": "usersync.client",
+    "load_settings": "usersync.config.settings",
+    "parse_settings": "usersync.config.settings",
+}
+
+
 def __getattr__(name: str) -> object:
-    # Imported when asked for: `usersync --version` need not load a database driver.
-    if name == "UserSync":
-        from usersync.client import UserSync  # noqa: PLC0415
-
-        return UserSync
-    if name == "AsyncUserSync":
-        from usersync.async_client import AsyncUserSync  # noqa: PLC0415
-
-        return AsyncUserSync
-    if name == "AuditLog":
-        from usersync.audit import AuditLog  # noqa: PLC0415
-
-        return AuditLog
-    if name == "DataApi":
-        from usersync.transports.data_api import DataApi  # noqa: PLC0415
-
-        return DataApi
-    if name in {"Settings", "load_settings", "parse_settings"}:
-        from usersync.config import settings  # noqa: PLC0415
-
-        return getattr(settings, name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ transaction; the writer then only creates the log's partitions. ``tracking/`` re
 by triggers. ``reading.py``, ``upkeep.py`` and ``erasure.py`` are the operations on the stored log.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,14 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["AuditLog", "AuditStats"]
 
 
+# Imported when asked for: an operation on the stored log needs no spool and no sender.
+_MODULES = {"AuditLog": "usersync.audit.log", "AuditStats": "usersync.audit.delivery.stats"}
+
+
 def __getattr__(name: str) -> object:
-    # Imported on first use: an operation on the stored log needs no spool and no sender.
-    if name == "AuditLog":
-        from usersync.audit.log import AuditLog  # noqa: PLC0415
-
-        return AuditLog
-    if name == "AuditStats":
-        from usersync.audit.delivery.stats import AuditStats  # noqa: PLC0415
-
-        return AuditStats
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -538,11 +538,11 @@ def _record(settings: Settings, found: Erasure, by: str | None) -> Steps[bool]:
     """Record the erasure as an event: once, and again only if more data was erased."""
     if not found.anything and (yield from _was_recorded(settings, found.user_id)):
         return False
-    role = (yield from query_row("select session_user::text as name"))["name"]
+    actor_id = by or (yield from query_row("select session_user::text as name"))["name"]
     event = {
         "action": "user.erased",
         "actor_type": "system",
-        "actor_id": by or role,
+        "actor_id": actor_id,
         "entity_type": "user",
         "entity_id": str(found.user_id),
         "metadata": {"events": found.events, "row": found.row},

@@ -9,7 +9,7 @@ from usersync.cli.plan_view import finding_lines
 from usersync.cli.text import align, bad, bold, clip, count, faint, good, number, plain, typed, warning, wrap
 from usersync.cli.trial_view import today_lines
 from usersync.core.foreign_keys import ON_DELETE
-from usersync.schema.init.columns import is_mirrored, left_out
+from usersync.schema.init.columns import asked_subjects, is_mirrored, left_out
 from usersync.schema.init.settings_file import entry, tables_question
 from usersync.schema.init.table_choice import shown
 from usersync.schema.init.toml import toml
@@ -141,8 +141,7 @@ class InitView:
         for text in (*remarks, *proposal.notes):
             yield from wrap(plain(text), width, first=warning("  ! "))
         # Other triggers are printed above, and decisions below.
-        table = proposal.settings.users_table
-        printed = {f"column {table}.{each.name}" for each in proposal.columns if each.decide}
+        printed = asked_subjects(proposal.columns, proposal.settings)
         notes = (each for each in proposal.findings if each.code != "D005" and each.subject not in printed)
         yield from _without_blanks(finding_lines((each for each in notes if each.level != "error"), width))
         if self.shadowed:

@@ -72,6 +72,8 @@ _ADOPTED = """
 
 def _gone(tables: Collection[TableName]) -> Steps[frozenset[TableName]]:
     """The tables that exist in no schema. All schemas count, because a function may have a search path."""
+    if not tables:
+        return frozenset()
     rows = yield from query(
         "select name from unnest(%(names)s::text[]) as name "
         "where not exists (select from pg_class where relname = name)",

@@ -13,7 +13,7 @@ from usersync.schema.trigger_parser import parse_function
 from usersync.schema.trigger_parser.statements import CONDITIONAL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from usersync.config.mapping import TableName
     from usersync.config.settings import Settings
@@ -39,6 +39,9 @@ class ThirdPartyTrigger:
     #: Why usersync cannot remove the trigger and restore it later, in words, or None.
     not_restorable: str | None
     has_our_name: bool
+    is_enabled: bool
+    #: The operations that it fires on.
+    events: frozenset[str]
     #: Inserts the user's row at a sign-up, as an AFTER INSERT row trigger.
     creates_the_row: bool
     #: Inserts a row that usersync has inserted before, and then fails the sign-up.
@@ -52,12 +55,12 @@ class ThirdPartyTrigger:
 
 def third_party_triggers(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdPartyTrigger, ...]:
     """The third-party triggers on the auth server's table."""
-    found = (_third_party_trigger(trigger, settings, catalog) for trigger in _third_party(catalog))
+    found = (
+        _third_party_trigger(trigger, settings, catalog)
+        for trigger in catalog["source_triggers"] or ()
+        if not trigger["ours"]
+    )
     return _together(tuple(found), settings)
-
-
-def _third_party(catalog: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    return tuple(trigger for trigger in catalog["source_triggers"] or () if not trigger["ours"])
 
 
 def row_creators(settings: Settings, catalog: Mapping[str, Any]) -> tuple[ThirdPartyTrigger, ...]:
@@ -82,7 +85,7 @@ def rows_without_usersync(settings: Settings, catalog: Mapping[str, Any]) -> boo
         return True
     # Only a trigger whose INSERT can be read is evidence.
     created = any(
-        each.creates_the_row and _writes_row(each, "insert", "INSERT", settings)
+        each.creates_the_row and _writes_row(each.effects, "insert", "INSERT", settings)
         for each in third_party_triggers(settings, catalog)
     )
     return created or any(
@@ -95,18 +98,19 @@ def deletes_row(settings: Settings, catalog: Mapping[str, Any]) -> str | None:
     """The name of a third-party trigger that stays, and deletes a deleted user's row itself."""
     found = (
         each.name
-        for each, trigger in zip(third_party_triggers(settings, catalog), _third_party(catalog), strict=True)
-        if trigger["enabled"] in {"O", "A"}
+        for each in third_party_triggers(settings, catalog)
+        if each.is_enabled
         and not each.is_replaceable
-        and _writes_row(each, "delete", "DELETE", settings)
+        and _writes_row(each.effects, "delete", "DELETE", settings)
     )
     return next(found, None)
 
 
-def _writes_row(each: ThirdPartyTrigger, kind: str, operation: str, settings: Settings) -> bool:
+def _writes_row(written: Iterable[Write], kind: str, operation: str, settings: Settings) -> bool:
+    """Whether a row of the users table is written so on this operation."""
     return any(
         write.kind == kind and write.table == settings.users_table and operation in write.condition.operations
-        for write in each.effects
+        for write in written
     )
 
 
@@ -118,16 +122,19 @@ def _third_party_trigger(
     trigger: Mapping[str, Any], settings: Settings, catalog: Mapping[str, Any]
 ) -> ThirdPartyTrigger:
     parsed = parse_function(trigger["body"], trigger["language"])
+    written = effects(trigger, parsed)
     return ThirdPartyTrigger(
         trigger["name"],
         f"{trigger['function']}()",
         parsed,
-        effects(trigger, parsed),
+        written,
         tuple(dict.fromkeys(unreproduced_effects(trigger, parsed, settings, catalog))),
         _not_restorable(trigger),
         trigger["name"] in OUR_TRIGGERS,
-        _makes_rows(trigger, parsed, settings),
-        trigger["enabled"] != "D" and _conflicts_with_ours(trigger, parsed, settings),
+        trigger["enabled"] in {"O", "A"},
+        events(trigger),
+        _makes_rows(trigger, parsed, written, settings),
+        trigger["enabled"] != "D" and _conflicts_with_ours(trigger, written, settings),
     )
 
 
@@ -146,15 +153,13 @@ def _together(found: tuple[ThirdPartyTrigger, ...], settings: Settings) -> tuple
     )
 
 
-def _makes_rows(trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Settings) -> bool:
+def _makes_rows(
+    trigger: Mapping[str, Any], parsed: ParsedFunction, written: Iterable[Write], settings: Settings
+) -> bool:
     if trigger["enabled"] == "D" or trigger["type"] & (ROW | BEFORE | INSERT) != ROW | INSERT:
         return False
-    inserts = any(
-        each.kind == "insert" and each.table == settings.users_table and "INSERT" in each.condition.operations
-        for each in effects(trigger, parsed)
-    )
     # A statement that cannot be parsed may insert the row, too.
-    return inserts or settings.users_table.name in parsed.names
+    return _writes_row(written, "insert", "INSERT", settings) or settings.users_table.name in parsed.names
 
 
 def _depends_on_rows(parsed: ParsedFunction, table: TableName) -> bool:
@@ -163,13 +168,9 @@ def _depends_on_rows(parsed: ParsedFunction, table: TableName) -> bool:
     return creates or (parsed.raises and table.name in parsed.names)
 
 
-def _conflicts_with_ours(trigger: Mapping[str, Any], parsed: ParsedFunction, settings: Settings) -> bool:
+def _conflicts_with_ours(trigger: Mapping[str, Any], written: Iterable[Write], settings: Settings) -> bool:
     """Whether the trigger inserts a row that usersync has inserted before, and then fails the request."""
-    inserts = [
-        each
-        for each in effects(trigger, parsed)
-        if each.table == settings.users_table and each.fails_on_conflict
-    ]
+    inserts = [each for each in written if each.table == settings.users_table and each.fails_on_conflict]
     on_change = any("UPDATE" in each.condition.operations for each in inserts)
     on_sign_up = any("INSERT" in each.condition.operations for each in inserts)
     return on_change or (on_sign_up and _comes_after(trigger, LATE_NAME))
@@ -215,16 +216,15 @@ def trigger_findings(
                 "D005",
                 f"trigger {each.name}",
                 f"the trigger {each.name} on {settings.source_table} runs {each.function}, which does what "
-                f"usersync does. An error in it fails {_failing_requests(each, catalog)}",
+                f"usersync does. An error in it fails {_failing_requests(each)}",
                 "-- usersync apply --adopt replaces it, and rollback restores it.",
                 "warning",
             )
 
 
-def _failing_requests(each: ThirdPartyTrigger, catalog: Mapping[str, Any]) -> str:
+def _failing_requests(each: ThirdPartyTrigger) -> str:
     """The auth server's requests that an error in the trigger fails, in words."""
-    fired = events(next(one for one in catalog["source_triggers"] if one["name"] == each.name))
-    return " or ".join(words for event, words in _REQUESTS.items() if event in fired)
+    return " or ".join(words for event, words in _REQUESTS.items() if event in each.events)
 
 
 _REQUESTS = {"INSERT": "the sign-up", "UPDATE": "the change of the user", "DELETE": "the deletion"}

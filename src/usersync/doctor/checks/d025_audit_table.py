@@ -31,10 +31,8 @@ def look(context: Context) -> Steps[Verdict]:
 def _unfit(context: Context) -> Iterator[Finding]:
     settings, catalog = context.settings, context.inspection.catalog
     if settings.audit.is_own and not catalog["has_audit_log"]:
-        message, former = (
-            f"there is no table {settings.audit_table}: no event can be stored",
-            _former_name(context),
-        )
+        message = f"there is no table {settings.audit_table}: no event can be stored"
+        former = next(iter(catalog["former_audit_logs"]), None)
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
@@ -46,12 +44,6 @@ def _unfit(context: Context) -> Iterator[Finding]:
             safe=not former,
         )
     yield from context.found("D025")
-
-
-def _former_name(context: Context) -> str | None:
-    """The name of the log's former table, if the partitions belong to one."""
-    former = context.inspection.catalog["former_audit_logs"]
-    return former[0] if former else None
 
 
 def _missing(settings: Settings, context: Context) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from usersync.schema.first_run import is_question, preview
 from usersync.schema.gates import gates
 from usersync.schema.init.columns import (
     Proposed,
+    asked_subjects,
     changed_by_trigger,
     is_mirrored,
     left_to_application,
@@ -336,7 +337,7 @@ def _conclude(
     bundle = render_bundle(settings)
     inspection = yield from inspect(bundle)
     # A column with a question of its own is asked about once.
-    asked = {f"column {settings.users_table}.{each.name}" for each in columns if each.decide}
+    asked = asked_subjects(columns, settings)
     findings = tuple(
         replace(each, level="problem") if each.subject in asked else each
         for each in find(settings, inspection, adopt=True)

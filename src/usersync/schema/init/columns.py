@@ -24,6 +24,7 @@ from usersync.sql.expressions import literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from usersync.config.settings import Settings
     from usersync.schema.init.sources import Evidence
     from usersync.schema.trigger_parser import Value
 
@@ -95,6 +96,11 @@ def updated_elsewhere(proposed: Proposed, updated: Mapping[str, tuple[str, ...]]
         return proposed
     why = f"{proposed.why}; {functions[0]} updates it, so usersync fills it once"
     return replace(proposed, entry={**entry, "owner": "app"}, why=why)
+
+
+def asked_subjects(columns: Iterable[Proposed], settings: Settings) -> frozenset[str]:
+    """The subjects of findings about columns that have a question of their own."""
+    return frozenset(f"column {settings.users_table}.{each.name}" for each in columns if each.decide)
 
 
 def is_mirrored(proposed: Proposed) -> bool:
