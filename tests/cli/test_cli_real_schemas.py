@@ -115,7 +115,7 @@ class Run:
         )
         return self.superuser.execute(query).fetchall()
 
-    def ledger(self):
+    def recorded_failures(self):
         query = "select user_id, sqlstate, column_name from usersync.sync_failures"
         return {user: (sqlstate, column) for user, sqlstate, column in self.superuser.execute(query)}
 
@@ -123,14 +123,16 @@ class Run:
         """Reconcile: each user has a row or a sync failure, and a second run writes nothing."""
         codes = (0, 1) if self.project.sync_failures else (0,)
         self.call("sync", "--json", codes=codes)
-        assert set(self.ledger().values()) <= self.project.sync_failures
+        assert set(self.recorded_failures().values()) <= self.project.sync_failures
         key = self.settings.key.replace('"', '""')
         query = f'select "{key}"::text from {self.settings.users_table.quoted}'
         there = {user for (user,) in self.superuser.execute(query)}
-        assert {user for user in living(self.superuser) if str(user) not in there} <= self.ledger().keys()
+        assert {
+            user for user in living(self.superuser) if str(user) not in there
+        } <= self.recorded_failures().keys()
         before = self.rows()
         again = self.call("sync", "--json", codes=codes).json
-        assert again["missing"] + again["stale"] + again["orphaned"] <= len(self.ledger())
+        assert again["missing"] + again["stale"] + again["orphaned"] <= len(self.recorded_failures())
         assert self.rows() == before
 
 
