@@ -334,6 +334,12 @@ begin
                     else failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 end
         );
+    when 'search_audit_log' then
+        return usersync.search_audit_log(
+            coalesce(arguments -> 'wanted', '{}'),
+            nullif(arguments -> 'after', 'null'),
+            coalesce((arguments ->> 'oldest_first')::boolean, false),
+            page_size);
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
     when 'count_users' then
@@ -516,6 +522,49 @@ end;
 $function$
 
 
+-- function usersync.audit_conditions(jsonb)
+owner postgres; usersync: the filters of a search as a condition in SQL.
+CREATE OR REPLACE FUNCTION usersync.audit_conditions(wanted jsonb)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}';
+    filter record;
+    template text;
+    conditions text[] := array['true'];
+begin
+    for filter in select key as name, value #>> '{}' as value from jsonb_each(wanted) order by key loop
+        template := templates -> 'filters' ->> filter.name;
+        if template is null then
+            raise exception 'the installed usersync has no filter %', quote_nullable(filter.name)
+                using errcode = 'US302', hint = 'It may be older than the client. Run: usersync apply';
+        end if;
+        if filter.name = 'action' and filter.value like '%*' then
+            template := templates ->> 'prefix';
+            filter.value :=
+                replace(replace(replace(left(filter.value, -1), E'\\', E'\\\\'), '%', E'\\%'), '_', E'\\_') || '%';
+        end if;
+        if filter.name = 'words' then
+            -- The text of the complete document is searched first: most documents do not contain the word, and need not
+            -- be split into values. There, a word is written as in JSON.
+            conditions := conditions || array(
+                select format(template, word, substr(quoted, 2, length(quoted) - 2))
+                from jsonb_array_elements(wanted -> 'words') as element (value),
+                    lateral (select element.value #>> '{}', element.value::text) as each (word, quoted)
+            );
+        else
+            conditions := conditions || format(template, filter.value);
+        end if;
+    end loop;
+    return array_to_string(conditions, ' and ');
+end;
+$function$
+
+
 -- function usersync.audit_log()
 owner postgres; usersync: the audit log, or null if there is none.
 CREATE OR REPLACE FUNCTION usersync.audit_log()
@@ -525,6 +574,41 @@ CREATE OR REPLACE FUNCTION usersync.audit_log()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     select (select pg_class.oid::regclass from pg_class where pg_class.oid = to_regclass('"public"."audit_logs"') and relkind = 'p' and starts_with(obj_description(pg_class.oid, 'pg_class'), 'The audit log, made by usersync: '))
+$function$
+
+
+-- function usersync.audit_query(jsonb, jsonb, boolean)
+owner postgres; usersync: the query for the events that match all filters, in the order of their times.
+CREATE OR REPLACE FUNCTION usersync.audit_query(wanted jsonb, after jsonb, oldest_first boolean)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}';
+    event_time constant text := format(templates ->> 'time');
+    tie constant text := format(templates ->> 'tie');
+    direction constant text := case when oldest_first then 'asc' else 'desc' end;
+    conditions text;
+begin
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database'
+            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
+    end if;
+    if event_time is null then
+        raise exception 'audit.columns: neither occurred_at nor recorded_at is mapped, so events have no order'
+            using errcode = 'US101', hint = 'Map occurred_at to the column with the time.';
+    end if;
+    conditions := usersync.audit_conditions(wanted);
+    if after is not null then
+        -- The first condition is redundant: it lets an index be used.
+        conditions := format('%1$s and %2$s %3$s= %4$L and (%2$s %3$s %4$L or %5$s %3$s %6$L)',
+            conditions, event_time, case when oldest_first then '>' else '<' end, after ->> 'time', tie, after ->> 'tie');
+    end if;
+    return format('%1$s where %2$s order by %3$s %4$s, %5$s %4$s',
+        format(templates ->> 'select'), conditions, event_time, direction, tie);
+end;
 $function$
 
 
@@ -3073,6 +3157,39 @@ begin
     -- The setting is for this operation only. An error rolls it back.
     perform set_config('usersync.creates_rows', '', true);
     return answer;
+end;
+$function$
+
+
+-- function usersync.search_audit_log(jsonb, jsonb, boolean, integer)
+owner postgres; usersync: a page of the events that match all filters.
+CREATE OR REPLACE FUNCTION usersync.search_audit_log(wanted jsonb, after jsonb, oldest_first boolean, page_size integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+AS $function$
+declare
+    stored jsonb;
+    events jsonb[] := '{}';
+    room integer := 64 * 1024 * 1024;
+    more boolean := false;
+begin
+    for stored in execute format('select to_jsonb(page) from (%s limit %s) as page',
+        usersync.audit_query(wanted, after, oldest_first), coalesce((page_size + 1)::text, 'all'))
+    loop
+        more := coalesce(cardinality(events) = page_size, false) or (room < 0 and page_size is not null);
+        exit when more;
+        events := array_append(events, stored);
+        room := room - pg_column_size(stored);
+    end loop;
+    return jsonb_build_object('events', to_jsonb(events), 'more', more);
 end;
 $function$
 

@@ -75,7 +75,7 @@ def test_installing_reading_and_pruning(other_defaults):
         )
         (event,) = run(reading.search(EventFilter()), connection).events
         assert abs((datetime.now(UTC) - event.occurred_at).total_seconds()) < 600
-        assert len(run(reading.history("product", "1"), connection)[0]) == 1
+        assert len(run(reading.history("product", "1"), connection).events) == 1
         assert run(reading.tail(run(reading.tail(), connection).cursor), connection).events == (event,)
         assert run(reading.each_page(EventFilter(), lambda _: None), connection) == 1
         run(upkeep.prune(datetime(2020, 1, 1, tzinfo=UTC)), connection)

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+import hashlib
+import json
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 from usersync.errors import SettingsError
 
-if TYPE_CHECKING:
-    from uuid import UUID
+
+@dataclass(frozen=True)
+class FieldChange:
+    """The change of one field."""
+
+    name: str
+    before: Any
+    after: Any
 
 
 @dataclass(frozen=True)
 class EventRecord:
-    """A stored event. In the application's own table, fields without a column may be None."""
+    """A stored event. In an audit table of the application, fields without a column may be None.
+
+    Times are in UTC. ``changes`` is ``{"field": [old, new]}``, and ``field_changes`` has the same field by
+    field. ``changes`` and ``metadata`` are JSON data, which an application's own table may hold in any form.
+    """
 
     id: UUID | None
     occurred_at: datetime
@@ -37,83 +52,15 @@ class EventRecord:
     tie: str = field(compare=False, repr=False)
 
     @property
-    def cursor(self) -> Cursor:
+    def field_changes(self) -> tuple[FieldChange, ...]:
+        """The changes field by field. A value that is not a pair is taken as the new value."""
+        changes = self.changes if isinstance(self.changes, Mapping) else {}
+        return tuple(_field_change(name, value) for name, value in changes.items())
+
+    @property
+    def position(self) -> Position:
         """The position of this event in the order of a search."""
-        return Cursor(self.occurred_at, self.tie)
-
-
-@dataclass(frozen=True)
-class EventFilter:
-    """Which events to find: those that match all given fields.
-
-    An ``action`` that ends in ``*`` is a prefix. ``since`` is inclusive, ``until`` exclusive. Each word of
-    ``text`` is searched as a substring in the values of metadata and changes, ignoring case.
-    """
-
-    user_id: UUID | None = None
-    actor_id: str | None = None
-    entity_type: str | None = None
-    entity_id: str | None = None
-    action: str | None = None
-    outcome: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    request_id: str | None = None
-    text: str | None = None
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """A position between two events. Its text can be used in command lines and URLs."""
-
-    occurred_at: datetime
-    tie: str
-
-    def __str__(self) -> str:
-        return f"{self.occurred_at.astimezone(UTC).isoformat()}~{self.tie}"
-
-    @classmethod
-    def parse(cls, text: str) -> Cursor:
-        """Parse the result of ``str()``. Raises ``SettingsError``."""
-        moment, _, tie = text.partition("~")
-        try:
-            at = datetime.fromisoformat(moment)
-        except ValueError:
-            at = None
-        if at is None or at.tzinfo is None or not tie:
-            raise SettingsError(f"{text!r} is not a cursor", hint="Pass the cursor that a search printed.")
-        return cls(at, tie)
-
-
-@dataclass(frozen=True)
-class EventPage:
-    """A page of events; ``next`` is the position of the next page, or None after the last."""
-
-    events: tuple[EventRecord, ...]
-    next: Cursor | None
-
-
-@dataclass(frozen=True)
-class FieldChange:
-    """The change of one field."""
-
-    name: str
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True)
-class HistoryEntry:
-    """One event of an entity, with its changes field by field."""
-
-    event: EventRecord
-    changes: tuple[FieldChange, ...]
-
-    @classmethod
-    def of(cls, event: EventRecord) -> HistoryEntry:
-        """Split the changes into fields. A value that is not a pair is taken as the new value."""
-        changes = event.changes if isinstance(event.changes, Mapping) else {}
-        return cls(event, tuple(_field_change(name, value) for name, value in changes.items()))
+        return Position(self.occurred_at, self.tie)
 
 
 def _field_change(name: str, value: Any) -> FieldChange:
@@ -121,6 +68,204 @@ def _field_change(name: str, value: Any) -> FieldChange:
         case [before, after]:
             return FieldChange(name, before, after)
     return FieldChange(name, None, value)
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events to find: those that match all given fields. Invalid values raise ``SettingsError``.
+
+    An ``action`` that ends in ``*`` is a prefix. ``since`` is inclusive, ``until`` exclusive; a time without
+    a zone is taken as UTC. Each word of ``text`` is searched as a substring in the values of metadata and
+    changes, ignoring case.
+    """
+
+    user_id: UUID | str | None = None
+    actor_id: UUID | str | int | None = None
+    entity_type: str | None = None
+    entity_id: UUID | str | int | None = None
+    action: str | None = None
+    outcome: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    request_id: UUID | str | int | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if (value := getattr(self, each.name)) is not None:
+                object.__setattr__(self, each.name, _CHECKS[each.name](each.name, value))
+        if self.entity_id is not None and self.entity_type is None:
+            raise SettingsError(
+                "entity_id: the entity_type is missing", hint='Pass both, as in ("product", 42).'
+            )
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise SettingsError("since must be before until")
+
+    def describe(self) -> dict[str, Any]:
+        """The given fields as JSON data, in the form that ``usersync.audit_conditions()`` reads."""
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        words = (given.pop("text") or "").split()
+        found: dict[str, Any] = {
+            name: value.isoformat() if isinstance(value, datetime) else str(value)
+            for name, value in given.items()
+            if value is not None
+        }
+        return found | {"words": words} if words else found
+
+
+OUTCOMES = ("succeeded", "failed", "denied")
+
+
+def as_uuid(name: str, value: object) -> UUID:
+    """An id. Raises ``SettingsError``."""
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value if isinstance(value, str) else "")
+    except ValueError:
+        raise SettingsError(f"{name}: expected a UUID, got {_shown(value)}") from None
+
+
+def _as_key(name: str, value: object) -> str:
+    if not isinstance(value, str | UUID | int) or isinstance(value, bool):
+        raise SettingsError(f"{name}: expected a text, a UUID or a whole number, got {_shown(value)}")
+    return _as_text(name, str(value))
+
+
+def _as_text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{name}: expected a text, got {_shown(value)}")
+    if "\0" in value or _has_surrogates(value):
+        raise SettingsError(f"{name}: {_shown(value)} has characters that PostgreSQL does not store")
+    return value
+
+
+def _as_action(name: str, value: object) -> str:
+    text = _as_text(name, value)
+    if not re.fullmatch(r"[^*]+\*?|\*", text):
+        raise SettingsError(
+            f"{name}: {_shown(text)} is neither an action nor a prefix",
+            hint="A star is allowed at the end only, for example 'product.*'.",
+        )
+    return text
+
+
+def _as_outcome(name: str, value: object) -> str:
+    if value not in OUTCOMES:
+        raise SettingsError(f"{name}: expected {', '.join(OUTCOMES)}, got {_shown(value)}")
+    return str(value)
+
+
+def _has_surrogates(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _as_moment(name: str, value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise SettingsError(f"{name}: expected a datetime, got {_shown(value)}")
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+
+
+_CHECKS: Mapping[str, Callable[[str, object], object]] = {
+    "user_id": as_uuid,
+    "actor_id": _as_key,
+    "entity_type": _as_text,
+    "entity_id": _as_key,
+    "action": _as_action,
+    "outcome": _as_outcome,
+    "since": _as_moment,
+    "until": _as_moment,
+    "request_id": _as_key,
+    "text": _as_text,
+}
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:80]
+
+
+@dataclass(frozen=True)
+class Position:
+    """A position between two events, in the order of their times."""
+
+    occurred_at: datetime
+    tie: str
+
+    def describe(self) -> dict[str, str]:
+        """The position as JSON data, in the form that ``usersync.audit_query()`` reads."""
+        return {"time": self.occurred_at.isoformat(), "tie": self.tie}
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search: which events, in which order. A cursor belongs to one search."""
+
+    wanted: EventFilter = EventFilter()
+    oldest_first: bool = False
+
+    def cursor(self, position: Position) -> str:
+        """The position as text for URLs and command lines: version, time, tie, check sum."""
+        microseconds = (position.occurred_at - _EPOCH) // timedelta(microseconds=1)
+        data = _VERSION + microseconds.to_bytes(8, "big", signed=True) + _packed(position.tie)
+        return urlsafe_b64encode(data + self._check(data)).decode().rstrip("=")
+
+    def position(self, cursor: object) -> Position:
+        """The position that a cursor names. Raises ``SettingsError`` unless it is from this search."""
+        try:
+            data = urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}" if isinstance(cursor, str) else "")
+        except ValueError:
+            data = b""
+        data, check = data[:-_CHECKED], data[-_CHECKED:]
+        if not data.startswith(_VERSION) or len(data) < _HEAD or self._check(data) != check:
+            raise SettingsError(
+                f"{_shown(cursor)} is not a cursor of this search",
+                hint="Pass the cursor that the previous page returned, with the same filters and order. Only "
+                "since and until may differ.",
+            )
+        moment = int.from_bytes(data[1:_HEAD], "big", signed=True)
+        return Position(_EPOCH + timedelta(microseconds=moment), _unpacked(data[_HEAD:]))
+
+    def _check(self, data: bytes) -> bytes:
+        # Without the times: a search of the last hour has others for each page.
+        wanted = {
+            name: value for name, value in self.wanted.describe().items() if name not in {"since", "until"}
+        }
+        search = json.dumps([wanted, self.oldest_first], sort_keys=True).encode()
+        return hashlib.sha256(search + data).digest()[:_CHECKED]
+
+
+_VERSION = b"\x01"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HEAD = 9
+_CHECKED = 6
+
+
+def _packed(tie: str) -> bytes:
+    """An event's id in 16 bytes; any other tie as text."""
+    try:
+        found = UUID(tie)
+    except ValueError:
+        return b"t" + tie.encode()
+    return b"u" + found.bytes if str(found) == tie else b"t" + tie.encode()
+
+
+def _unpacked(data: bytes) -> str:
+    return str(UUID(bytes=data[1:])) if data.startswith(b"u") else data[1:].decode()
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """A page of events. ``next`` is the cursor of the next page, or None after the last page.
+
+    A page may have fewer events than requested and a next page, if its events are large.
+    """
+
+    events: tuple[EventRecord, ...]
+    next: str | None
 
 
 @dataclass(frozen=True)

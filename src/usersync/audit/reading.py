@@ -8,33 +8,42 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from usersync.audit.models import (
-    Cursor,
     DailyCount,
     EventFilter,
     EventPage,
     EventRecord,
-    HistoryEntry,
+    Position,
+    Search,
     TailBatch,
     TailCursor,
 )
-from usersync.audit.reading_sql import AuditReading
 from usersync.config.audit_columns import FIELDS
 from usersync.core.audit_log import has_log, no_log
 from usersync.core.installed import require_membership, settings_in_database
-from usersync.errors import ConflictError, NotInstalledError
-from usersync.sql.audit_expressions import SET_APART
-from usersync.transports.steps import Steps, in_transaction, query, query_row
+from usersync.errors import (
+    ConflictError,
+    NeedsDatabaseError,
+    NotInstalledError,
+    PrivilegeMissingError,
+    SettingsError,
+)
+from usersync.sql.audit_reading import AuditReading
+from usersync.transports.steps import Steps, in_transaction, operate, query, query_row
 
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row
 
 PAGE_SIZE = 100
+
+#: The largest page.
+LARGEST_PAGE = 100_000
 
 OnPage = Callable[[tuple[EventRecord, ...]], None]
 
@@ -70,23 +79,54 @@ def _reading() -> Steps[AuditReading]:
 
 
 def search(
-    wanted: EventFilter, *, after: Cursor | None = None, limit: int = PAGE_SIZE, oldest_first: bool = False
+    wanted: EventFilter,
+    *,
+    after: Position | str | None = None,
+    limit: int = PAGE_SIZE,
+    oldest_first: bool = False,
 ) -> Steps[EventPage]:
-    """The next ``limit`` events after a position, newest first. Stable while events are added."""
-    reading = yield from _reading()
-    conditions, values = _conditions(reading, wanted)
-    if after is not None:
-        conditions.append(_beyond(reading, ">" if oldest_first else "<"))
-        values |= {"after_time": after.occurred_at, "after_tie": after.tie}
-    direction = "asc" if oldest_first else "desc"
-    rows = yield from query(
-        f"select {reading.fields()} from {reading.table} as stored where {' and '.join(conditions)} "
-        f"order by {reading.time} {direction}, {reading.tie} {direction} limit %(fetched)s",
-        **values,
-        fetched=limit + 1,
-    )
-    events = tuple(_event(row, reading) for row in rows[:limit])
-    return EventPage(events, events[-1].cursor if len(rows) > limit else None)
+    """A page of at most ``limit`` events after a position, newest first. Stable while events are added.
+
+    ``after`` is the cursor that the previous page returned. Raises ``SettingsError`` for a cursor of another
+    search and for an invalid ``limit``, before it reads anything.
+    """
+    check_limit(limit)
+    this = Search(wanted, oldest_first)
+    place = this.position(after) if after is not None and not isinstance(after, Position) else after
+    return _page(this, place, limit)
+
+
+def check_limit(limit: object) -> None:
+    """Raise ``SettingsError`` unless it is the size of a page."""
+    is_number = isinstance(limit, int) and not isinstance(limit, bool)
+    if not is_number or not 1 <= limit <= LARGEST_PAGE:  # type: ignore[operator]
+        raise SettingsError(f"limit: expected 1 to {LARGEST_PAGE} events, got {repr(limit)[:80]}")
+
+
+def _page(this: Search, place: Position | None, limit: int | None) -> Steps[EventPage]:
+    answer = yield from _answer(this.wanted.describe(), place, limit, oldest_first=this.oldest_first)
+    events = tuple(map(event_of, answer["events"]))
+    return EventPage(events, this.cursor(events[-1].position) if answer["more"] else None)
+
+
+def _answer(
+    wanted: Mapping[str, Any], place: Position | None, limit: int | None, *, oldest_first: bool
+) -> Steps[Any]:
+    try:
+        return (
+            yield from operate(
+                "search_audit_log",
+                returns={"events": [dict], "more": bool},
+                wanted=wanted,
+                after=place.describe() if place is not None else None,
+                oldest_first=oldest_first,
+                page_size=limit,
+            )
+        )
+    except PrivilegeMissingError:
+        with suppress(NeedsDatabaseError):
+            yield from require_membership()
+        raise
 
 
 def each_page(
@@ -98,118 +138,54 @@ def each_page(
     memory for one page. ``after`` is the id of the last event that the caller already has. Raises
     ``ConflictError`` if the log does not have that event.
     """
-    reading = yield from _reading()
-    place = (yield from _place_of(reading, after)) if after is not None else None
-    return (yield from in_transaction(_fetch_all(reading, wanted, on_page, size, place)))
+    yield from settings_with_log()
+    place = (yield from _place_of(after)) if after is not None else None
+    return (yield from in_transaction(_fetch_all(wanted, on_page, size, place)))
 
 
-def _place_of(reading: AuditReading, event_id: UUID) -> Steps[Cursor]:
-    rows = yield from query(
-        f"select {reading.fields()} from {reading.table} as stored "
-        f"where {reading.column('id')} = {reading.parameter('id')} order by {reading.time} desc limit 1",
-        id=str(event_id),
+def _place_of(event_id: UUID) -> Steps[Position]:
+    if found := (yield from show(event_id)):
+        return found[-1].position
+    raise ConflictError(
+        f"the audit log has no event {event_id}",
+        hint="It was pruned, or the file is from another database. Export into a new file.",
     )
-    if not rows:
-        raise ConflictError(
-            f"the audit log has no event {event_id}",
-            hint="It was pruned, or the file is from another database. Export into a new file.",
-        )
-    return _event(rows[0], reading).cursor
 
 
-def _fetch_all(
-    reading: AuditReading, wanted: EventFilter, on_page: OnPage, size: int, after: Cursor | None
-) -> Steps[int]:
-    conditions, values = _conditions(reading, wanted)
-    if after is not None:
-        conditions.append(_beyond(reading, ">"))
-        values |= {"after_time": after.occurred_at, "after_tie": after.tie}
-    select = f"select {reading.fields()} from {reading.table} as stored where {' and '.join(conditions)}"
-    order = f"order by {reading.time}, {reading.tie}"
-    yield from query(f"declare usersync_export no scroll cursor for {select} {order}", **values)
+def _fetch_all(wanted: EventFilter, on_page: OnPage, size: int, after: Position | None) -> Steps[int]:
+    row = yield from query_row(
+        "select usersync.audit_query(%(wanted)s::jsonb, %(after)s::jsonb, true) as text",
+        wanted=json.dumps(wanted.describe()),
+        after=json.dumps(after.describe()) if after is not None else None,
+    )
+    yield from query(f"declare usersync_export no scroll cursor for {row['text']}")
     total = 0
     while rows := (yield from query(f"fetch {size} from usersync_export")):
-        on_page(tuple(_event(row, reading) for row in rows))
+        on_page(tuple(map(event_of, rows)))
         total += len(rows)
     return total
 
 
-def _beyond(reading: AuditReading, sign: str) -> str:
-    """The first condition is redundant: it lets an index be used."""
-    return (
-        f"{reading.time} {sign}= %(after_time)s and "
-        f"({reading.time} {sign} %(after_time)s or {reading.tie} {sign} %(after_tie)s)"
+def _conditions(wanted: EventFilter) -> Steps[str]:
+    """The filter as a condition, for a statement with parameters."""
+    row = yield from query_row(
+        "select usersync.audit_conditions(%(wanted)s::jsonb) as text", wanted=json.dumps(wanted.describe())
     )
-
-
-def _conditions(reading: AuditReading, wanted: EventFilter) -> tuple[list[str], dict[str, Any]]:
-    conditions: list[str] = ["true"]
-    values: dict[str, Any] = {}
-    for name in ("user_id", "actor_id", "entity_type", "entity_id", "outcome", "request_id"):
-        if (value := getattr(wanted, name)) is not None:
-            conditions.append(reading.is_given(name))
-            values[name] = str(value)
-    if wanted.action is not None:
-        conditions.append(_action(reading, wanted.action))
-        values["action"] = _pattern(wanted.action)
-    if wanted.since is not None:
-        conditions.append(f"{reading.time} >= %(since)s")
-        values["since"] = wanted.since
-    if wanted.until is not None:
-        conditions.append(f"{reading.time} < %(until)s")
-        values["until"] = wanted.until
-    for number, word in enumerate((wanted.text or "").split()):
-        conditions.append(_holds(reading, f"word_{number}"))
-        # Searched in the text of the complete document first: most documents do not contain the word, and
-        # need not be split into values.
-        values[f"word_{number}"] = word
-        values[f"word_{number}_written"] = json.dumps(word, ensure_ascii=False)[1:-1]
-    return conditions, values
-
-
-def _holds(reading: AuditReading, word: str) -> str:
-    """A condition: a value in metadata or changes contains the word. Names of keys are not searched."""
-    values = (
-        'jsonb_path_query(found.document, \'strict $.** ? (@.type() != "object" && @.type() != "array")\')'
-    )
-    return (
-        f"exists (select from (select {reading.document} as document offset 0) as found "
-        f"where position(lower(%({word}_written)s) in lower(found.document::text)) > 0 and exists ("
-        f"select from {values} as each (value) "
-        f"where position(lower(%({word})s) in lower(each.value #>> '{{}}')) > 0))"
-    )
-
-
-def _action(reading: AuditReading, action: str) -> str:
-    return f"{reading.column('action')} {'like' if action.endswith('*') else '='} %(action)s"
-
-
-def _pattern(action: str) -> str:
-    if not action.endswith("*"):
-        return action
-    for special in ("\\", "%", "_"):
-        action = action.replace(special, f"\\{special}")
-    return action[:-1] + "%"
+    return str(row["text"]).replace("%", "%%")
 
 
 def show(event_id: UUID) -> Steps[tuple[EventRecord, ...]]:
     """The event with this id. More than one only if a client sent one id with different times."""
-    reading = yield from _reading()
-    rows = yield from query(
-        f"select {reading.fields()} from {reading.table} as stored "
-        f"where {reading.column('id')} = {reading.parameter('id')} order by {reading.time}",
-        id=str(event_id),
-    )
-    return tuple(_event(row, reading) for row in rows)
+    answer = yield from _answer({"id": str(event_id)}, None, None, oldest_first=True)
+    return tuple(map(event_of, answer["events"]))
 
 
 def history(
-    entity_type: str, entity_id: str, *, after: Cursor | None = None, limit: int = PAGE_SIZE
-) -> Steps[tuple[tuple[HistoryEntry, ...], Cursor | None]]:
-    """The events of one entity, oldest first, field by field; and the position of the next page."""
+    entity_type: str, entity_id: str, *, after: str | None = None, limit: int = PAGE_SIZE
+) -> Steps[EventPage]:
+    """The events of one entity, oldest first."""
     wanted = EventFilter(entity_type=entity_type, entity_id=entity_id)
-    page = yield from search(wanted, after=after, limit=limit, oldest_first=True)
-    return tuple(HistoryEntry.of(event) for event in page.events), page.next
+    return search(wanted, after=after, limit=limit, oldest_first=True)
 
 
 def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) -> Steps[TailBatch]:
@@ -223,12 +199,11 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
     (moment,) = (yield from query_row(_HORIZON, patience=PATIENCE, slack=SLACK)).values()
     if cursor is None:
         return TailBatch((), TailCursor(moment))
-    conditions, values = _conditions(reading, wanted or EventFilter())
+    conditions = yield from _conditions(wanted or EventFilter())
     rows = yield from query(
         f"select {reading.fields()}, {reading.recorded} as tail_order from {reading.table} as stored "
         f"where {reading.recorded} >= %(tail_since)s and {reading.tie} <> all (%(tail_seen)s) "
-        f"and {' and '.join(conditions)} order by {reading.recorded}, {reading.tie} limit %(fetched)s",
-        **values,
+        f"and {conditions} order by {reading.recorded}, {reading.tie} limit %(fetched)s",
         tail_since=cursor.since,
         tail_seen=[tie for _, tie in cursor.seen],
         fetched=TAIL_SIZE,
@@ -238,7 +213,7 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
     since = max(cursor.since, moment)
     looked_at = cursor.seen | {(row["tail_order"], row["tie"]) for row in rows}
     seen = frozenset((time, tie) for time, tie in looked_at if time >= since)
-    return TailBatch(tuple(_event(row, reading) for row in rows), TailCursor(since, seen))
+    return TailBatch(tuple(map(event_of, rows)), TailCursor(since, seen))
 
 
 # A role that cannot see the start times of other sessions' transactions waits for the maximum.
@@ -268,29 +243,19 @@ def stats(days: int) -> Steps[list[DailyCount]]:
     return [DailyCount(**row) for row in rows]
 
 
-def _event(row: Row, reading: AuditReading) -> EventRecord:
+def event_of(row: Row) -> EventRecord:
+    """The event in a row with all fields, from any driver or as JSON."""
     values = {name: row[name] for name in (*FIELDS, "tie")}
     for name in ("id", "user_id"):
         values[name] = _uuid(values[name])
-    if not reading.is_own and isinstance(values["metadata"], dict):
-        values["metadata"] = _without_fields(
-            values["metadata"], reading, by_usersync=values["id"] is not None
-        )
-    for name in ("occurred_at", "recorded_at"):
-        values[name] = _utc(values[name])
+    values["recorded_at"] = _utc(values["recorded_at"])
+    # An application's own table may hold times that datetime does not.
+    latest = str(values["occurred_at"]) == "infinity"
+    values["occurred_at"] = _utc(values["occurred_at"]) or (_LATEST if latest else _EARLIEST)
     return EventRecord(**values)
 
 
-def _without_fields(
-    metadata: Mapping[str, Any], reading: AuditReading, *, by_usersync: bool
-) -> dict[str, Any]:
-    """The metadata without the fields that have no column of their own and were added to it."""
-    apart = metadata.get(SET_APART) if by_usersync else None
-    own = {key: value for key, value in metadata.items() if key not in reading.unmapped}
-    if isinstance(apart, dict):
-        del own[SET_APART]
-        own |= apart
-    return own
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def _utc(moment: datetime | str | None) -> datetime | None:

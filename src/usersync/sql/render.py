@@ -25,6 +25,7 @@ from usersync.sql.audit_expressions import (
     is_audit_id,
     is_audit_user,
 )
+from usersync.sql.audit_reading import AuditReading
 from usersync.sql.expressions import Fragments, literal
 from usersync.sql.row_rules import is_compared, is_expected, is_user_row, row_is_left_out
 from usersync.version import __version__
@@ -90,6 +91,7 @@ class Renderer:
             "audit_log": audit_log(settings),
             "creates_audit_log": literal(settings.audit.enabled and settings.audit.is_own),
             "audit_values": audit_value_list(settings.audit),
+            "audit_templates": literal(AuditReading(settings).templates()),
             "is_audit_id": is_audit_id(settings.audit),
             "is_audit_user": is_audit_user(settings),
             "types": literal(json.dumps([each.type for each in settings.columns if each.type])),

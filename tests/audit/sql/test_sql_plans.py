@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 from sql_log import event
 
 from usersync.audit import reading
-from usersync.audit.models import Cursor, EventFilter
-from usersync.transports.steps import Statement
+from usersync.audit.models import EventFilter, Position
 
 pytestmark = pytest.mark.newest_server
 
@@ -43,23 +43,16 @@ def filled(log):
     return users
 
 
-def explained(plan, log):
-    """The indexes and relations that the last statement's plan reads, and the number of rows read."""
-    sent, read = None, []
-    while True:
-        try:
-            step = plan.send(sent) if sent is not None else next(plan)
-        except StopIteration:
-            return read
-        assert isinstance(step, Statement)
-        with log.owner.cursor(row_factory=dict_row) as cursor:
-            if log.table.replace("%", "%%") in step.sql:
-                cursor.execute("explain (analyze, format json) " + step.sql, step.params)
-                read = list(_scans(cursor.fetchone()["QUERY PLAN"][0]["Plan"]))
-            cursor.execute(step.sql, step.params)
-            while cursor.nextset():
-                pass
-            sent = cursor.fetchall()
+def explained(search, log):
+    """The scans of a search: node, index, condition, and the number of rows read."""
+    given = {"wanted": {}, "after": None, "oldest_first": False} | next(search).arguments["arguments"]
+    made = "select usersync.audit_query(%s, %s, %s)"
+    values = (Jsonb(given["wanted"]), given["after"] and Jsonb(given["after"]), given["oldest_first"])
+    (text,) = log.owner.execute(made, values).fetchone()
+    limit = f"limit {given['page_size'] + 1}" if "page_size" in given else ""
+    with log.owner.cursor(row_factory=dict_row) as cursor:
+        plan = cursor.execute(f"explain (analyze, format json) {text} {limit}").fetchone()
+    return list(_scans(plan["QUERY PLAN"][0]["Plan"]))
 
 
 def _scans(node):
@@ -103,8 +96,8 @@ def test_a_search_reads_little_more_than_it_returns(log, filled, search):
 
 def test_the_next_page_starts_after_the_last_one(log, filled):
     """However old the page is, no newer event is read."""
-    cursor = Cursor(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
-    scans = explained(reading.search(EventFilter(), after=cursor, limit=50), log)
+    position = Position(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
+    scans = explained(reading.search(EventFilter(), after=position, limit=50), log)
     assert sum(looked_at for *_, looked_at in scans) <= 200, scans
 
 

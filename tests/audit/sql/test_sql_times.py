@@ -59,7 +59,7 @@ def test_the_first_and_the_last_moment_are_times_in_every_zone(log, zone):
     log.owner.execute(f"set timezone = '{zone}'")
     found = run(reading.search(EventFilter()), log.owner).events
     assert [each.occurred_at for each in found] == [datetime.fromisoformat(each) for each in reversed(EDGES)]
-    after = run(reading.search(EventFilter(), after=found[0].cursor), log.owner).events
+    after = run(reading.search(EventFilter(), after=found[0].position), log.owner).events
     assert [each.occurred_at for each in after] == [datetime.fromisoformat(EDGES[0])]
 
 

@@ -10,7 +10,6 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from usersync.audit.models import HistoryEntry
 from usersync.cli.output import to_json
 from usersync.cli.text import align, bad, bold, clip, columns, faint, good, warning
 
@@ -112,7 +111,7 @@ def metadata_line(event: EventRecord, width: int) -> Iterator[str]:
 
 def changes_of(event: EventRecord) -> Iterator[tuple[str, Any, Any]]:
     """Field, old value and new value."""
-    for change in HistoryEntry.of(event).changes:
+    for change in event.field_changes:
         yield change.name, change.before, change.after
 
 

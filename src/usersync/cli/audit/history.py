@@ -23,7 +23,7 @@ from usersync.cli.text import bold, clip, count, faint, plain, typed, wrap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.audit.models import Cursor, EventRecord, HistoryEntry
+    from usersync.audit.models import EventPage, EventRecord
     from usersync.cli.output import View
 
 _MOST = 100_000
@@ -34,33 +34,32 @@ class HistoryView:
     """The events of an entity, the oldest first."""
 
     entity: str
-    entries: tuple[HistoryEntry, ...]
-    next: Cursor | None
+    page: EventPage
     target: str
 
     @property
     def exit_code(self) -> int:
-        return 0 if self.entries else 1
+        return 0 if self.page.events else 1
 
     def lines(self, width: int) -> Iterator[str]:
-        more = ", and more" if self.next else ""
-        yield f"{bold(plain(self.entity))}  {count(len(self.entries), 'event')}{more}"
-        if not self.entries and self.entity.startswith("public."):
+        more = ", and more" if self.page.next else ""
+        yield f"{bold(plain(self.entity))}  {count(len(self.page.events), 'event')}{more}"
+        if not self.page.events and self.entity.startswith("public."):
             yield f"Omit the schema public:  {typed(plain(self.entity[7:]))}"
-        for entry in self.entries:
+        for event in self.page.events:
             yield ""
-            yield from _event_lines(entry.event, width)
-        if self.next:
+            yield from _event_lines(event, width)
+        if self.page.next:
             yield ""
             yield from wrap("There are more events. To continue:", width)
-            yield f"  {typed(f'usersync audit history {plain(self.entity)} --after {self.next}')}"
+            yield f"  {typed(f'usersync audit history {plain(self.entity)} --after {self.page.next}')}"
 
     def data(self) -> dict[str, Any]:
         return {
             "database": self.target,
             "entity": self.entity,
-            "events": [event_data(entry.event) for entry in self.entries],
-            "next": str(self.next) if self.next else None,
+            "events": [event_data(event) for event in self.page.events],
+            "next": self.page.next,
         }
 
 
@@ -105,11 +104,9 @@ def history(call: Call, entity: tuple[str, str | None], limit: int, after: str |
     The oldest event comes first. Times are in UTC. Exit code 1 if there is no event.
     """
     from usersync.audit import reading  # noqa: PLC0415 - only if used
-    from usersync.audit.models import Cursor  # noqa: PLC0415 - only if used
 
     kind, key = entity
     if key is None:
         raise click.UsageError(f"{kind!r} is incomplete; write type and id, for example product/42")
-    cursor = Cursor.parse(after) if after else None
-    entries, following = call.run(reading.history(kind, key, after=cursor, limit=limit))
-    return HistoryView(f"{kind}/{key}", entries, following, call.target)
+    page = call.run(reading.history(kind, key, after=after, limit=limit))
+    return HistoryView(f"{kind}/{key}", page, call.target)

@@ -46,7 +46,7 @@ class SearchView:
         return {
             "database": self.target,
             "events": [event_data(event) for event in self.page.events],
-            "next": str(self.page.next) if self.page.next else None,
+            "next": self.page.next,
         }
 
 
@@ -74,8 +74,5 @@ def search(call: Call, wanted: EventFilter, limit: int, after: str | None) -> Vi
     matches the other options. Times are in UTC. Outcomes: ✓ succeeded, ✗ failed, ⊘ denied, · unknown.
     """
     from usersync.audit import reading  # noqa: PLC0415 - only if used
-    from usersync.audit.models import Cursor  # noqa: PLC0415 - only if used
 
-    cursor = Cursor.parse(after) if after else None
-    page = call.run(reading.search(wanted, limit=limit, after=cursor))
-    return SearchView(page, call.target)
+    return SearchView(call.run(reading.search(wanted, limit=limit, after=after)), call.target)

@@ -212,11 +212,11 @@ def the_deletion(env: DemoEnvironment, width: int) -> Events:
     row = env.rows(_TOMBSTONE, env.people["Ada"])[0]
     expect(row["email"] is None and row["deleted"], "Ada's row is anonymised")
     yield Rows("public.users", [row])
-    entries, _ = run(reading.history("product", "1"), env.owner)
-    takers = [entry.event.actor_id for entry in entries]
+    page = run(reading.history("product", "1"), env.owner)
+    takers = [event.actor_id for event in page.events]
     expect(takers == [str(env.people[name]) for name in ("Ada", "Alan", "Barbara")], "all three are named")
     yield Sentence("The audit log still says who took the bolts:")
-    view = HistoryView("product/1", entries, None, env.target)
+    view = HistoryView("product/1", page, env.target)
     yield _typed("usersync audit history product/1", view.lines(width - _OUTPUT_INDENT))
 
 

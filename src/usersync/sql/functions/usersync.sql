@@ -100,6 +100,12 @@ begin
                     else failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 end
         );
+    when 'search_audit_log' then
+        return usersync.search_audit_log(
+            coalesce(arguments -> 'wanted', '{}'),
+            nullif(arguments -> 'after', 'null'),
+            coalesce((arguments ->> 'oldest_first')::boolean, false),
+            page_size);
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
     when 'count_users' then

@@ -1,21 +1,29 @@
 """SQL expressions that read an event from usersync's audit log or from an application's own.
 
-Percent signs in names are doubled, because these texts are run with parameters.
+Percent signs in names are doubled, because these texts are run with parameters, or are templates for
+PostgreSQL's ``format()``.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from usersync.config.audit_columns import FIELDS
 from usersync.config.mapping import quote
 from usersync.errors import SettingsError
+from usersync.sql.audit_expressions import SET_APART
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
 
 _ZONELESS = ("timestamp", "timestamp without time zone")
+
+#: The fields that a search compares with a value.
+FILTERED = (
+    "id", "user_id", "actor_id", "entity_type", "entity_id", "action", "outcome", "request_id",
+)  # fmt: skip
 _TIMES = ("timestamptz", "timestamp with time zone", *_ZONELESS)
 
 
@@ -40,28 +48,80 @@ class AuditReading:
         # to_jsonb, because the column may have any type and any content.
         return _escaped(f"(to_jsonb(stored.{quote(metadata.name)}) ->> {literal(name)})")
 
-    def is_given(self, name: str) -> str:
-        """Whether the field equals the parameter with its name."""
+    def _is_given(self, name: str) -> str:
+        """A template: whether the field equals a value."""
         sign = self._key_type.operator("=") if self._links_by_key(name) else "="
-        return f"{self.column(name)} {_escaped(sign)} {self.parameter(name)}"
+        return f"{self.column(name)} {_escaped(sign)} {self._value(name)}"
 
     def _links_by_key(self, name: str) -> bool:
         return name == "user_id" and self.is_own
 
-    def parameter(self, name: str) -> str:
-        """A parameter with the field's name, in the type of ``column()``."""
+    def _value(self, name: str) -> str:
+        """A template for a value in the type of ``column()``."""
         column = self._columns.get(name)
         if self._links_by_key(name):
-            return f"%({name})s::{_escaped(self._key_type.sql)}"
-        return f"%({name})s::{(column.type or FIELDS[name]) if column else 'text'}"
+            return f"%L::{_escaped(self._key_type.sql)}"
+        return f"%L::{(column.type or FIELDS[name]) if column else 'text'}"
+
+    def templates(self) -> str:
+        """The parts of a search as templates for ``format()``, as JSON. A value is ``%L``.
+
+        Without a mapped time there is none for it, because then events have no order.
+        """
+        filters = {name: self._is_given(name) for name in FILTERED} | {"words": self._holds_word()}
+        try:
+            in_time = {"time": self.time, "tie": self.tie, "select": self.select}
+            filters |= {"since": f"{self.time} >= %L::timestamptz", "until": f"{self.time} < %L::timestamptz"}
+        except SettingsError:
+            in_time = {}
+        found = {**in_time, "filters": filters, "prefix": f"{self.column('action')} like %L"}
+        return json.dumps(found, ensure_ascii=False)
 
     @property
-    def unmapped(self) -> frozenset[str]:
+    def select(self) -> str:
+        """A query for all events, without conditions."""
+        return f"select {self.fields()} from {self.table} as stored"
+
+    def _holds_word(self) -> str:
+        """A template: whether a value in metadata or changes contains a word. Names of keys are not searched.
+
+        The second value is the word as it is written in JSON.
+        """
+        values = (
+            "jsonb_path_query(found.document, "
+            """'strict $.** ? (@.type() != "object" && @.type() != "array")')"""
+        )
+        return (
+            f"exists (select from (select {self._document} as document offset 0) as found "
+            "where position(lower(%2$L) in lower(found.document::text)) > 0 and exists ("
+            f"select from {values} as each (value) "
+            "where position(lower(%1$L) in lower(each.value #>> '{}')) > 0))"
+        )
+
+    @property
+    def _unmapped(self) -> list[str]:
         """The fields without a column, which are stored in the metadata."""
-        return frozenset(FIELDS) - self._columns.keys()
+        return [name for name in FIELDS if name not in self._columns]
+
+    def _document_of(self, name: str) -> str:
+        if name not in self._columns:
+            return self.column(name).replace("->>", "->").replace("null::text", "null::jsonb")
+        stored = f"to_jsonb({self.column(name)})"
+        return self._own_metadata(stored) if name == "metadata" and self._unmapped else stored
+
+    def _own_metadata(self, stored: str) -> str:
+        """The metadata without the fields that have no column of their own and were added to it."""
+        names = _escaped(f"array[{', '.join(map(literal, self._unmapped))}]")
+        apart = f"{stored} -> {literal(SET_APART)}"
+        return (
+            f"case when jsonb_typeof({stored}) <> 'object' then {stored} "
+            f"when {self.column('id')} is null or jsonb_typeof({apart}) is distinct from 'object' "
+            f"then {stored} - {names} "
+            f"else ({stored} - {names} - {literal(SET_APART)}) || ({apart}) end"
+        )
 
     @property
-    def document(self) -> str:
+    def _document(self) -> str:
         """Metadata and changes as one document, for a search."""
         columns = (
             f"to_jsonb({self.column(each)})" for each in ("metadata", "changes") if each in self._columns
@@ -103,11 +163,9 @@ class AuditReading:
             return self._in_utc("occurred_at" if name in self._columns else "recorded_at", self.time)
         if name == "recorded_at" and name in self._columns:
             return self._in_utc(name, self.column(name))
-        column = self._columns.get(name)
         if name in {"changes", "metadata"}:
-            if column is not None:
-                return f"to_jsonb({self.column(name)})"
-            return self.column(name).replace("->>", "->").replace("null::text", "null::jsonb")
+            return self._document_of(name)
+        column = self._columns.get(name)
         if name == "ip" and column is not None and column.type is None:
             return f"host({self.column(name)})"
         return f"{self.column(name)}::text"
