@@ -10,9 +10,8 @@ import pytest
 
 from logged import logged
 from usersync.cli.main import run
-from usersync.sql.render import COMMAND_LOCK_TIMEOUT
+from usersync.sql.render import COMMAND_LOCK_TIMEOUT, LOCK_KEY
 from usersync.testing.install import install
-from usersync.transports.lock_retry import LOCK_KEY
 
 pytestmark = pytest.mark.newest_server
 

@@ -10,9 +10,10 @@ def test_the_script_is_printed_without_a_connection(usersync):
     done = usersync("sql")
     assert done.code == 0
     assert done.out.startswith("-- usersync ")
-    assert done.out.endswith("commit;\n")
+    assert done.out.endswith("$install$;\n")
     data = usersync("sql", "--json").json
     assert data["sql"] == done.out
+    assert data["texts"] == [done.out]
 
 
 @pytest.mark.newest_server
@@ -56,6 +57,19 @@ def test_the_same_migration_is_not_written_twice(usersync, directory):
     (directory / first["path"]).write_text("-- edited")
     time.sleep(1.1)  # names go by the second
     assert usersync("sql", "--json", "--supabase").json["written"] is True
+
+
+def test_several_texts_are_several_files_in_their_order(usersync, directory, monkeypatch):
+    (directory / "supabase").mkdir()
+    monkeypatch.setattr("usersync.cli.sql.install_script", lambda _: ("-- 1\n", "-- 2\n"))
+    assert usersync("sql").out == "-- 1\n\n-- 2\n"
+    done = usersync("sql", "--output", "install.sql", "--json").json
+    assert done["paths"] == ["install.sql", "install_2.sql"]
+    assert done["next"][:2] == [f"psql --set ON_ERROR_STOP=1 --file {path}" for path in done["paths"]]
+    first, second = usersync("sql", "--supabase", "--json").json["paths"]
+    assert first < second
+    assert [(directory / each).read_text() for each in (first, second)] == ["-- 1\n", "-- 2\n"]
+    assert usersync("sql", "--supabase", "--json").json["written"] is False
 
 
 def test_no_migration_is_written_where_there_is_no_project(usersync, directory):

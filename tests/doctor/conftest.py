@@ -63,7 +63,7 @@ class CheckedProject:
             "usersync failures": client.failures,
             "usersync retry": client.retry,
             'usersync sql | psql --set ON_ERROR_STOP=1 "$SUPABASE_DB_URL"': lambda: (
-                self.fix_connection.execute(install_script(self.settings, transaction=True))
+                self.fix_connection.execute("\n".join(install_script(self.settings)))
             ),
         }
 

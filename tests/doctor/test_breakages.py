@@ -142,7 +142,7 @@ def paste(shop, text):
         command(arguments + (["--yes", "--no-trial"] if arguments[0] == "apply" else []))
         return
     if " | psql" in text:
-        text = install_script(shop.settings, transaction=True)
+        text = "\n".join(install_script(shop.settings))
     if any(not line.startswith("--") for line in text.splitlines()):
         try:
             shop.fix_connection.execute(text)

@@ -2690,7 +2690,11 @@ AS $function$
     select left(regexp_replace(
         case
             -- The quotation marks of all languages that PostgreSQL is translated into.
-            when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
+            when reason like '22%' then regexp_replace(
+                message,
+                '["\u00ab\u00bb\u201e\u201c\u201d\u2018\u2019\u2039\u203a\u300c\u300d].*'
+                '["\u00ab\u00bb\u201e\u201c\u201d\u2018\u2019\u2039\u203a\u300c\u300d]',
+                U&'"\2026"')
             -- A quoted local part may contain spaces.
             else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,
@@ -3204,7 +3208,7 @@ CREATE OR REPLACE FUNCTION usersync.shorten_text(given text, kept integer)
 AS $function$
 select case
     when length(given) <= kept then given
-    else left(given, kept) || '… [cut: ' || length(given) || ' characters, sha256 '
+    else left(given, kept) || U&'\2026 [cut: ' || length(given) || ' characters, sha256 '
         || encode(sha256(convert_to(given, 'UTF8')), 'hex') || ']'
 end
 $function$

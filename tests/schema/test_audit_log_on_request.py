@@ -37,7 +37,7 @@ def install(installer, settings, how):
     if how == "apply":
         installer.apply(settings)
     else:
-        installer.connection.execute(install_script(settings, transaction=True))
+        installer.connection.execute("\n".join(install_script(settings)))
 
 
 def record(installer):

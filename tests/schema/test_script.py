@@ -2,73 +2,199 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
+from functools import partial
 
+import asyncpg
 import psycopg
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from psycopg.pq import TransactionStatus
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
 from test_obstacles import HANDWRITTEN
 
 from fix_lacking import skip_without
 from logged import logged
-from usersync.sql.script import install_script
+from usersync.sql import render
+from usersync.sql.script import NEXT_TRANSACTION, install_script
 
 
 def test_the_script_creates_the_same_schema_as_apply(installer, catalog, settings):
     installer.apply(settings)
     online = catalog()
     installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
-    installer.connection.execute(install_script(settings, transaction=True))
+    (script,) = install_script(settings)
+    installer.connection.execute(script)
     offline = catalog()
     assert offline == online
     assert installer.plan(settings).changes == ()
-    installer.connection.execute(install_script(settings, transaction=True))
+    installer.connection.execute(script)
     assert catalog() == offline
     assert installer.plan(settings).changes == ()
 
 
-def statements(script: str) -> list[str]:
-    """The statements that psql would send: split at semicolons outside quotes, dollar quotes and comments."""
-    found, start = [], 0
-    tokens = r"\$usersync\$.*?\$usersync\$|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|;"
-    for token in re.finditer(tokens, script, re.DOTALL):
-        if token[0] == ";":
-            found.append(script[start : token.end()])
-            start = token.end()
+#: Marks of parameters, and what SQLAlchemy's text() reads otherwise, wherever settings can have them.
+SETTINGS = {
+    "users_table": '"100% sch%s :a"."%(id)s users:b"',
+    "key": "%s:key",
+    "users_where": {"kind%": ":50% {percent} {colon}"},
+    "columns": {
+        "e%mail": "email",
+        "%(name)s": {"from": "user_metadata.a%s:b", "default": "\\\\:x %s"},
+        "rate%%:x": {"value": "5% :y"},
+        "tag%": {"expression": "'%s :tag' || left(id::text, 4)", "owner": "auth"},
+    },
+}
+
+#: The session's settings, and those that an open transaction has set for itself.
+SESSION = "select current_setting('search_path'), current_setting('lock_timeout')"
+BEFORE = ('"$user", public, extensions', "7s")
+
+
+def by_psycopg(dsn, script):
+    """In an open transaction that has settings, a value with a percent sign, and work of its own."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("set lock_timeout = '7s'")
+        connection.execute(script, [])
+        connection.execute(script)
+        found = connection.execute(SESSION).fetchone()
+        assert connection.info.transaction_status == TransactionStatus.INTRANS
+        return found
+
+
+def by_psycopg_in_autocommit(dsn, script):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("set lock_timeout = '7s'")
+        connection.execute(script)
+        return connection.execute(SESSION).fetchone()
+
+
+def by_asyncpg(dsn, script):
+    async def run():
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute("set lock_timeout = '7s'")
+            await connection.execute(script)
+            # Prepared, as SQLAlchemy does it with every statement.
+            await (await connection.prepare(script)).fetch()
+            async with connection.transaction():
+                await connection.execute(script)
+                return tuple(await connection.fetchrow(SESSION))
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def by_sqlalchemy(dsn, script, *, as_text, driver="psycopg"):
+    async def run():
+        engine = create_async_engine(dsn.replace("postgresql:", f"postgresql+{driver}:"))
+        async with engine.begin() as connection:
+            await connection.execute(text("set lock_timeout = '7s'"))
+            execute = connection.execute if as_text else connection.exec_driver_sql
+            await execute(text(script) if as_text else script)
+            found = tuple((await connection.execute(text(SESSION))).one())
+            assert connection.sync_connection.in_transaction()
+        await engine.dispose()
+        return found
+
+    return asyncio.run(run())
+
+
+def by_alembic(dsn, script):
+    engine = create_engine(dsn.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        connection.execute(text("set lock_timeout = '7s'"))
+        Operations(MigrationContext.configure(connection)).execute(script)
+        found = tuple(connection.execute(text(SESSION)).one())
+    engine.dispose()
     return found
 
 
-@pytest.mark.newest_server
-def test_the_script_can_be_run_statement_by_statement(installer, catalog, settings):
-    script = install_script(settings, transaction=True)
-    parts = statements(script)
-    assert len(parts) > 50
-    for part in parts:
-        installer.connection.execute(part)
-    assert installer.plan(settings).changes == ()
+CLIENTS = {
+    "psycopg": by_psycopg,
+    "psycopg in autocommit": by_psycopg_in_autocommit,
+    "asyncpg": by_asyncpg,
+    "exec_driver_sql of psycopg": partial(by_sqlalchemy, as_text=False),
+    "text() of psycopg": partial(by_sqlalchemy, as_text=True),
+    "exec_driver_sql of asyncpg": partial(by_sqlalchemy, as_text=False, driver="asyncpg"),
+    "text() of asyncpg": partial(by_sqlalchemy, as_text=True, driver="asyncpg"),
+    "op.execute": by_alembic,
+}
 
 
 @pytest.mark.newest_server
-def test_the_script_can_run_in_an_open_transaction(installer, settings):
-    with installer.connection.transaction():
-        installer.connection.execute(install_script(settings, transaction=False))
-    assert installer.plan(settings).changes == ()
+def test_every_client_takes_the_script_unchanged(installer, catalog):
+    """With names, defaults and expressions that contain the marks of parameters."""
+    settings = logged(SETTINGS)
+    (script,) = install_script(settings)
+    installer.apply(settings)
+    expected = catalog()
+    for name, run in CLIENTS.items():
+        installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
+        assert run(installer.dsn, script) == BEFORE, name
+        assert catalog() == expected, name
+        assert installer.plan(settings).changes == (), name
 
 
-@pytest.mark.parametrize("encoding", ["UTF8", "LATIN1"])
-def test_psql_runs_the_script(installer, server, settings, tmp_path, encoding):
+@pytest.mark.newest_server
+def test_the_script_is_part_of_the_open_transaction(installer, catalog):
+    before = catalog()
+    with psycopg.connect(installer.dsn) as connection:
+        connection.execute("create table public.mine ()")
+        connection.execute(*install_script(logged()))
+        connection.rollback()
+    assert catalog() == before
+
+
+@pytest.mark.newest_server
+def test_a_script_that_fails_changes_nothing_and_leaves_the_transaction_usable(installer, catalog):
+    before = catalog()
+    installer.connection.execute("set lock_timeout = '7s'")
+    # The triggers, which come last, need a lock.
+    with psycopg.connect(installer.dsn) as other, installer.connection.transaction():
+        other.execute("update auth.users set phone = phone where false")
+        with pytest.raises(psycopg.errors.LockNotAvailable), installer.connection.transaction():
+            installer.connection.execute(*install_script(logged()))
+        assert installer.connection.execute(SESSION).fetchone() == BEFORE
+    assert catalog() == before
+
+
+def run_psql(server, dsn, file, encoding="UTF8"):
     psql = server.bin_dir / "psql"
     if not psql.exists():
         skip_without("psql", f"none in {server.bin_dir}")
+    command = [psql, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--quiet", "--file", file, dsn]
+    environment = os.environ | {"PGCLIENTENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return done.returncode, re.sub(r"psql:.*NOTICE:.*\n", "", done.stderr)
+
+
+def test_psql_runs_the_script(installer, server, settings, tmp_path):
     file = tmp_path / "install.sql"
-    file.write_text(install_script(settings, transaction=True), encoding="utf-8")
+    file.write_text("\n".join(install_script(settings)), encoding="utf-8")
     for _ in range(2):
-        command = [psql, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--quiet", "--file", file, installer.dsn]
-        environment = os.environ | {"PGCLIENTENCODING": encoding}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        assert (done.returncode, re.sub(r"psql:.*NOTICE:.*\n", "", done.stderr)) == (0, "")
+        assert run_psql(server, installer.dsn, file) == (0, "")
     assert installer.plan(settings).changes == ()
+
+
+@pytest.mark.newest_server
+def test_a_script_in_another_encoding_is_refused(installer, server, catalog, tmp_path):
+    before, file = catalog(), tmp_path / "install.sql"
+    file.write_text(*install_script(logged()), encoding="ascii")
+    assert run_psql(server, installer.dsn, file, "LATIN1") == (0, "")
+    installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+    settings = logged({"columns": {"größe": "email"}})
+    file.write_text(*install_script(settings), encoding="utf-8")
+    code, said = run_psql(server, installer.dsn, file, "LATIN1")
+    assert (code, catalog()) == (3, before)
+    assert "the client has another encoding" in said
+    assert "PGCLIENTENCODING=UTF8" in said
 
 
 @pytest.mark.newest_server
@@ -87,8 +213,7 @@ def test_the_script_stops_at_conflicting_objects(installer, catalog, obstacle, s
     installer.connection.execute(obstacle)
     before = catalog()
     with pytest.raises(psycopg.errors.RaiseException, match=re.escape(says)) as caught:
-        installer.connection.execute(install_script(logged(), transaction=True))
-    installer.connection.execute("rollback")
+        installer.connection.execute(*install_script(logged()))
     assert "usersync plan" in caught.value.diag.message_hint
     assert catalog() == before
 
@@ -107,13 +232,39 @@ def test_the_script_stops_at_a_newer_or_an_edited_schema(installer, catalog, new
     installer.apply(logged())
     installer.connection.execute(newer)
     with pytest.raises(psycopg.errors.RaiseException, match="usersync"):
-        installer.connection.execute(install_script(logged(), transaction=True))
-    installer.connection.execute("rollback")
+        installer.connection.execute(*install_script(logged()))
 
 
-def test_the_script_says_its_encoding_and_needs_no_psql():
-    script = install_script(logged(), transaction=True)
-    assert script.partition("set local client_encoding = 'UTF8';")[0].isascii()
+@pytest.mark.parametrize("asked", [{}, SETTINGS])
+def test_the_script_has_no_parameters_and_no_transaction(asked):
+    (script,) = install_script(logged(asked))
+    assert "%" not in script
+    assert text(script).compile().params == {}
+    assert str(text(script)) == script, "no escape that SQLAlchemy resolves"
     assert not re.search(r"^\\", script, re.MULTILINE), "no command of psql's"
-    assert script.count("begin;\n") == 1
-    assert "begin;\n" not in install_script(logged(), transaction=False)
+    assert not re.search(r"^(begin|start|commit|rollback|set)\b.*;$", script, re.MULTILINE | re.IGNORECASE)
+
+
+@pytest.mark.newest_server
+def test_an_upgrade_in_several_transactions_is_several_texts(installer, catalog, monkeypatch):
+    """As a migration that builds an index while others write would have it."""
+    installer.apply(logged())
+    expected = catalog()
+    installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+    usual = render.read_sql
+
+    def read_sql(path):
+        found = usual(path)
+        return (
+            found.replace("create table", f"{NEXT_TRANSACTION}\ncreate table", 1) if "0003" in path else found
+        )
+
+    monkeypatch.setattr(render, "read_sql", read_sql)
+    first, second = install_script(logged())
+    assert ["Text 1 of 2" in first, "Text 2 of 2" in second] == [True, True]
+    installer.connection.execute(first)
+    noted = "select max(version) from usersync.schema_version"
+    assert installer.connection.execute(noted).fetchone() == (2,), "the migration is not done yet"
+    for part in (second, first, second):
+        installer.connection.execute(part)
+    assert catalog() == expected

@@ -1,9 +1,9 @@
-"""``usersync sql``: prints the installation as an SQL script, without a connection."""
+"""``usersync sql``: prints the installation as SQL, without a connection."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WrittenView:
-    """The path of the script, and the next commands."""
+    """The paths of the texts, and the next commands."""
 
-    path: Path
+    paths: tuple[Path, ...]
     settings_source: str
     steps: tuple[tuple[str, str], ...]
     #: False if a migration with this script already exists.
@@ -33,14 +33,16 @@ class WrittenView:
 
     def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - a path is never wrapped
         how = good("Written:") if self.written else "Nothing new. Already in:"
-        yield f"{how} {self.path}  (settings: {self.settings_source})"
+        for path in self.paths:
+            yield f"{how} {path}  (settings: {self.settings_source})"
         yield ""
         yield "Next:"
         yield from align([(typed(step), what) for step, what in self.steps], indent="  ")
 
     def data(self) -> dict[str, Any]:
         return {
-            "path": self.path,
+            "path": self.paths[0],
+            "paths": list(self.paths),
             "written": self.written,
             "settings": {"source": self.settings_source},
             "next": [step for step, _ in self.steps],
@@ -49,22 +51,24 @@ class WrittenView:
 
 @dataclass(frozen=True)
 class ScriptView:
-    """The script itself."""
+    """The texts themselves."""
 
-    script: str
+    texts: tuple[str, ...]
     settings_source: str
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - SQL is not wrapped
-        yield self.script.rstrip("\n")
+        yield "\n".join(self.texts).rstrip("\n")
 
     def data(self) -> dict[str, Any]:
-        return {"settings": {"source": self.settings_source}, "sql": self.script}
+        settings = {"source": self.settings_source}
+        return {"settings": settings, "sql": "\n".join(self.texts), "texts": list(self.texts)}
 
 
 @click.command(
     epilog=examples(
         ("usersync sql", "to standard output"),
+        ("usersync sql --output install.sql", "for psql or a migration tool"),
         ("usersync sql --supabase", "as a migration for 'supabase db push'"),
     )
 )
@@ -72,7 +76,7 @@ class ScriptView:
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write the script to this file instead of standard output.",
+    help="Write to this file instead of standard output. A second text gets the number 2.",
 )
 @click.option(
     "--supabase",
@@ -81,32 +85,42 @@ class ScriptView:
     is_flag=False,
     flag_value=".",
     metavar="[DIR]",
-    help="Write the script as a migration for 'supabase db push' to supabase/migrations/ in DIR (default: "
+    help="Write a migration for 'supabase db push' to supabase/migrations/ in DIR (default: "
     "the current directory).",
 )
 @settings_options
 def sql(call: Call, output: Path | None, project: Path | None) -> View:
     """Print the SQL of apply, without a connection.
 
-    The script installs or upgrades, and can be run again. Its triggers sync users from then on. Run
+    The SQL installs or upgrades, and can be run again. Its triggers sync users from then on. Run
     'usersync sync' afterwards for the existing users.
+
+    It is one statement, so it is one transaction, or part of yours. psql, migration tools and drivers take it
+    unchanged: it has no BEGIN and no COMMIT, no percent signs or named parameters, and leaves no setting
+    behind. If an upgrade needs several transactions, there are several numbered texts.
     """
     if output and project:
         raise click.UsageError("--output and --supabase exclude each other")
-    script = install_script(call.settings, transaction=project is None)
+    texts = install_script(call.settings)
     if project is not None:
-        return _for_supabase(script, project, call)
+        return _for_supabase(texts, project, call)
     if output is None:
-        return ScriptView(script, call.settings_source)
-    _write(output, script)
-    run = f"psql --set ON_ERROR_STOP=1 --file {output}"
-    return WrittenView(output, call.settings_source, ((run, "as postgres"), _THEN))
+        return ScriptView(texts, call.settings_source)
+    paths = tuple(_numbered(output, number) for number in range(1, len(texts) + 1))
+    for path, text in zip(paths, texts, strict=True):
+        _write(path, text)
+    steps = [(f"psql --set ON_ERROR_STOP=1 --file {path}", "as postgres") for path in paths]
+    return WrittenView(paths, call.settings_source, (*steps, _THEN))
 
 
 _THEN = ("usersync sync", "for the existing users")
 
 
-def _for_supabase(script: str, project: Path, call: Call) -> WrittenView:
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_stem(f"{path.stem}_{number}")
+
+
+def _for_supabase(texts: tuple[str, ...], project: Path, call: Call) -> WrittenView:
     folder = project / "supabase"
     if not folder.is_dir():
         raise SettingsError(
@@ -116,12 +130,19 @@ def _for_supabase(script: str, project: Path, call: Call) -> WrittenView:
     push = ("supabase db push", "to the linked project")
     local = ("supabase migration up", "to the local project")
     steps = (push, local, _THEN)
-    newest = max((folder / "migrations").glob("*_usersync.sql"), default=None)
-    if newest is not None and _holds(newest, script):
-        return WrittenView(newest, call.settings_source, steps, written=False)
-    path = folder / "migrations" / f"{datetime.now(UTC):%Y%m%d%H%M%S}_usersync.sql"
-    _write(path, script, exclusively=True)
-    return WrittenView(path, call.settings_source, steps)
+    migrations = folder / "migrations"
+    newest = sorted(migrations.glob("*_usersync*.sql"))[-len(texts) :]
+    if len(newest) == len(texts) and all(map(_holds, newest, texts)):
+        return WrittenView(tuple(newest), call.settings_source, steps, written=False)
+    now = datetime.now(UTC)
+    paths = tuple(
+        # The CLI runs them in the order of their times, each in its own transaction.
+        _numbered(migrations / f"{now + timedelta(seconds=number - 1):%Y%m%d%H%M%S}_usersync.sql", number)
+        for number in range(1, len(texts) + 1)
+    )
+    for path, text in zip(paths, texts, strict=True):
+        _write(path, text, exclusively=True)
+    return WrittenView(paths, call.settings_source, steps)
 
 
 def _holds(path: Path, script: str) -> bool:

@@ -8,6 +8,7 @@ table or writes users is left to a person.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from usersync.core.blockers import blockers
@@ -49,7 +50,7 @@ def remedies(checks: Iterable[Check]) -> tuple[Remedy, ...]:
 def sql_of(settings: Settings, remedy: Remedy) -> Steps[str]:
     """The SQL of the fix. Raises ``UsersyncError`` if ``usersync apply`` would."""
     if remedy.fix == RUN_ALL:
-        return install_script(settings, transaction=True)
+        return "\n".join(install_script(settings))
     if remedy.fix != APPLY:
         return remedy.fix
     planned = yield from installation.plan(settings)
@@ -64,12 +65,14 @@ def run_fix(settings: Settings, remedy: Remedy) -> Steps[None]:
     if remedy.fix == APPLY:
         yield from installation.apply(settings)
         return
-    text = remedy.fix if remedy.fix != RUN_ALL else install_script(settings, transaction=False)
+    texts = install_script(settings) if remedy.fix == RUN_ALL else (remedy.fix,)
+    for text in texts:
+        yield from retry_while_locked(partial(_attempt, text), "an object to fix", lambda: blockers(settings))
 
-    def attempt() -> Steps[None]:
+
+def _attempt(text: str) -> Steps[None]:
+    def run_it() -> Steps[None]:
         yield from take_lock(BUSY_LOCK_TIMEOUT)
         yield Statement(text)
 
-    yield from retry_while_locked(
-        lambda: in_transaction(attempt()), "an object to fix", lambda: blockers(settings)
-    )
+    return in_transaction(run_it())

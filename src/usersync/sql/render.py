@@ -41,6 +41,9 @@ _PLACEHOLDER = re.compile(r""""@(?P<name>[a-z_]+)"|'@(?P<value>[a-z_]+)'""")
 #: How long a command waits for a table that another session has locked.
 COMMAND_LOCK_TIMEOUT = "5s"
 
+#: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
+LOCK_KEY = 0x7573_6572_7379_6E63
+
 
 #: The text form of a value depends on these settings, and must not depend on the session's. A function that
 #: converts values to text has ``"@pinned"`` at the end of its search path. The names are spelled as in the

@@ -1,4 +1,4 @@
-"""The whole installation as one script: for psql, for ``supabase db push``, for a reviewer."""
+"""The whole installation as SQL: for psql, ``supabase db push``, Alembic, any driver, or a reviewer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import re
 from typing import TYPE_CHECKING
 
 from usersync.sql.expressions import literal
-from usersync.sql.render import render_bundle
+from usersync.sql.render import LOCK_KEY, render_bundle
 from usersync.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from usersync.config.settings import Settings
     from usersync.sql.render import Bundle, Function, Migration
 
 
 def bookkeeping_of_migration(migration: Migration) -> str:
-    """Records a migration. Runs before it, so that a second installer waits for this row."""
+    """Records a migration. ``apply`` runs it before the migration: a second installer waits for it."""
     values = ", ".join(literal(value) for value in (migration.version, migration.name, migration.checksum))
     return (
         f"insert into usersync.schema_version (version, name, checksum) values ({values})\n"
@@ -35,18 +37,33 @@ def bookkeeping_of_function(function: Function) -> str:
     )
 
 
-def install_script(settings: Settings, *, transaction: bool) -> str:
-    """The script. It can be run again at any time: existing objects stay or are replaced in place.
+#: Ends a part of a migration: the next part runs in a transaction of its own.
+NEXT_TRANSACTION = "-- The next transaction."
 
-    ``transaction`` adds BEGIN and COMMIT; ``supabase db push`` has its own transaction.
+
+def install_script(settings: Settings) -> tuple[str, ...]:
+    """The texts to run in this order, each in its own transaction. Usually there is one.
+
+    Each text is one DO statement. So it is atomic without BEGIN and COMMIT, in an open transaction too, and
+    drivers that prepare every statement accept it. It contains no ``%`` and no ``:word``, which drivers take
+    for parameters, and leaves no setting behind. It can be run again at any time: existing objects stay or
+    are replaced in place.
     """
+    groups = install_parts(settings)
+    return tuple(_text(parts, number, len(groups)) for number, parts in enumerate(groups, 1))
+
+
+def install_parts(settings: Settings) -> list[list[str]]:
+    """The SQL of each text, in parts."""
     bundle = render_bundle(settings)
-    parts = [
-        _header(transaction=transaction),
-        _SETTINGS,
-        _guard(bundle),
-        bundle.bootstrap,
-        *(bookkeeping_of_migration(each) + each.up for each in bundle.migrations),
+    groups = [[_guard(bundle), bundle.bootstrap]]
+    for migration in bundle.migrations:
+        first, *rest = migration.up.split(f"{NEXT_TRANSACTION}\n")
+        groups[-1].append(first)
+        groups += [[part] for part in rest]
+        # After all parts, so that a migration that was stopped between them is repeated.
+        groups[-1].append(bookkeeping_of_migration(migration))
+    groups[-1] += [
         bundle.create_users_table,
         *(each.text + bookkeeping_of_function(each) for each in bundle.functions),
         _drop_old_functions(bundle),
@@ -56,9 +73,78 @@ def install_script(settings: Settings, *, transaction: bool) -> str:
         "-- Last, because each of them locks the auth server's table against writes until the end.\n",
         *(_trigger(name, sql, settings) for name, sql in bundle.triggers),
     ]
-    if transaction:
-        parts.append("commit;\n")
-    return "\n".join(parts)
+    return groups
+
+
+def _text(parts: Iterable[str], number: int, of: int) -> str:
+    """One DO statement that runs the parts."""
+    body = "\n".join(map(_statement, parts))
+    head = [
+        f"-- usersync {__version__}: installs or upgrades everything, and can be run again.",
+        "-- Made by: usersync sql. Do not edit. To change it, edit usersync.toml and run the command again.",
+    ]
+    if of > 1:
+        head.append(f"-- Text {number} of {of}. Run them in this order, each in its own transaction.")
+    if "{percent}" in body or "{colon}" in body:
+        head.append(
+            "-- {percent} and {colon} stand for these characters, which database drivers take for parameters."
+        )
+    begin = _BEGIN.replace("--check--\n", "" if body.isascii() else _CHECK_ENCODING)
+    begin = begin.replace("--key--", str(LOCK_KEY))
+    return "\n".join([*head, begin + body + _END])
+
+
+#: What drivers and SQLAlchemy's text() take for a parameter, or change.
+_PARAMETER = re.compile(r"(?<![:\w$]):(?=[\w$])|(?<=\\):")
+
+
+def _statement(part: str) -> str:
+    """The part as statements of a PL/pgSQL block, without characters that drivers take for parameters."""
+    percent, colon = (_unused(name, part) for name in ("percent", "colon"))
+    encoded = _PARAMETER.sub(colon, part.replace("%", percent))
+    if encoded == part:
+        return part
+    restored = f"$step$\n{encoded}$step$"
+    for mark, code in ((percent, 37), (colon, 58)):
+        if mark in encoded:
+            restored = f"replace({restored}, '{mark}', chr({code}))"
+    return f"execute {restored};\n"
+
+
+def _unused(name: str, text: str) -> str:
+    mark = f"{{{name}}}"
+    while mark in text:
+        mark = f"{{{mark}}}"
+    return mark
+
+
+_BEGIN = """
+do $install$
+declare
+    caller_search_path constant text := pg_catalog.current_setting('search_path');
+    caller_lock_timeout constant text := pg_catalog.current_setting('lock_timeout');
+begin
+perform pg_catalog.set_config('search_path', 'pg_catalog', true);
+--check--
+perform set_config('lock_timeout', '120s', true);
+perform pg_advisory_xact_lock(--key--);
+perform set_config('lock_timeout', '2s', true);
+
+"""
+
+_CHECK_ENCODING = """\
+if length('é') <> 1 then
+    raise exception 'usersync: this text is in UTF-8, and the client has another encoding'
+        using hint = 'Set PGCLIENTENCODING=UTF8 in the environment of psql.';
+end if;
+"""
+
+_END = """
+perform set_config('lock_timeout', caller_lock_timeout, true);
+perform set_config('search_path', caller_search_path, true);
+end;
+$install$;
+"""
 
 
 def _drop_old_functions(bundle: Bundle) -> str:
@@ -107,24 +193,6 @@ def _numeric(version: str) -> str:
     """The leading numbers of a version: a pre-release counts as its release."""
     found = re.match(r"\d+(\.\d+)*", version)
     return found[0] if found else "0"
-
-
-_SETTINGS = """\
-set local client_encoding = 'UTF8';
-set local lock_timeout = '2s';
-set local statement_timeout = '60s';
-set local search_path = pg_catalog;
-"""
-
-
-def _header(*, transaction: bool) -> str:
-    lines = [
-        f"-- usersync {__version__}: installs or upgrades everything, and can be run again.",
-        "-- Made by: usersync sql. Do not edit. To change it, edit usersync.toml and run the command again.",
-    ]
-    if transaction:
-        lines += ["-- Run with: psql --set ON_ERROR_STOP=1 --file THIS_FILE", "", "begin;"]
-    return "\n".join(lines) + "\n"
 
 
 def _guard(bundle: Bundle) -> str:

@@ -10,13 +10,11 @@ import random
 from typing import TYPE_CHECKING, TypeVar
 
 from usersync.errors import BusyError
+from usersync.sql.render import LOCK_KEY
 from usersync.transports.steps import PIN_SESSION, Pause, Steps, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-#: "usersync", as a key for pg_advisory_xact_lock. All installers take it, in each of their transactions.
-LOCK_KEY = 0x7573_6572_7379_6E63
 
 T = TypeVar("T")
 

@@ -202,7 +202,7 @@ def test_the_script_creates_the_same_as_apply(cluster, project, names):
     try:
         with bare.connect("postgres") as owner:
             for _ in range(2):  # it can be repeated
-                owner.execute(install_script(project.settings, transaction=True))
+                owner.execute("\n".join(install_script(project.settings)))
             assert owner.execute(SHAPE).fetchall() == by_apply
     finally:
         cluster.drop(bare)

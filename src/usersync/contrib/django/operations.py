@@ -54,7 +54,8 @@ class ApplyUsersync(Operation):
             return
         settings = config().schema_settings()
         if schema_editor.collect_sql:
-            schema_editor.execute(install_script(settings, transaction=False), params=None)
+            for text in install_script(settings):
+                schema_editor.execute(text, params=None)
         else:
             _drive(installation.apply(settings), schema_editor.connection)
 

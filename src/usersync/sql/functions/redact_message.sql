@@ -8,7 +8,11 @@ as $usersync$
     select left(regexp_replace(
         case
             -- The quotation marks of all languages that PostgreSQL is translated into.
-            when reason like '22%' then regexp_replace(message, '["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', '"…"')
+            when reason like '22%' then regexp_replace(
+                message,
+                '["\u00ab\u00bb\u201e\u201c\u201d\u2018\u2019\u2039\u203a\u300c\u300d].*'
+                '["\u00ab\u00bb\u201e\u201c\u201d\u2018\u2019\u2039\u203a\u300c\u300d]',
+                U&'"\2026"')
             -- A quoted local part may contain spaces.
             else regexp_replace(message, '"[^"]*["]@', '@', 'g')
         end,

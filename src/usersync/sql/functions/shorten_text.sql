@@ -6,7 +6,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 select case
     when length(given) <= kept then given
-    else left(given, kept) || '… [cut: ' || length(given) || ' characters, sha256 '
+    else left(given, kept) || U&'\2026 [cut: ' || length(given) || ' characters, sha256 '
         || encode(sha256(convert_to(given, 'UTF8')), 'hex') || ']'
 end
 $usersync$;
