@@ -64,7 +64,9 @@ def shop(checked_as_superuser, tmp_path, monkeypatch):
     monkeypatch.setenv("SUPABASE_DB_URL", checked_as_superuser.project.database.dsn())
     project = checked_as_superuser.project
     checked_as_superuser.fix_connection.execute(ORDERS)
-    run(track(checked_as_superuser.settings, "public.orders", TrackOptions(), lambda _: False), project.owner)
+    run(
+        track(checked_as_superuser.settings, "public.orders", TrackOptions(), lambda *_: False), project.owner
+    )
     for number, name in enumerate(("ada", "bob", "cyd")):
         user_id = project.auth.sign_up_email(f"{name}@example.com", data={"full_name": name})
         project.owner.execute("insert into public.orders values (%s, %s, 1)", [number, user_id])

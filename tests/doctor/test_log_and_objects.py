@@ -129,13 +129,17 @@ def test_a_tracked_table_that_was_dropped_and_replaced(checked):
     owner = checked.project.owner
     create = "create table public.bolts (id int primary key, size int, secret_of_it text)"
     owner.execute(create)
-    run(track(checked.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda _: False), owner)
+    run(
+        track(checked.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda *_: False), owner
+    )
     owner.execute(f"drop table public.bolts; {create}")
     check = checked.check("D029")
     assert check.status == "problem"
     assert "another table has its name, and is not recorded" in check.detail
     assert check.fix == "usersync audit track public.bolts --columns id,size"
-    run(track(checked.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda _: False), owner)
+    run(
+        track(checked.settings, "public.bolts", TrackOptions(columns=("id", "size")), lambda *_: False), owner
+    )
     assert checked.check("D029").status == "ok"
     owner.execute("insert into public.bolts values (1, 2)")
     assert len(events(checked)) == 1

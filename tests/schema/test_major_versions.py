@@ -51,7 +51,7 @@ def fill(database):
     with database.connect() as owner, GoTrue(database.dsn("supabase_auth_admin")) as auth:
         user = auth.sign_up_email("ada@example.com")
         owner.execute("create table public.orders (id int primary key, buyer uuid, price float8)")
-        run(track(logged(), "public.orders", TrackOptions(), lambda _: False), owner)
+        run(track(logged(), "public.orders", TrackOptions(), lambda *_: False), owner)
         owner.execute("insert into public.orders values (1, %s, 0.1)", [user])
     return user
 

@@ -56,7 +56,7 @@ class AuditLog:
         source = sealed(source)
         self._source = check_address(source)
         self._options = Options.of(options)
-        self._redactor = Redactor(self._options.redact)
+        self._redactor = Redactor(self._options.redact, self._options.reveal)
         self._builder = self._new_builder()
         self._destination = destination_of(self._source, self._options.project)
         self._root = self._spool_root()

@@ -38,6 +38,8 @@ class Options:
     project: str | None = None
     #: Words that mark a key as secret, in addition to those of ``redaction.py``.
     redact: Collection[str] = ()
+    #: Keys whose values are recorded, although they look like secrets. Each is a complete key.
+    reveal: Collection[str] = ()
     #: Exceptions that mean ``denied`` in ``action()``, in addition to PermissionError.
     denied: Collection[type[BaseException]] = ()
     #: The maximum size of one process's spool file. When it is full, events go to memory.
@@ -68,7 +70,8 @@ class Options:
         )
         _expect("spool_dir", self.spool_dir, "a path", _is_path(self.spool_dir))
         _expect("project", self.project, "a text", isinstance(self.project, str | None))
-        _expect("redact", self.redact, 'words, such as ("iban",)', _is_all(self.redact, _is_word))
+        _expect("redact", self.redact, 'words, such as ("tax_no",)', _is_all(self.redact, _is_word))
+        _expect("reveal", self.reveal, 'keys, such as ("seat_token",)', _is_all(self.reveal, _is_word))
         _expect(
             "denied",
             self.denied,

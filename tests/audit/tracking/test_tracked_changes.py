@@ -267,6 +267,14 @@ def test_secrets_are_redacted_and_their_change_is_recorded(tracker):
     ]
 
 
+def test_the_type_of_a_column_decides_too(tracker):
+    tracker.execute("create type public.kind as enum ('access', 'refresh')")
+    tracker.execute("create domain public.amount as bigint")
+    plan_of = "token public.kind, cookie bool, password interval, api_key public.amount, session_token uuid"
+    tracker.execute(f"create table public.typed (id int primary key, pin int, {plan_of})")
+    assert tracker.plan("public.typed").redacted == ("pin", "session_token")
+
+
 def test_a_key_that_is_a_secret_is_recorded_as_its_hash(tracker):
     tracker.execute("create table sessions (session_token text primary key, n int)")
     tracker.track("sessions")

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.event.objects import attributes_of, class_name, fields_of, is_a
-from usersync.audit.event.redaction import REDACTED
+from usersync.audit.event.redaction import REDACTED, kind_of
 from usersync.audit.event.values import Json, Limits, encode, free_name, key_text, to_json
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ _SCALARS = (str, int, float, bool, type(None))
 
 def difference(before: object, after: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
     """The fields in which two mappings or models differ. None means that the entity did not exist."""
-    secrets: set[str] = set()
-    old, new = _fields(before, redactor, limits, secrets), _fields(after, redactor, limits, secrets)
+    keys: dict[str, str] = {}
+    old, new = _fields(before, limits, keys), _fields(after, limits, keys)
     made_or_gone = before is None or after is None
     return {
-        name: _pair(old.get(name), new.get(name), None if name in secrets else redactor, limits)
+        name: _pair(keys.get(name, name), old.get(name), new.get(name), redactor, limits)
         for name in old | new
         if made_or_gone or _differ(old.get(name), new.get(name), limits)
     }
@@ -44,24 +44,26 @@ def _differ(old: object, new: object, limits: Limits) -> bool:
 def from_pairs(changes: object, redactor: Redactor, limits: Limits) -> dict[str, Json]:
     """Changes that the application passes: ``{"field": (old, new)}``. A single value is the new one."""
     result: dict[str, Json] = {}
-    secrets: set[str] = set()
-    for name, value in _fields(changes, redactor, limits, secrets).items():
+    keys: dict[str, str] = {}
+    for name, value in _fields(changes, limits, keys).items():
         is_pair = is_a(value, (list, tuple)) and len(value) == _PAIR
         old, new = value if is_pair else (None, value)
-        result[name] = _pair(old, new, None if name in secrets else redactor, limits)
+        result[name] = _pair(keys.get(name, name), old, new, redactor, limits)
     return result
 
 
-def _pair(old: object, new: object, redactor: Redactor | None, limits: Limits) -> Json:
-    """Return both values. Without a redactor, the field itself is a secret."""
-    if redactor is None:
+def _pair(key: str, old: object, new: object, redactor: Redactor, limits: Limits) -> Json:
+    """Return both values, or that they were there if one of them is a secret."""
+    if redactor.is_secret(key, kind_of(old)) or redactor.is_secret(key, kind_of(new)):
         return [None if old is None else REDACTED, None if new is None else REDACTED]
     # Most events are creations: None, and a value.
     return [None if old is None else to_json(old, redactor, limits), to_json(new, redactor, limits)]
 
 
-def _fields(value: object, redactor: Redactor, limits: Limits, secrets: set[str]) -> dict[str, Any]:
-    """The fields under their stored names. The names of secrets are added to ``secrets``."""
+def _fields(value: object, limits: Limits, keys: dict[str, str]) -> dict[str, Any]:
+    """The fields under their stored names. Adds the original key of each to ``keys``: cutting a key or making
+    it unique must not hide that it names a secret.
+    """
     if value is None:
         return {}
     try:
@@ -75,8 +77,7 @@ def _fields(value: object, redactor: Redactor, limits: Limits, secrets: set[str]
     for key, item in found:
         given = key if type(key) is str else key_text(key)
         name = free_name(given, result)
-        if redactor.is_secret(given):
-            secrets.add(name)
+        keys[name] = given
         result[name] = item
     if len(found) == limits.items:
         result["[cut]"] = f"[cut: the first {limits.items} keys]"

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.event.objects import class_name, enum_value, fields_of, is_a, is_secret_value, items_of
-from usersync.audit.event.redaction import REDACTED
+from usersync.audit.event.redaction import REDACTED, kind_of
 from usersync.audit.event.scalars import SCALARS, clean, cut, scalar_writer
 
 if TYPE_CHECKING:
@@ -147,32 +147,34 @@ class _Walk:
         for key, item in islice(fields.items(), self._limits.items):
             given = key if type(key) is str else key_text(key)
             # Checks the original name: cutting it or making it unique must not hide that it names a secret.
-            secret = self._is_secret(given) or (given == "value" and self._has_secret_name(fields))
+            secret = self._is_secret(given, item) or (
+                given == "value" and self._has_secret_name(fields, item)
+            )
             result[free_name(given, result)] = REDACTED if secret else self.value(item, depth)
         if len(fields) > self._limits.items:
             result["[cut]"] = f"[cut: {len(fields)} keys]"
         return result
 
-    def _is_secret(self, key: str) -> bool:
-        return self._redactor is not None and self._redactor.is_secret(key)
+    def _is_secret(self, key: str, item: object) -> bool:
+        return self._redactor is not None and self._redactor.is_secret(key, kind_of(item))
 
-    def _has_secret_name(self, fields: Mapping[Any, Any]) -> bool:
+    def _has_secret_name(self, fields: Mapping[Any, Any], item: object) -> bool:
         named = (fields.get(name) for name in _NAMES_OF_KEYS)
-        return any(self._names_secret(name) for name in named)
+        return any(self._names_secret(name, item) for name in named)
 
     def _sequence(self, items: list[Any], size: int, depth: int) -> Json:
-        if size == _PAIR and self._names_secret(items[0]):
+        if size == _PAIR and self._names_secret(*items):
             return [self.value(items[0], depth), REDACTED]
         result = [self.value(item, depth) for item in items]
         if size > len(items):
             result.append(f"[cut: {size} items]")
         return result
 
-    def _names_secret(self, first: object) -> bool:
+    def _names_secret(self, first: object, second: object) -> bool:
         """Whether a pair is a key and its secret, as in a list of headers: ``[("Authorization", "…")]``."""
         if not is_a(first, (*_LARGE, Enum)) or (is_a(first, _LARGE) and len(first) > _MAX_KEY):  # type: ignore[arg-type]
             return False
-        return self._is_secret(key_text(first))
+        return self._is_secret(key_text(first), second)
 
 
 def key_text(key: Any) -> str:

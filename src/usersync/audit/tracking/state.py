@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from usersync.audit.event.redaction import Kind
 from usersync.audit.tracking.columns import tracked_column
 from usersync.audit.tracking.generate import (
     OPERATIONS,
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row
 
-IsSecret = Callable[[str], bool]
-"""Whether a column name marks a secret; ``usersync.audit.event.redaction.Redactor.is_secret()``."""
+IsSecret = Callable[[str, Kind], bool]
+"""Whether a column's name and the kind of its values mark a secret; ``Redactor.is_secret()``."""
+
+#: The kinds of values by pg_type.typcategory.
+_KINDS: Mapping[str, Kind] = {"B": "flag", "E": "flag", "N": "number", "D": "time", "T": "time"}
 
 Made = Mapping[str, Any]
 """The ``Tracking.made_from`` that a table's functions were created from."""
@@ -121,7 +125,11 @@ def tracking_of(
     for column in wanted:
         check_name(column["name"], f"{name}: column")
     columns = tuple(
-        tracked_column(column, secret=column["name"] not in options.reveal and is_secret(column["name"]))
+        tracked_column(
+            column,
+            secret=column["name"] not in options.reveal
+            and is_secret(column["name"], _KINDS.get(column["category"], "other")),
+        )
         for column in wanted
     )
     made_from = {

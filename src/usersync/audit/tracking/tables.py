@@ -185,7 +185,8 @@ def _options(made_from: Made, state: Row | None = None) -> TrackOptions:
 
 
 def _noted_secrets(made_from: Made) -> IsSecret:
-    return frozenset(strings(made_from, "redacted")).__contains__
+    noted = frozenset(strings(made_from, "redacted"))
+    return lambda name, _: name in noted
 
 
 def _damage(settings: Settings, tracking: Tracking, state: Row, *, altered: bool) -> Iterator[str]:

@@ -9,11 +9,12 @@ from usersync.cli.plan_view import change_data, change_lines, finding_lines
 from usersync.cli.text import bold, count, faint, good, plain, typed, warning, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import click
 
     from usersync.audit.tracking.operations import TrackingPlan
+    from usersync.audit.tracking.state import IsSecret
     from usersync.audit.tracking.tables import TrackedTable
 
 
@@ -22,7 +23,7 @@ def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tup
     return tuple(dict.fromkeys(filter(None, map(str.strip, (value or "").split(",")))))
 
 
-def is_secret() -> Callable[[str], bool]:
+def is_secret() -> IsSecret:
     """Return a function that tells whether a column's values are redacted, as AuditLog does it."""
     from usersync.audit.event.redaction import Redactor  # noqa: PLC0415 - only if used
 
