@@ -22,7 +22,7 @@ MODULES = (
 )
 
 #: The classes that these modules export from others, by name.
-CLASSES = ("UserSync", "AsyncUserSync", "AuditLog", "DataApi", "AuditStats")
+CLASSES = ("UserSync", "AsyncUserSync", "AuditLog", "DataApi", "AuditStats", "EventRecord", "EventPage")
 
 
 @pytest.mark.timeout(400)

@@ -158,7 +158,11 @@ def test_audit(page, database, postgres, superuser):
         page.python["connection"] = connection
         page.run(1)
     assert page.python["audit"].flush()
-    page.run(3)
+    page.run(1)
+    page.python["event_id"] = page.python["audit"].search(limit=1).events[0].id
+    page.run(1)
+    assert page.python["event"].action
+    page.run(2)
     # The rest is for a project with usersync's own table again.
     Path("usersync.toml").unlink()
     page.names["my_app"] = role = f"my_app_{uuid4().hex}"

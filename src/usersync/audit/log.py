@@ -20,6 +20,7 @@ from usersync.audit.event.context import amend, begun, entered, merged
 from usersync.audit.event.event import EventArguments, EventBuilder
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.options import Options, default_spool_dir
+from usersync.audit.reader import Reader, ReadingMethods
 from usersync.audit.spool.address import check_address, destination_of
 from usersync.audit.spool.quarantine import RetryResult, retry
 from usersync.config.dsn import sealed
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 Entity = tuple[str, object] | str | None
 
 
-class AuditLog:
+class AuditLog(ReadingMethods):
     """Records who did what. Recording never fails and never delays the recorded work.
 
     ``source`` is a connection string; or a psycopg ``ConnectionPool``, from which the writer takes one
@@ -60,6 +61,7 @@ class AuditLog:
         self._builder = self._new_builder()
         self._destination = destination_of(self._source, self._options.project)
         self._root = self._spool_root()
+        self._reader = Reader(self._source)
         self._engine: Engine | None = None
         self._lock = threading.RLock()
         self._closed = False
@@ -295,6 +297,7 @@ class AuditLog:
             self._closed = True
             engine = self._engine
         lifecycle.release(self)
+        self._reader.close()
         return engine.close(timeout) if engine is not None else True
 
     def stats(self) -> AuditStats:

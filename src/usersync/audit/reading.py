@@ -181,7 +181,7 @@ def show(event_id: UUID) -> Steps[tuple[EventRecord, ...]]:
 
 
 def history(
-    entity_type: str, entity_id: str, *, after: str | None = None, limit: int = PAGE_SIZE
+    entity_type: str, entity_id: UUID | str | int, *, after: str | None = None, limit: int = PAGE_SIZE
 ) -> Steps[EventPage]:
     """The events of one entity, oldest first."""
     wanted = EventFilter(entity_type=entity_type, entity_id=entity_id)

@@ -111,12 +111,15 @@ class AsyncDsnTransport:
                 leave_alone(connection, [] if connection.closed else [connection.fileno()])
 
     def _slot(self) -> _Slot:
-        """The slot of the running event loop. Closes the connections of ended event loops."""
+        self.close_ended()
+        return self._slots.setdefault(asyncio.get_running_loop(), _Slot())
+
+    def close_ended(self) -> None:
+        """Close the connections of ended event loops."""
         for loop in [each for each in tuple(self._slots) if each.is_closed()]:
             ended = self._slots.pop(loop, None)
             if ended is not None and ended.connection is not None:
                 ended.connection.pgconn.finish()
-        return self._slots.setdefault(asyncio.get_running_loop(), _Slot())
 
 
 class _Slot:
