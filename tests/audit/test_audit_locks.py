@@ -125,6 +125,26 @@ EVENTLET = """
     assert log.close()
 """
 
+# Locks and threads are gevent's: a request that waits for one gives way to the others.
+GEVENT = """
+    from gevent import joinall, monkey, sleep, spawn
+    monkey.patch_all()
+    import sys
+    from usersync import AuditLog
+
+    log = AuditLog(sys.argv[1], spool_dir=sys.argv[2], project="test")
+
+    def request(number):
+        with log.context(actor_id=f"user {number}"):
+            sleep(0)
+            assert log.record("a.b", entity=("request", number))
+            assert log.flush(60), log.stats()
+
+    for each in joinall([spawn(request, number) for number in range(20)]):
+        each.get()
+    assert log.close()
+"""
+
 # What eventlet does to the module, without eventlet.
 WITHOUT_POLL = """
     import select, sys
@@ -147,3 +167,11 @@ def test_events_are_sent_if_select_has_no_poll(store, spool_dir, code):
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert len(store.ids()) == 1
+
+
+def test_greenlets_of_gevent_record_as_their_own_actors(store, spool_dir):
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(GEVENT), store.dsn, str(spool_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    recorded = store.owner.execute("select entity_id, actor_id from public.audit_logs").fetchall()
+    assert sorted(recorded) == sorted((str(number), f"user {number}") for number in range(20))

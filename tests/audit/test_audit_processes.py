@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from selectors import DefaultSelector
 
@@ -413,3 +416,43 @@ def test_a_signal_handler_may_record_while_its_thread_records(make_log):
         signal.signal(signal.SIGALRM, previous)
     assert None not in ids
     assert log.stats().accepted == len(ids) == len(set(ids))
+
+
+def test_gunicorn_with_gevent_and_preload(store, tmp_path):
+    """The log was made before the fork, and gevent replaces threads and locks after it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [
+            *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--worker-class", "gevent"),
+            *("--bind", f"fd://{listener.fileno()}", "--no-control-socket", "preloaded_log:application"),
+        ]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "DSN": store.dsn,
+            "SPOOL": str(tmp_path / "spool"),
+            "PYTHONPATH": str(Path(__file__).parent),
+        }
+        process = subprocess.Popen(command, env=environment, cwd=tmp_path, pass_fds=[listener.fileno()])
+        try:
+
+            def get(number):
+                connection = http.client.HTTPConnection(*listener.getsockname(), timeout=60)
+                connection.request("GET", f"/{number}")
+                answer = connection.getresponse().read().split()
+                connection.close()
+                return answer
+
+            with ThreadPoolExecutor(16) as threads:
+                answers = list(threads.map(get, range(200)))
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+    assert {tuple(said) for *said, _ in answers} == {(b"True", b"True")}
+    assert len({pid for *_, pid in answers}) == 2
+    # The workers have sent what they had when they ended.
+    recorded = store.owner.execute(
+        "select entity_id, actor_id, action from public.audit_logs where action <> 'server.loaded'"
+    ).fetchall()
+    assert sorted(recorded) == sorted(
+        (str(n), str(n), action) for n in range(200) for action in ("order.placed", "order.paid")
+    )

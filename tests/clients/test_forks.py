@@ -157,7 +157,9 @@ def test_forks_under_load(project, user):
             assert all(each.result(30) for each in loads)
 
 
-@pytest.mark.parametrize("workers", [("sync",), ("gthread", "--threads", "4")], ids=lambda kind: kind[0])
+@pytest.mark.parametrize(
+    "workers", [("sync",), ("gthread", "--threads", "4"), ("gevent",)], ids=lambda kind: kind[0]
+)
 def test_gunicorn_with_preload(project, user, tmp_path, workers):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [

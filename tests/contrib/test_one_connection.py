@@ -39,6 +39,7 @@ SERVERS = {
     "hypercorn": (*PYTHON, "hypercorn", "echoing:asgi", "--bind", "fd://{fd}"),
     "daphne": (*PYTHON, "daphne", "echoing:asgi", "--fd", "{fd}"),
     "gunicorn-threads": (*GUNICORN, "--worker-class", "gthread", "--threads", "2"),
+    "gunicorn-gevent": (*GUNICORN, "--worker-class", "gevent"),
 }
 UPLOAD = b"x" * 400_000
 
