@@ -45,8 +45,9 @@ class Store:
         return [row[0] for row in rows]
 
     def event(self) -> dict[str, Any]:
-        """The only event."""
+        """The only event, without the role of its session."""
         (event,) = self.events()
+        assert event["metadata"].pop("db_role") == "postgres"
         return event
 
 

@@ -60,27 +60,16 @@ begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
-    if jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then
-        -- The id identifies an event that is sent again. Events without an id usually have no time either.
-        events := (
-            select jsonb_agg(
-                case
-                    when jsonb_typeof(event) <> 'object' or event ->> 'id' is not null then event
-                    else jsonb_build_object('occurred_at', now()) || event || jsonb_build_object('id', gen_random_uuid())
-                end
-                order by position)
-            from jsonb_array_elements(events) with ordinality as given (event, position)
-        );
-    end if;
+    events := usersync.add_event_ids(events);
     if headers ? 'usersync-try' then
         begin
-            result := usersync.store_event_batch(events);
+            result := usersync.store_event_batch(events, false, false);
             raise exception using errcode = 'triggered_action_exception';
         exception when triggered_action_exception then
             return jsonb_build_object('stored', result.stored, 'position', place);
         end;
     end if;
-    result := usersync.store_event_batch(events);
+    result := usersync.store_event_batch(events, false, false);
     if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();
@@ -415,6 +404,28 @@ $function$
 
 -- function public.usersync(text, jsonb) granted to service_role
 EXECUTE
+
+-- function usersync.add_event_ids(jsonb)
+owner postgres; usersync: adds an id to each event that has none.
+CREATE OR REPLACE FUNCTION usersync.add_event_ids(events jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+select case
+    when not jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then events
+    else (
+        select jsonb_agg(
+            case
+                when jsonb_typeof(event) <> 'object' or event ->> 'id' is not null then event
+                else jsonb_build_object('occurred_at', now()) || event || jsonb_build_object('id', gen_random_uuid())
+            end
+            order by position)
+        from jsonb_array_elements(events) with ordinality as given (event, position)
+    )
+end
+$function$
+
 
 -- function usersync.adopt_search_path(text, text)
 owner postgres; usersync: sets the search path that a function of the application needs.
@@ -1690,9 +1701,9 @@ end;
 $function$
 
 
--- function usersync.insert_audit_events(jsonb)
+-- function usersync.insert_audit_events(jsonb, boolean)
 owner postgres; usersync: inserts a batch of events with their users, or raises.
-CREATE OR REPLACE FUNCTION usersync.insert_audit_events(events jsonb)
+CREATE OR REPLACE FUNCTION usersync.insert_audit_events(events jsonb, is_own boolean)
  RETURNS bigint
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1701,15 +1712,9 @@ AS $function$
 declare
     stored bigint;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
-    -- The owner of the log may store events again that a trigger has recorded. Other roles may not set these sources.
-    is_owner boolean := coalesce(
-        (select pg_has_role(oid, current_user, 'USAGE') from pg_roles where rolname = role_name), false);
     -- Facts that the database knows. They replace what the event contains.
-    facts jsonb := case
-        when is_owner then '{}'
-        else jsonb_strip_nulls(jsonb_build_object(
-            'db_role', session_user, 'db_set_role', nullif(role_name, session_user)))
-    end;
+    facts jsonb := jsonb_strip_nulls(jsonb_build_object(
+        'db_role', session_user, 'db_set_role', nullif(role_name, session_user)));
 begin
     -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
@@ -1754,16 +1759,18 @@ begin
                 when resolved.problem is null then coalesce(given.metadata, '{}')
                 else coalesce(given.metadata, '{}')
                     || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
-            end || facts || case
-                when given.source in ('trigger', 'sync') and not is_owner
-                then jsonb_build_object('claimed_source', given.source)
-                else '{}'
+            end || case
+                -- A trigger's event that is stored later names the session that changed the row.
+                when insert_audit_events.is_own and given.metadata ? 'db_role' then '{}'
+                when not insert_audit_events.is_own and given.source in ('trigger', 'sync')
+                then facts || jsonb_build_object('claimed_source', given.source)
+                else facts
             end as metadata,
             given.request_id,
             given.ip,
             given.user_agent,
             case
-                when given.source in ('trigger', 'sync') and not is_owner then 'app'
+                when not insert_audit_events.is_own and given.source in ('trigger', 'sync') then 'app'
                 else coalesce(given.source, 'app')
             end as source
         from given
@@ -2509,12 +2516,12 @@ AS $function$
 declare
     role_name text := coalesce(
         nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
-    result jsonb;
+    count_stored bigint;
 begin
     if usersync.audit_log() is null then
         return false;
     end if;
-    result := public.record_audit_events(jsonb_build_array(jsonb_build_object(
+    select stored into count_stored from usersync.record_own_events(jsonb_build_array(jsonb_build_object(
         'action', record_admin_action.action,
         'actor_type', 'system',
         'actor_id', coalesce(record_admin_action.details ->> 'by', role_name),
@@ -2524,7 +2531,7 @@ begin
             'db_role', role_name, 'application_name', current_setting('application_name')),
         'source', 'sync'
     )));
-    return coalesce((result ->> 'stored')::bigint > 0, false);
+    return count_stored > 0;
 exception when others or assert_failure then
     raise warning 'usersync: % was not recorded in the audit log: % %', record_admin_action.action, sqlstate, sqlerrm;
     return false;
@@ -2612,6 +2619,20 @@ exception when others then
         using detail = format('Users: %s. Failures table: %s %s.',
             left(array_to_string(out_of_sync, ', '), 1000), sqlstate, sqlerrm);
     return out_of_sync;
+end;
+$function$
+
+
+-- function usersync.record_own_events(jsonb)
+owner postgres; usersync: stores events that usersync itself made.
+CREATE OR REPLACE FUNCTION usersync.record_own_events(events jsonb, OUT stored bigint, OUT rejected bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    select batch.stored, batch.rejected into stored, rejected
+    from usersync.store_event_batch(usersync.add_event_ids(events), true, false) as batch;
 end;
 $function$
 
@@ -2771,24 +2792,25 @@ end;
 $function$
 
 
--- function usersync.reject_audit_event(jsonb, text, text)
+-- function usersync.reject_audit_event(jsonb, boolean, text, text)
 owner postgres; usersync: stores an event that the audit log does not accept.
-CREATE OR REPLACE FUNCTION usersync.reject_audit_event(event jsonb, code text, reason text)
+CREATE OR REPLACE FUNCTION usersync.reject_audit_event(event jsonb, is_own boolean, code text, reason text)
  RETURNS void
  LANGUAGE sql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 insert into usersync.audit_rejects (event, sqlstate, reason, fingerprint)
 values (
-    event, code, left(reason, 500), case when event ? 'id' then sha256(convert_to(event::text, 'UTF8')) end
+    event, code, left(reason, 500),
+    case when event ? 'id' and not is_own then sha256(convert_to(event::text, 'UTF8')) end
 )
 on conflict do nothing
 $function$
 
 
--- function usersync.reject_invalid_events(jsonb)
+-- function usersync.reject_invalid_events(jsonb, boolean)
 owner postgres; usersync: rejects invalid events and returns the valid ones.
-CREATE OR REPLACE FUNCTION usersync.reject_invalid_events(events jsonb, OUT valid jsonb, OUT rejected bigint)
+CREATE OR REPLACE FUNCTION usersync.reject_invalid_events(events jsonb, is_own boolean, OUT valid jsonb, OUT rejected bigint)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2806,7 +2828,7 @@ begin
         if judged.code is null then
             valid_events := valid_events || judged.event;
         else
-            perform usersync.reject_audit_event(judged.event, judged.code, judged.reason);
+            perform usersync.reject_audit_event(judged.event, is_own, judged.code, judged.reason);
             rejected := rejected + 1;
         end if;
     end loop;
@@ -3241,9 +3263,9 @@ end;
 $function$
 
 
--- function usersync.store_event_batch(jsonb, boolean)
+-- function usersync.store_event_batch(jsonb, boolean, boolean)
 owner postgres; usersync: stores a batch of events, and rejects those that cannot be stored.
-CREATE OR REPLACE FUNCTION usersync.store_event_batch(events jsonb, validated boolean DEFAULT false, OUT stored bigint, OUT rejected bigint)
+CREATE OR REPLACE FUNCTION usersync.store_event_batch(events jsonb, is_own boolean, validated boolean, OUT stored bigint, OUT rejected bigint)
  RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3268,7 +3290,7 @@ begin
     rejected := 0;
     for attempt in 1..2 loop
         begin
-            stored := usersync.insert_audit_events(events);
+            stored := usersync.insert_audit_events(events, is_own);
             return;
         exception when others or assert_failure then
             get stacked diagnostics
@@ -3288,26 +3310,26 @@ begin
     end if;
     if not validated then
         select checked.valid, checked.rejected into valid, rejected
-        from usersync.reject_invalid_events(events) as checked;
+        from usersync.reject_invalid_events(events, is_own) as checked;
         select rest.stored, rejected + rest.rejected into stored, rejected
-        from usersync.store_event_batch(valid, true) as rest;
+        from usersync.store_event_batch(valid, is_own, true) as rest;
     elsif half > 0 then
         select first.stored + second.stored, first.rejected + second.rejected into stored, rejected
         from usersync.store_event_batch(
-            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), true
+            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), is_own, true
         ) as first
         cross join lateral usersync.store_event_batch(
-            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
+            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), is_own, true
         ) as second;
     elsif reason = '23503' and user_links is distinct from 'unlink' then
         -- The user has a row, but the audit log's foreign key references another table. No event is rejected because of
         -- its user.
         perform set_config('usersync.user_links', 'unlink', true);
         select unlinked.stored, unlinked.rejected into stored, rejected
-        from usersync.store_event_batch(events, true) as unlinked;
+        from usersync.store_event_batch(events, is_own, true) as unlinked;
         perform set_config('usersync.user_links', coalesce(user_links, ''), true);
     else
-        perform usersync.reject_audit_event(events -> 0, reason, error_message);
+        perform usersync.reject_audit_event(events -> 0, is_own, reason, error_message);
         stored := 0;
         rejected := 1;
     end if;

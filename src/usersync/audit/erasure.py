@@ -9,6 +9,7 @@ in the row, those in recorded changes of the row, and those that the caller pass
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from usersync.errors import (
 from usersync.models import Erasure
 from usersync.sql.expressions import literal
 from usersync.sql.render import Renderer
-from usersync.transports.steps import Row, Steps, anything, call, in_transaction, operate, query, query_row
+from usersync.transports.steps import Row, Steps, anything, in_transaction, operate, query, query_row
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -548,8 +549,10 @@ def _record(settings: Settings, found: Erasure, by: str | None) -> Steps[bool]:
         "metadata": {"events": found.events, "row": found.row},
         "source": "sync",
     }
-    stored = yield from call("record_audit_events", returns={"stored": int, "rejected": int}, events=[event])
-    return bool(stored["stored"])
+    recorded = yield from query_row(
+        "select stored from usersync.record_own_events(%(events)s::jsonb)", events=json.dumps([event])
+    )
+    return bool(recorded["stored"])
 
 
 def _was_recorded(settings: Settings, user_id: UUID) -> Steps[bool]:

@@ -167,10 +167,14 @@ def retry_rejects() -> Steps[RecordResult]:
             break
         result = row["result"]
         total += RecordResult(result["stored"], result["duplicates"], result["rejected"])
+        total += RecordResult(
+            row["own_stored"], row["own"] - row["own_stored"] - row["own_rejected"], row["own_rejected"]
+        )
     return total
 
 
-# One statement, so that an event is always in exactly one of the two tables.
+# One statement, so that an event is always in exactly one of the two tables. An event without a fingerprint
+# is usersync's own, and keeps its source.
 _RETRY = """
     with taken as (
         delete from usersync.audit_rejects
@@ -178,9 +182,18 @@ _RETRY = """
             select reject_id from usersync.audit_rejects
             where reject_id <= %(last)s order by reject_id limit %(batch)s for update skip locked
         )
-        returning reject_id, event
+        returning reject_id, event, fingerprint is null as is_own
+    ),
+    batches as (
+        select count(*) as taken, count(*) filter (where is_own) as own,
+            coalesce(jsonb_agg(event order by reject_id) filter (where not is_own), '[]') as sent_events,
+            coalesce(jsonb_agg(event order by reject_id) filter (where is_own), '[]') as own_events
+        from taken
+    ),
+    sent as (
+        select *, public.record_audit_events(sent_events) as result from batches
     )
-    select count(*) as taken,
-        public.record_audit_events(coalesce(jsonb_agg(event order by reject_id), '[]')) as result
-    from taken
+    select taken, result, own, recorded.stored as own_stored, recorded.rejected as own_rejected
+    from sent
+    cross join lateral usersync.record_own_events(own_events) as recorded
 """

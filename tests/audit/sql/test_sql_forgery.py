@@ -8,7 +8,10 @@ from psycopg.types.json import Jsonb
 from sql_log import event, send
 
 from logged import logged
+from usersync.audit.models import RecordResult
+from usersync.audit.upkeep import retry_rejects
 from usersync.testing.install import install
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.key_types
 
@@ -81,7 +84,7 @@ ATTACKS = {
     "a trigger of one's own": "create trigger mine before insert on public.audit_logs for each row"
     " execute function auth.uid()",
     "read the rejects": "select * from usersync.audit_rejects",
-    "store past the front door": "select usersync.store_event_batch('[]')",
+    "store past the front door": "select usersync.record_own_events('[]')",
     "open maintenance": "set usersync.maintaining = 'audit'; delete from public.audit_logs",
 }
 READ, RECORD = "select * from public.audit_logs", 'select public.record_audit_events(\'[{"action": "a"}]\')'
@@ -144,23 +147,41 @@ FORGED = {
 }
 
 
+#: The role of the session, and the role that it has set.
+SESSIONS = {"service_role": ("authenticator", "service_role"), "postgres": ("postgres", None)}
+
+
+@pytest.mark.parametrize("role", SESSIONS)
 @pytest.mark.parametrize("source", ["trigger", "sync"])
-def test_only_the_owner_can_set_the_source_trigger(log, source):
-    with log.project.database.connect("service_role") as client:
+def test_no_caller_can_set_the_source_trigger(log, role, source):
+    with log.project.database.connect(role) as client:
         assert send(client, event(**FORGED | {"source": source})) == (1, 0, 0)
     row = log.row()
-    assert row["source"] == "app"
-    facts = {"db_role": "authenticator", "db_set_role": "service_role", "claimed_source": source}
-    assert row["metadata"] == {"kept": 1} | facts
+    assert (row["source"], row["metadata"]["claimed_source"], row["metadata"]["kept"]) == ("app", source, 1)
 
 
-def test_the_database_role_in_an_event_is_overwritten(log):
-    with log.project.database.connect("service_role") as client:
-        send(client, event(metadata={"db_role": "x", "db_set_role": "y"}))
-    assert log.row()["metadata"] == {"db_role": "authenticator", "db_set_role": "service_role"}
-
-
-def test_the_owner_can_retry_events_of_a_trigger(log):
-    assert log.record(event(**FORGED)) == (1, 0, 0)
+@pytest.mark.parametrize("role", SESSIONS)
+def test_the_row_names_the_role_of_the_session(log, role):
+    with log.project.database.connect(role) as client:
+        send(client, event(metadata={"db_role": "x", "db_set_role": "y"} if role == "service_role" else {}))
     row = log.row()
-    assert (row["source"], row["metadata"]) == ("trigger", FORGED["metadata"])
+    assert (row["db_role"], row["metadata"].get("db_set_role")) == SESSIONS[role]
+
+
+def test_a_rejected_event_that_is_retried_keeps_no_claimed_source(log):
+    with log.project.database.connect("service_role") as client:
+        assert send(client, event(**FORGED | {"outcome": "bad"})) == (0, 0, 1)
+    log.owner.execute('update usersync.audit_rejects set event = event || \'{"outcome": "failed"}\'')
+    assert run(retry_rejects(), log.owner) == RecordResult(stored=1)
+    row = log.row()
+    assert (row["source"], row["metadata"]["claimed_source"]) == ("app", "trigger")
+
+
+def test_a_retried_event_of_a_trigger_keeps_its_source_and_role(log):
+    log.owner.execute(
+        "insert into usersync.audit_rejects (event, sqlstate, reason) values (%s, '23514', 'x')",
+        [Jsonb(event(**FORGED | {"metadata": {"db_role": "ada", "role": "bob"}}))],
+    )
+    assert run(retry_rejects(), log.owner) == RecordResult(stored=1)
+    row = log.row()
+    assert (row["source"], row["db_role"], row["metadata"]) == ("trigger", "ada", {"role": "bob"})

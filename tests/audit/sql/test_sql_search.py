@@ -113,7 +113,7 @@ def test_an_event_is_read_as_it_was_sent(log, user_id):
         request_id="r",
         ip="203.0.113.7",
         user_agent="agent",
-        source="sync",
+        source="app",
     )
     log.record(sent)
     (record,) = run(reading.show(UUID(sent["id"])), log.owner)
@@ -123,6 +123,7 @@ def test_an_event_is_read_as_it_was_sent(log, user_id):
         "id": sent["id"],
         "occurred_at": sent["occurred_at"],
     }
+    assert given.pop("metadata") == sent.pop("metadata") | {"db_role": "postgres"}
     assert given == sent
     assert run(reading.show(uuid4()), log.owner) == ()
 

@@ -6,6 +6,9 @@ import time
 
 import pytest
 
+from usersync.audit import upkeep
+from usersync.transports.run import run
+
 
 @pytest.fixture
 def tracker(tracker):
@@ -56,9 +59,7 @@ def test_rejected_changes_can_be_retried(tracker):
     tracker.execute("alter table public.audit_logs rename to gone")
     write_all(tracker)
     tracker.execute("alter table public.gone rename to audit_logs")
-    tracker.execute(
-        "select public.record_audit_events(jsonb_agg(event order by reject_id)) from usersync.audit_rejects"
-    )
+    assert run(upkeep.retry_rejects(), tracker.project.owner).stored == len(REJECTED)
     assert tracker.events() == REJECTED
 
 

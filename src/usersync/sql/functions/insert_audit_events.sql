@@ -1,6 +1,6 @@
 -- Inserts a batch of events in one statement. Events that are stored already are left out; on an error nothing is
--- stored. Each event has an id.
-create or replace function usersync.insert_audit_events(events jsonb) returns bigint
+-- stored. Each event has an id. is_own: usersync itself made the events. Only these have the source "trigger" or "sync".
+create or replace function usersync.insert_audit_events(events jsonb, is_own boolean) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
@@ -8,15 +8,9 @@ as $usersync$
 declare
     stored bigint;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
-    -- The owner of the log may store events again that a trigger has recorded. Other roles may not set these sources.
-    is_owner boolean := coalesce(
-        (select pg_has_role(oid, current_user, 'USAGE') from pg_roles where rolname = role_name), false);
     -- Facts that the database knows. They replace what the event contains.
-    facts jsonb := case
-        when is_owner then '{}'
-        else jsonb_strip_nulls(jsonb_build_object(
-            'db_role', session_user, 'db_set_role', nullif(role_name, session_user)))
-    end;
+    facts jsonb := jsonb_strip_nulls(jsonb_build_object(
+        'db_role', session_user, 'db_set_role', nullif(role_name, session_user)));
 begin
     -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
@@ -61,16 +55,18 @@ begin
                 when resolved.problem is null then coalesce(given.metadata, '{}')
                 else coalesce(given.metadata, '{}')
                     || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
-            end || facts || case
-                when given.source in ('trigger', 'sync') and not is_owner
-                then jsonb_build_object('claimed_source', given.source)
-                else '{}'
+            end || case
+                -- A trigger's event that is stored later names the session that changed the row.
+                when insert_audit_events.is_own and given.metadata ? 'db_role' then '{}'
+                when not insert_audit_events.is_own and given.source in ('trigger', 'sync')
+                then facts || jsonb_build_object('claimed_source', given.source)
+                else facts
             end as metadata,
             given.request_id,
             given.ip,
             given.user_agent,
             case
-                when given.source in ('trigger', 'sync') and not is_owner then 'app'
+                when not insert_audit_events.is_own and given.source in ('trigger', 'sync') then 'app'
                 else coalesce(given.source, 'app')
             end as source
         from given
@@ -92,5 +88,5 @@ begin
     return stored;
 end;
 $usersync$;
-comment on function usersync.insert_audit_events(jsonb) is
+comment on function usersync.insert_audit_events(jsonb, boolean) is
     'usersync: inserts a batch of events with their users, or raises.';

@@ -8,12 +8,12 @@ as $usersync$
 declare
     role_name text := coalesce(
         nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', session_user);
-    result jsonb;
+    count_stored bigint;
 begin
     if usersync.audit_log() is null then
         return false;
     end if;
-    result := public.record_audit_events(jsonb_build_array(jsonb_build_object(
+    select stored into count_stored from usersync.record_own_events(jsonb_build_array(jsonb_build_object(
         'action', record_admin_action.action,
         'actor_type', 'system',
         'actor_id', coalesce(record_admin_action.details ->> 'by', role_name),
@@ -23,7 +23,7 @@ begin
             'db_role', role_name, 'application_name', current_setting('application_name')),
         'source', 'sync'
     )));
-    return coalesce((result ->> 'stored')::bigint > 0, false);
+    return count_stored > 0;
 exception when others or assert_failure then
     raise warning 'usersync: % was not recorded in the audit log: % %', record_admin_action.action, sqlstate, sqlerrm;
     return false;

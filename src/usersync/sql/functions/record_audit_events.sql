@@ -38,27 +38,16 @@ begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
-    if jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then
-        -- The id identifies an event that is sent again. Events without an id usually have no time either.
-        events := (
-            select jsonb_agg(
-                case
-                    when jsonb_typeof(event) <> 'object' or event ->> 'id' is not null then event
-                    else jsonb_build_object('occurred_at', now()) || event || jsonb_build_object('id', gen_random_uuid())
-                end
-                order by position)
-            from jsonb_array_elements(events) with ordinality as given (event, position)
-        );
-    end if;
+    events := usersync.add_event_ids(events);
     if headers ? 'usersync-try' then
         begin
-            result := usersync.store_event_batch(events);
+            result := usersync.store_event_batch(events, false, false);
             raise exception using errcode = 'triggered_action_exception';
         exception when triggered_action_exception then
             return jsonb_build_object('stored', result.stored, 'position', place);
         end;
     end if;
-    result := usersync.store_event_batch(events);
+    result := usersync.store_event_batch(events, false, false);
     if makes_partitions then
         -- Last, because it locks the users table against writes until the transaction ends.
         perform usersync.make_audit_partitions();

@@ -1,5 +1,5 @@
 -- Rejects the invalid events and returns the valid ones in their order.
-create or replace function usersync.reject_invalid_events(events jsonb, out valid jsonb, out rejected bigint)
+create or replace function usersync.reject_invalid_events(events jsonb, is_own boolean, out valid jsonb, out rejected bigint)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $usersync$
@@ -16,12 +16,12 @@ begin
         if judged.code is null then
             valid_events := valid_events || judged.event;
         else
-            perform usersync.reject_audit_event(judged.event, judged.code, judged.reason);
+            perform usersync.reject_audit_event(judged.event, is_own, judged.code, judged.reason);
             rejected := rejected + 1;
         end if;
     end loop;
     valid := to_jsonb(valid_events);
 end;
 $usersync$;
-comment on function usersync.reject_invalid_events(jsonb) is
+comment on function usersync.reject_invalid_events(jsonb, boolean) is
     'usersync: rejects invalid events and returns the valid ones.';

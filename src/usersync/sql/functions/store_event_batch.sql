@@ -1,5 +1,5 @@
 -- Stores a batch, and rejects events that cannot be stored because of their content. Raises only for problems of the
--- database, which are worth another attempt.
+-- database, which are worth another attempt. is_own: usersync itself made the events.
 --
 -- If the batch fails, each event is validated by itself, and the valid ones are stored in one statement. Only events
 -- that a constraint or a trigger of the application refuses are found by halving the batch.
@@ -7,7 +7,7 @@
 -- lock_timeout: while another session alters the users table, even an event without a user has to wait, because
 -- PostgreSQL checks the foreign key. After 2 s the caller tries again later.
 create or replace function usersync.store_event_batch(
-    events jsonb, validated boolean default false, out stored bigint, out rejected bigint
+    events jsonb, is_own boolean, validated boolean, out stored bigint, out rejected bigint
 )
 language plpgsql
 set search_path = pg_catalog, "@pinned"
@@ -26,7 +26,7 @@ begin
     rejected := 0;
     for attempt in 1..2 loop
         begin
-            stored := usersync.insert_audit_events(events);
+            stored := usersync.insert_audit_events(events, is_own);
             return;
         exception when others or assert_failure then
             get stacked diagnostics
@@ -46,30 +46,30 @@ begin
     end if;
     if not validated then
         select checked.valid, checked.rejected into valid, rejected
-        from usersync.reject_invalid_events(events) as checked;
+        from usersync.reject_invalid_events(events, is_own) as checked;
         select rest.stored, rejected + rest.rejected into stored, rejected
-        from usersync.store_event_batch(valid, true) as rest;
+        from usersync.store_event_batch(valid, is_own, true) as rest;
     elsif half > 0 then
         select first.stored + second.stored, first.rejected + second.rejected into stored, rejected
         from usersync.store_event_batch(
-            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), true
+            jsonb_path_query_array(events, '$[0 to $last]', jsonb_build_object('last', half - 1)), is_own, true
         ) as first
         cross join lateral usersync.store_event_batch(
-            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), true
+            jsonb_path_query_array(events, '$[$first to last]', jsonb_build_object('first', half)), is_own, true
         ) as second;
     elsif reason = '23503' and user_links is distinct from 'unlink' then
         -- The user has a row, but the audit log's foreign key references another table. No event is rejected because of
         -- its user.
         perform set_config('usersync.user_links', 'unlink', true);
         select unlinked.stored, unlinked.rejected into stored, rejected
-        from usersync.store_event_batch(events, true) as unlinked;
+        from usersync.store_event_batch(events, is_own, true) as unlinked;
         perform set_config('usersync.user_links', coalesce(user_links, ''), true);
     else
-        perform usersync.reject_audit_event(events -> 0, reason, error_message);
+        perform usersync.reject_audit_event(events -> 0, is_own, reason, error_message);
         stored := 0;
         rejected := 1;
     end if;
 end;
 $usersync$;
-comment on function usersync.store_event_batch(jsonb, boolean) is
+comment on function usersync.store_event_batch(jsonb, boolean, boolean) is
     'usersync: stores a batch of events, and rejects those that cannot be stored.';
