@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from postgrest import mint
+from postgrest_server import mint
 from usersync.gotrue.errors import GoTrueError
 from usersync.testing import GoTrue
 

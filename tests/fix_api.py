@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fix_lacking import skip_without
-from postgrest import SECRET_KEY, Gateway, PostgREST, find_postgrest
+from postgrest_server import SECRET_KEY, Gateway, PostgREST, find_postgrest
 from usersync import DataApi
 
 if TYPE_CHECKING:

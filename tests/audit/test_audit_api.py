@@ -7,7 +7,7 @@ import json
 import pytest
 from killing import kill_recorders
 
-from postgrest import SECRET_KEY, SERVICE_KEY
+from postgrest_server import SECRET_KEY, SERVICE_KEY
 from proxy import Proxy
 from usersync import DataApi
 

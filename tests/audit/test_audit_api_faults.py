@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync import AsyncUserSync, DataApi
 from usersync.audit.delivery.api_sender import ApiSender
 from usersync.audit.delivery.protocol import RefusedError, UnavailableError

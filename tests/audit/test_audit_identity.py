@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from former import former_file
 from logged import logged
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync import AuditLog, DataApi
 from usersync.audit.spool import file_format
 from usersync.audit.spool.address import destination_of

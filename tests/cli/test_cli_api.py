@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 
 pytestmark = pytest.mark.newest_server
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync.cli.toml_lines import lines_of_keys
 
 PASSWORD = "hunter2"  # noqa: S105 - is to be hidden

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync.config.settings import Settings
 
 pytestmark = pytest.mark.newest_server

@@ -22,7 +22,7 @@ from procedure_pages import DOCS, Page, blocks
 from admin_api import AdminApi
 from fix_lacking import skip_without
 from logged import logged
-from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
+from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
 from usersync.config.settings import Settings
 from usersync.testing import GoTrue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hostile import Behaviour, Hostile
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync import AsyncUserSync, DataApi, UserSync
 from usersync.errors import UsersyncError
 

@@ -10,7 +10,7 @@ from hostile import answering
 
 from admin_api import AdminApi
 from fix_project import NAMES
-from postgrest import SECRET_KEY, SERVICE_KEY, Gateway
+from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
 from usersync.cli.main import run
 from usersync.config.settings import Settings, parse_settings

@@ -11,7 +11,7 @@ import uuid
 import pytest
 from hostile import answering, in_turn
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync import DataApi, UserSync
 from usersync.errors import (
     ApiKeyError,

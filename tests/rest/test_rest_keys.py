@@ -16,7 +16,7 @@ from hostile import answering
 from rich.console import Console
 from rich.traceback import Traceback
 
-from postgrest import SECRET_KEY, SERVICE_KEY, mint
+from postgrest_server import SECRET_KEY, SERVICE_KEY, mint
 from usersync import AsyncUserSync, AuditLog, DataApi, UserSync
 from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError, UsersyncError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postgrest import SECRET_KEY, SERVICE_KEY, mint
+from postgrest_server import SECRET_KEY, SERVICE_KEY, mint
 from usersync import DataApi, UserSync
 from usersync.core.users import failures
 from usersync.errors import (

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hostile import answering
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync import AsyncUserSync, DataApi, UserSync
 
 SOMEBODY = uuid.UUID(int=7)

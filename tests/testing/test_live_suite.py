@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from auth_stand_in import AuthServer
-from postgrest import SERVICE_KEY, mint
+from postgrest_server import SERVICE_KEY, mint
 
 pytestmark = pytest.mark.newest_server
 

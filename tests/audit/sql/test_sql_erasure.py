@@ -14,7 +14,7 @@ from sql_log import HOSTILE_TABLE, event, send
 
 from fix_project import NAMES
 from logged import logged
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync import DataApi, UserSync
 from usersync.audit import erasure
 from usersync.config.personal_data import PERSONAL, erase_keys, words_of
