@@ -5,15 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from logged import logged
+from postgrest_server import SERVICE_KEY
 from usersync import AuditLog, UserSync
+from usersync.audit.event.redaction import Redactor
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
 from usersync.contrib.auth import bearer_token
+from usersync.transports.run import run
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/frameworks.md").read_text("utf-8")
@@ -74,6 +80,25 @@ def test_flask(shown, backend):
 
 
 @pytest.mark.newest_server
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of supabase-py's own calls
+def test_supabase(shown, backend, serve):
+    backend.owner.execute("create table products (id int generated always as identity, name text)")
+    backend.owner.execute("grant insert, select on products to service_role")
+    run(tracking.track(logged(), "products", TrackOptions(), Redactor().is_secret), backend.owner)
+    user, audit = SimpleNamespace(id=backend.sign_up()), AuditLog(backend.dsn)
+    vars(shown.module).update(
+        url=serve(backend.database).url, secret_key=SERVICE_KEY, audit=audit, user=user, request_id="r"
+    )
+    shown("supabase-py").client.postgrest.aclose()
+    (event,) = backend.events()
+    assert (event["action"], event["actor_id"], event["request_id"]) == (
+        "products.inserted",
+        str(user.id),
+        "r",
+    )
+
+
+@pytest.mark.newest_server
 def test_any_framework(shown, backend):
     user_id = backend.sign_up_unseen()
     with UserSync(backend.dsn) as sync, AuditLog(backend.dsn) as audit:
@@ -97,7 +122,7 @@ def test_every_block_is_run():
     assert {section: count for section, count in blocks.items() if count} == {
         "Who is asking": 1, "What a context holds": 1, "FastAPI and Starlette": 1, "Flask": 1,
         "Django": 3,  # tests/contrib/django/test_django_page.py
-        "SQLAlchemy": 1, "Other frameworks": 1,
+        "SQLAlchemy": 1, "supabase-py": 1, "Other frameworks": 1,
     }  # fmt: skip
 
 

@@ -850,6 +850,30 @@ end;
 $function$
 
 
+-- function usersync.context_of_request()
+owner postgres; usersync: the audit context that a caller with a service key sends in a header.
+CREATE OR REPLACE FUNCTION usersync.context_of_request()
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    context jsonb;
+begin
+    if current_setting('role') <> 'service_role' then
+        return null;
+    end if;
+    begin
+        context := (nullif(current_setting('request.headers', true), '')::jsonb ->> 'usersync-context')::jsonb;
+    exception when others then
+        return null;  -- Not JSON, or a text that jsonb cannot hold.
+    end;
+    return case when jsonb_typeof(context) = 'object' then context end;
+end;
+$function$
+
+
 -- function usersync.count_failed_attempt(timestamp with time zone, boolean)
 owner postgres; usersync: adds up the time of failed attempts in the auth server's transaction.
 CREATE OR REPLACE FUNCTION usersync.count_failed_attempt(started timestamp with time zone, has_raised boolean)

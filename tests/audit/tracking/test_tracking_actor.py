@@ -64,6 +64,25 @@ def test_jwt_claims_are_used_without_a_setting(tracker, claims, actor):
     assert tracker.events("metadata ->> 'role', metadata ->> 'db_role'") == [(claims["role"], "postgres")]
 
 
+def test_the_header_of_a_service_key_is_used_after_a_setting(tracker):
+    """The other roles, and malformed headers: tests/contrib/supabase."""
+    headers = json.dumps(
+        {"usersync-context": json.dumps({"actor_id": "ada", "request_id": "r", "tenant": "t"})}
+    )
+    claims = json.dumps({"role": "service_role"})
+    told = {"request__headers": headers, "request__jwt__claims": claims}
+    insert(tracker, role="service_role", **told)
+    insert(tracker, role="service_role", usersync__actor_id="bob", usersync__request_id="s", **told)
+    insert(tracker, role="authenticated", **told)
+    insert(tracker, **told)
+    assert tracker.events("actor_id, metadata ->> 'actor_source', request_id, metadata ->> 'tenant'") == [
+        ("ada", "header", "r", "t"),
+        ("bob", "setting", "s", "t"),
+        ("service_role", "jwt", None, None),
+        ("service_role", "jwt", None, None),
+    ]
+
+
 def test_the_role_is_used_without_setting_and_claims(tracker):
     insert(tracker)
     insert(tracker, role="authenticated")

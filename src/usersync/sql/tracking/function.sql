@@ -29,6 +29,7 @@ declare
     user_agent text;
     role_name text;
     claims jsonb;
+    passed jsonb;
     given text;
     metadata jsonb;
     failed_state text;
@@ -50,11 +51,13 @@ begin
         -- order.
         tracking.occurred_at := clock_timestamp();
         tracking.id_prefix := '@id_prefix';
-        tracking.request_id := left(nullif(current_setting('usersync.request_id', true), ''), 200);
+        tracking.passed := usersync.context_of_request();
+        tracking.request_id := left(
+            coalesce(nullif(current_setting('usersync.request_id', true), ''), passed ->> 'request_id'), 200);
         tracking.user_agent := left(nullif(current_setting('usersync.user_agent', true), ''), 2000);
 
-        -- The actor: from the application's settings, otherwise from the Data API's claims, otherwise the database
-        -- role.
+        -- The actor: from the application's settings, otherwise from the header of a service key, otherwise from the
+        -- Data API's claims, otherwise the database role.
         tracking.role_name := coalesce(nullif(current_setting('role'), 'none'), session_user);
         tracking.metadata := jsonb_build_object('db_role', session_user);
         if tracking.role_name <> session_user then
@@ -62,8 +65,16 @@ begin
         end if;
         tracking.actor_id := left(nullif(current_setting('usersync.actor_id', true), ''), 200);
         tracking.actor_type := nullif(current_setting('usersync.actor_type', true), '');
+        tracking.actor_source := 'setting';
+        if tracking.actor_id is null and tracking.actor_type is null and passed is not null then
+            tracking.actor_id := left(nullif(passed ->> 'actor_id', ''), 200);
+            tracking.actor_type := nullif(passed ->> 'actor_type', '');
+            tracking.actor_source := 'header';
+        end if;
+        if passed ->> 'tenant' <> '' then
+            tracking.metadata := tracking.metadata || jsonb_build_object('tenant', left(passed ->> 'tenant', 200));
+        end if;
         if tracking.actor_id is not null or tracking.actor_type is not null then
-            tracking.actor_source := 'setting';
             if tracking.actor_type is null or tracking.actor_type not in ('user', 'service', 'system', 'anonymous') then
                 tracking.actor_type := 'user';
             end if;

@@ -1,0 +1,48 @@
+"""The audit context in a form that travels: with a job to its worker, or with a request to the Data API.
+
+Only who asks, and in which request, goes along: not the address or the user agent, which are those of the
+request and not of the job, and no other metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from usersync.audit.event.context import as_dict, begun, current, merged, with_actor
+from usersync.audit.event.event import label
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+#: The fields that go along.
+CARRIED = ("actor_id", "actor_type", "user_id", "request_id", "tenant", "traceparent")
+
+#: The key of the context in a job.
+KEY = "usersync_context"
+
+
+def carried_context() -> dict[str, str]:
+    """The caller's context, as texts of at most 200 characters; empty without a context. Never raises.
+
+    A callable actor is called now.
+    """
+    fields = current()
+    if not fields:
+        return {}
+    fields = with_actor(fields)
+    known = {**as_dict(fields.get("metadata")), **fields}
+    return {name: label(value) for name in CARRIED if (value := known.get(name)) is not None}
+
+
+def resumed_context(given: object) -> AbstractContextManager[object]:
+    """The context that a job came with; an empty one for a job without a context, or with a malformed one."""
+    fields = given if isinstance(given, Mapping) else {}
+    known = {name: fields[name] for name in CARRIED if isinstance(fields.get(name), str)}
+    return begun(merged({}, known))
+
+
+def as_text(context: Mapping[str, str]) -> str:
+    """The context as JSON in ASCII, for a header."""
+    return json.dumps(context, separators=(",", ":"))
