@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from psycopg_pool import ConnectionPool
 
-from postgrest import SECRET_KEY
+from postgrest_server import SECRET_KEY
 from usersync import DataApi
 from usersync.audit.models import FieldChange
 from usersync.errors import ConnectionFailedError, NotInstalledError, SettingsError
