@@ -65,6 +65,11 @@ def test_fastapi(shown, backend):
         assert client.get("/whoami").status_code == 401
         assert client.get("/whoami", headers=backend.bearer(user_id)).json() == str(user_id)
         assert client.get("/user-sync/status", headers=backend.bearer(user_id)).status_code == 403
+        assert client.get("/audit/events", headers=backend.bearer(user_id)).status_code == 403
+        assert page.audit.flush()
+        admin = backend.bearer(user_id, app_metadata={"role": "admin"})
+        (event,) = client.get("/audit/events", headers=admin).json()["events"]
+        assert event["actor_id"] == str(user_id)
     assert [each["actor_id"] for each in backend.events()] == [str(user_id)]
 
 
@@ -75,6 +80,10 @@ def test_flask(shown, backend):
     assert app.test_client().get("/whoami").status_code == 401
     assert app.test_client().get("/whoami", headers=backend.bearer(user_id)).text == str(user_id)
     assert page.audit.flush()
+    assert app.test_client().get("/audit/events", headers=backend.bearer(user_id)).status_code == 403
+    admin = backend.bearer(user_id, app_metadata={"role": "admin"})
+    (event,) = app.test_client().get("/audit/events", headers=admin).json["events"]
+    assert event["actor_id"] == str(user_id)
     assert [each["actor_id"] for each in backend.events()] == [str(user_id)]
     page.users.close(app)
 

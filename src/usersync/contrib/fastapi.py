@@ -1,4 +1,4 @@
-"""For FastAPI: a dependency that returns the signed-in user, and a router for status and sync.
+"""For FastAPI: a dependency that returns the signed-in user, and routers for the sync and the audit log.
 
 ::
 
@@ -6,6 +6,7 @@
     app = FastAPI(lifespan=lifespan(sync, audit))
     app.add_middleware(AuditContextMiddleware, trusted_proxies=["10.0.0.0/8"])
     app.include_router(user_sync_router(sync, protected_by=admin))
+    app.include_router(audit_router(audit, authorize=admin))
 
     @app.get("/whoami")
     async def whoami(user: Annotated[VerifiedUser, Depends(current_user)]): …
@@ -15,25 +16,37 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from uuid import UUID
 
 from usersync.async_client import AsyncUserSync
+from usersync.audit import AuditLog, EventPage
 from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
+from usersync.contrib.audit_pages import HEADERS, INVALID, LARGEST_PAGE, USUAL_PAGE, AuditEvent, AuditPage
 from usersync.errors import SettingsError, UsersyncError
 
 with needed("fastapi", "usersync.contrib.fastapi"):
-    from fastapi import APIRouter, Depends, HTTPException, Query, Request
+    from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
     from fastapi.openapi.models import HTTPBearer
     from fastapi.security.base import SecurityBase
-    from pydantic import BaseModel, ConfigDict
+    from pydantic import BaseModel, ConfigDict, Field
     from starlette.requests import HTTPConnection
 
     from usersync.contrib import starlette
     from usersync.contrib.auth import VerifiedUser, bearer_token
     from usersync.contrib.starlette import lifespan
 
-__all__ = ["AuditContextMiddleware", "CurrentUser", "VerifiedUser", "lifespan", "user_sync_router"]
+__all__ = [
+    "AuditContextMiddleware",
+    "AuditEvent",
+    "AuditPage",
+    "CurrentUser",
+    "VerifiedUser",
+    "audit_router",
+    "lifespan",
+    "user_sync_router",
+]
 
 T = TypeVar("T")
 
@@ -119,7 +132,7 @@ def user_sync_router(
     that is not callable. A request without a token that a browser sends for another site is refused. Each
     process serves one run at a time. For a large table use ``usersync sync``, which no proxy interrupts.
     """
-    guard = _guarded_by(protected_by)
+    guard = _guarded_by(protected_by, "protected_by")
     router = APIRouter(prefix=prefix, tags=["user sync"], dependencies=[Depends(guard)], responses=_PROBLEMS)
     running = False
 
@@ -169,15 +182,99 @@ def user_sync_router(
     return router
 
 
-def _guarded_by(protected_by: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+class Page(BaseModel):
+    """A page. An unknown parameter is refused, because a misspelt filter would find too much."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    after: str | None = Field(None, description="The cursor in the link to the next page.")
+    limit: int = Field(USUAL_PAGE, ge=1, le=LARGEST_PAGE)
+
+
+class EventQuery(Page):
+    """The filters of a search."""
+
+    actor_id: str | None = None
+    user_id: UUID | None = None
+    action: str | None = Field(None, description="If it ends in *, the beginning of the action.")
+    entity_type: str | None = None
+    entity_id: str | None = None
+    outcome: Literal["succeeded", "failed", "denied"] | None = None
+    request_id: str | None = None
+    since: datetime | None = Field(None, description="Inclusive. A time without a zone is taken as UTC.")
+    until: datetime | None = Field(None, description="Exclusive.")
+    text: str | None = Field(None, description="Words in the values of metadata and changes.")
+    oldest_first: bool = False
+
+
+class HistoryQuery(Page):
+    """An entity."""
+
+    entity_type: str
+    entity_id: str
+
+
+_BAD: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "A filter or the cursor is invalid."}
+}
+_NONE: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "There is no such event."}}
+
+
+def audit_router(audit: AuditLog, *, authorize: Callable[..., Any], prefix: str = "/audit") -> APIRouter:
+    """Read the audit log: ``GET /events``, ``GET /events/{id}``, ``GET /history``. It changes nothing.
+
+    ``authorize`` is your own dependency. It raises, or returns False, unless the caller is allowed to read
+    all events. Being signed in is not enough, so a ``CurrentUser`` raises ``SettingsError``, as does an
+    object that is not callable. Pages have 1 to 500 events and a link to the next page, in the answer and as
+    a ``Link`` header. An invalid cursor is answered with 400.
+    """
+    guard = _guarded_by(authorize, "authorize")
+    router = APIRouter(prefix=prefix, tags=["audit log"], dependencies=[Depends(guard)], responses=_PROBLEMS)
+
+    async def events(
+        query: Annotated[EventQuery, Query()], request: Request, response: Response
+    ) -> AuditPage:
+        wanted = query.model_dump(exclude_unset=True)
+        kind, key = wanted.pop("entity_type", None), wanted.pop("entity_id", None)
+        wanted |= {"entity_type": kind} if key is None else {"entity": (kind, key)}
+        page = await _answered(audit.asearch(**{"limit": USUAL_PAGE} | wanted))
+        return _linked(page, request, response)
+
+    async def history(
+        query: Annotated[HistoryQuery, Query()], request: Request, response: Response
+    ) -> AuditPage:
+        entity = (query.entity_type, query.entity_id)
+        page = await _answered(audit.ahistory(entity, after=query.after, limit=query.limit))
+        return _linked(page, request, response)
+
+    async def event(event_id: UUID, response: Response) -> AuditEvent:
+        found = await _answered(audit.aget(event_id))
+        if found is None:
+            raise HTTPException(404, "There is no such event.")
+        response.headers.update(HEADERS)
+        return AuditEvent.of(found)
+
+    router.get("/events", summary="Find events, the newest first", responses=_BAD)(events)
+    router.get("/events/{event_id}", summary="One event", responses=_NONE)(event)
+    router.get("/history", summary="The events of an entity, the oldest first", responses=_BAD)(history)
+    return router
+
+
+def _linked(page: EventPage, request: Request, response: Response) -> AuditPage:
+    answer = AuditPage.of(page, request.query_params.multi_items())
+    response.headers.update(answer.headers)
+    return answer
+
+
+def _guarded_by(protected_by: Callable[..., Any], name: str) -> Callable[..., Awaitable[None]]:
     if not callable(protected_by):
         raise SettingsError(
-            f"protected_by: expected a dependency, got {protected_by!r}",
+            f"{name}: expected a dependency, got {protected_by!r}",
             hint="A function that raises HTTPException(403) unless the caller is an administrator.",
         )
     if isinstance(protected_by, starlette.CurrentUser):
         raise SettingsError(
-            "protected_by: every user who has signed up passes a CurrentUser",
+            f"{name}: every user who has signed up passes a CurrentUser",
             hint="Write a dependency on it that checks the user's permissions, for instance in app_metadata.",
         )
 
@@ -195,4 +292,6 @@ async def _answered(call: Awaitable[T]) -> T:
     try:
         return await call
     except UsersyncError as error:
+        if error.code in INVALID:
+            raise HTTPException(400, str(error)) from error
         raise HTTPException(503, f"{error.code}: {error}") from error

@@ -1,4 +1,4 @@
-"""For Flask: an audit context around every request, and views for users who are signed in.
+"""For Flask: an audit context around every request, views for users who are signed in, and the audit log.
 
 ::
 
@@ -7,6 +7,7 @@
     def create_app():
         app = Flask(__name__)
         users.init_app(app)      # SUPABASE_URL, SUPABASE_DB_URL
+        app.register_blueprint(audit_blueprint(audit, authorize=admins_only))
         return app
 
     @app.get("/whoami")
@@ -17,33 +18,39 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from usersync.audit.event.context import amend
 from usersync.client import UserSync
 from usersync.config.extras import needed
+from usersync.contrib.audit_pages import HEADERS, INVALID, LARGEST_PAGE, USUAL_PAGE, AuditEvent, AuditPage
 from usersync.contrib.ensuring import TIMEOUT_S, Ensurer
 from usersync.contrib.wsgi import AuditContextMiddleware
-from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError
+from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError, UsersyncError
 
 with needed("flask", "usersync.contrib.flask"):
-    from flask import current_app, request
+    from flask import Blueprint, Response, current_app, request
     from werkzeug.datastructures import WWWAuthenticate
-    from werkzeug.exceptions import ServiceUnavailable, Unauthorized
+    from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, Unauthorized
 
     from usersync.contrib.auth import TokenVerifier, bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from uuid import UUID
 
     from flask import Flask
 
+    from usersync.audit import AuditLog, EventPage
     from usersync.contrib.auth import VerifiedUser
 
-__all__ = ["FlaskUserSync"]
+__all__ = ["FlaskUserSync", "audit_blueprint"]
 
 logger: logging.Logger = logging.getLogger("usersync.flask")
 
@@ -162,3 +169,124 @@ def _verified(verifier: TokenVerifier) -> VerifiedUser:
     except KeysUnavailableError as error:
         logger.warning("%s", error)
         raise ServiceUnavailable("Tokens cannot be checked at the moment.", retry_after=5) from None
+
+
+def audit_blueprint(
+    audit: AuditLog, *, authorize: Callable[[], object], url_prefix: str = "/audit"
+) -> Blueprint:
+    """Read the audit log: ``GET /events``, ``GET /events/<id>``, ``GET /history``. It changes nothing.
+
+    ``authorize`` is your own function (``def`` or ``async def``), which is called before each request. It
+    raises (``abort(403)``), or returns False, unless the caller is allowed to read all events. Being signed
+    in is not enough, so ``FlaskUserSync.require_user`` raises ``SettingsError``, as does an object that is
+    not callable.
+
+    The parameters of ``/events`` are the filters of ``AuditLog.search()``, with ``entity_id`` beside
+    ``entity_type``; times are in ISO 8601. Those of ``/history`` are ``entity_type`` and ``entity_id``. Both
+    take ``limit`` (1 to 500, default 50) and ``after``. The answer is JSON: ``events``, and ``next``, the
+    link to the next page or null. Invalid parameters and cursors are answered with 400.
+    """
+    _check_authorize(authorize)
+    views = _AuditViews(audit, authorize)
+    blueprint = Blueprint("usersync_audit", __name__, url_prefix=url_prefix)
+    blueprint.before_request(views.guard)
+    blueprint.get("/events")(views.events)
+    blueprint.get("/events/<uuid:event_id>")(views.event)
+    blueprint.get("/history")(views.history)
+    blueprint.register_error_handler(UsersyncError, _failed)
+    blueprint.register_error_handler(HTTPException, _refused)
+    return blueprint
+
+
+class _AuditViews:
+    """The views of the audit log."""
+
+    def __init__(self, audit: AuditLog, authorize: Callable[[], object]) -> None:
+        self._audit = audit
+        self._authorize = authorize
+
+    def guard(self) -> None:
+        verdict = current_app.ensure_sync(self._authorize)()
+        if inspect.iscoroutine(verdict):
+            verdict.close()
+        if inspect.isawaitable(verdict):
+            raise TypeError("authorize returned an awaitable; define it with def or async def")
+        # A browser sends cookies and stored passwords with links of other sites, but not tokens.
+        foreign = request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
+        if verdict is False or (foreign and bearer_token(request.headers.get("Authorization")) is None):
+            raise Forbidden("Not allowed.")
+
+    def events(self) -> Response:
+        return _page_answer(self._audit.search(**_filters(request.args.to_dict())))
+
+    def history(self) -> Response:
+        wanted = _paging(request.args.to_dict())
+        entity = (wanted.pop("entity_type", None), wanted.pop("entity_id", None))
+        if unknown := wanted.keys() - {"after", "limit"}:
+            raise SettingsError(f"there is no parameter {min(unknown)!r:.80}")
+        return _page_answer(self._audit.history(cast("Any", entity), **wanted))
+
+    def event(self, event_id: UUID) -> Response:
+        found = self._audit.get(event_id)
+        if found is None:
+            return _answer({"detail": "There is no such event."}, 404)
+        return _answer(asdict(AuditEvent.of(found)))
+
+
+def _failed(error: UsersyncError) -> Response:
+    if error.code in INVALID:
+        return _answer({"detail": str(error)}, 400)
+    return _answer({"detail": f"{error.code}: {error}"}, 503)
+
+
+def _refused(error: HTTPException) -> Any:
+    return _answer({"detail": error.description}, error.code) if error.response is None else error
+
+
+def _check_authorize(authorize: object) -> None:
+    if not callable(authorize):
+        raise SettingsError(
+            f"authorize: expected a function, got {authorize!r}",
+            hint="A function that calls abort(403) unless the caller is an administrator.",
+        )
+    if getattr(authorize, "__func__", None) is FlaskUserSync.require_user:
+        raise SettingsError(
+            "authorize: every user who has signed up passes require_user",
+            hint="Write a function that calls it, and then checks the user's permissions.",
+        )
+
+
+def _filters(given: dict[str, str]) -> dict[str, Any]:
+    """The arguments of ``search()``. Raises ``SettingsError``."""
+    wanted: dict[str, Any] = _paging(given)
+    if "entity_id" in wanted:
+        wanted["entity"] = (wanted.get("entity_type"), wanted.pop("entity_id"))
+    for name in {"since", "until"} & wanted.keys():
+        try:
+            wanted[name] = datetime.fromisoformat(wanted[name])
+        except ValueError:
+            raise SettingsError(f"{name}: expected a time, as in 2026-03-31T18:30:00Z") from None
+    if "oldest_first" in wanted:
+        wanted["oldest_first"] = wanted["oldest_first"].lower() in {"1", "true"}
+    return wanted
+
+
+def _paging(given: dict[str, str]) -> dict[str, Any]:
+    limit = given.get("limit", str(USUAL_PAGE))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= LARGEST_PAGE):  # noqa: PLR2004
+        raise SettingsError(f"limit: expected 1 to {LARGEST_PAGE}, got {limit!r:.80}")
+    return {**given, "limit": int(limit)}
+
+
+def _page_answer(page: EventPage) -> Response:
+    answer = AuditPage.of(page, request.args.items(multi=True))
+    return _answer(asdict(answer), headers=answer.headers)
+
+
+def _answer(data: object, status: int | None = 200, headers: dict[str, str] = HEADERS) -> Response:
+    text = json.dumps(data, ensure_ascii=False, default=_plain)
+    return Response(text, status, headers, mimetype="application/json")
+
+
+def _plain(value: object) -> str:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)

@@ -1,0 +1,81 @@
+"""What the audit routers for FastAPI and Flask answer."""
+
+# No `annotations` future import: pydantic reads the annotations.
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from usersync.audit.models import EventPage, EventRecord
+
+__all__ = ["AuditChange", "AuditEvent", "AuditPage"]
+
+#: The default and the maximum of events on a page.
+USUAL_PAGE, LARGEST_PAGE = 50, 500
+
+#: The codes of errors that the request causes.
+INVALID = {"US101", "US105", "US106"}
+
+#: Audit events are not for caches.
+HEADERS = {"Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True)
+class AuditChange:
+    """The change of one field."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class AuditEvent:
+    """A stored event. Times are in UTC."""
+
+    id: UUID | None
+    occurred_at: datetime
+    recorded_at: datetime | None
+    action: str | None
+    outcome: str | None
+    actor_id: str | None
+    actor_type: str | None
+    user_id: UUID | None
+    entity_type: str | None
+    entity_id: str | None
+    changes: list[AuditChange]
+    metadata: Any
+    request_id: str | None
+    ip: str | None
+    user_agent: str | None
+    source: str | None
+
+    @classmethod
+    def of(cls, event: EventRecord) -> "AuditEvent":
+        """The answer for an event."""
+        changes = [AuditChange(each.name, each.before, each.after) for each in event.field_changes]
+        given = {name: getattr(event, name) for name in cls.__dataclass_fields__ if name != "changes"}
+        return cls(changes=changes, **given)
+
+
+@dataclass(frozen=True)
+class AuditPage:
+    """A page of events. ``next`` is the link to the next page, relative to this one; null after the last."""
+
+    events: list[AuditEvent]
+    next: str | None
+
+    @classmethod
+    def of(cls, page: EventPage, query: Iterable[tuple[str, str]]) -> "AuditPage":
+        """The answer for a page, which was found with the parameters ``query``."""
+        link = None
+        if page.next is not None:
+            link = "?" + urlencode([*(each for each in query if each[0] != "after"), ("after", page.next)])
+        return cls([AuditEvent.of(event) for event in page.events], link)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        return HEADERS | ({"Link": f'<{self.next}>; rel="next"'} if self.next else {})
