@@ -14,7 +14,14 @@ from fix_lacking import skip_without
 
 #: Where docs/reference.md says that names are public.
 MODULES = (
-    *("usersync", "usersync.models", "usersync.errors", "usersync.testing", "usersync.embedded"),
+    *(
+        "usersync",
+        "usersync.manage",
+        "usersync.models",
+        "usersync.errors",
+        "usersync.testing",
+        "usersync.embedded",
+    ),
     *("usersync.metrics", "usersync.metrics.prometheus", "usersync.metrics.opentelemetry"),
     *("usersync.contrib.auth", "usersync.contrib.asgi", "usersync.contrib.wsgi", "usersync.contrib.django"),
     *("usersync.contrib.fastapi", "usersync.contrib.starlette", "usersync.contrib.flask"),

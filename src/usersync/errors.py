@@ -18,6 +18,7 @@
     ├── ConflictError            US303  an object of the database is not what usersync expects
     ├── MigrationChangedError    US304  an applied migration was edited
     ├── PausedError              US305  the triggers are paused, and runs write no users
+    ├── NotAcceptedError         US306  apply() would change what works today
     ├── UserNotFoundError        US401  the auth server's table has no such user
     ├── UserStillExistsError     US402  the auth server's table still has the user
     ├── RemovalLimitError        US403  more rows of deleted users than the limit
@@ -155,6 +156,19 @@ class PausedError(UsersyncError):
     """The triggers are paused, so runs are not allowed to write users."""
 
     code = "US305"
+
+
+class NotAcceptedError(UsersyncError):
+    """Nothing was installed: usersync would change what the auth server's flows do today, see
+    ``differences``.
+    """
+
+    code = "US306"
+
+    def __init__(self, message: str, *, hint: str | None = None, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        #: Each difference in words.
+        self.differences = differences
 
 
 class UserNotFoundError(UsersyncError):

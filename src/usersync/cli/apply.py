@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -15,14 +15,12 @@ from usersync.cli.plan_view import change_data
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, good, typed, wrap
 from usersync.cli.trial_view import difference_lines, not_undone_lines, today_lines, trial_data
-from usersync.schema import installation, uninstall
+from usersync.manage.installing import Installer, can_affect_flows
 from usersync.schema.findings import PAUSED
 from usersync.schema.gates import is_gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import psycopg
 
     from usersync.cli.output import View
     from usersync.cli.plan_view import PlanView
@@ -192,113 +190,43 @@ def install(
     if yes and not accept_changes and any(map(is_gate, planned.plan.findings)):
         call.output.say(*planned.lines(call.output.width))
         return GatedView(planned)
-    tries = _can_affect_flows(call, planned.plan.changes) and not no_trial
+    tries = can_affect_flows(call.settings, planned.plan.changes) and not no_trial
     with call.connection() if tries else nullcontext() as connection:
-        attempt = Installation(call, planned, connection, adopt=adopt, call_out=call_out)
-        attempt.run_trial(asks=not yes)
-        call.output.say(*planned.lines(call.output.width))
+        output = call.output
+        installer = Installer(
+            call.dsn,
+            call.settings,
+            connection,
+            adopt=adopt,
+            call_out=call_out,
+            tell=output.tell,
+        )
+
+        def try_all(today: Trial) -> bool:
+            output.say(*not_undone_lines(today, output.width))
+            return output.confirm("Try these flows anyway?")
+
+        def accepts(rehearsal: Rehearsal) -> bool:
+            output.say(*difference_lines(rehearsal, output.width), "")
+            if accept_changes or not rehearsal.to_accept:
+                return True
+            return not yes and output.confirm("Install anyway?")
+
+        today = installer.run_trial() if yes else installer.run_trial(try_all)
+        output.say(*today_lines(today, output.width) if today is not None else ())
+        output.say(*planned.lines(output.width))
         if planned.plan.changes and not yes:
             call.ask(f"Make {count(len(planned.plan.changes), 'change')} in {call.target}?")
-        try:
-            changes = attempt.install(asks=not yes and not accept_changes, accepts=accept_changes)
-        except NotAcceptedError as declined:
-            attempt.undo()
-            return DeclinedView(planned, declined.trial, adopt)
-    if changes:
-        call.output.say(done_line(changes), "")
+        if not installer.install(accepts):
+            installer.undo()
+            return DeclinedView(planned, cast("Rehearsal", installer.rehearsed), adopt)
+    if installer.changes:
+        output.say(done_line(installer.changes), "")
     paused = any(each.subject == PAUSED for each in planned.plan.findings)
     synced = None if no_sync or paused else reconcile(call, retry_failures=True)
-    return ApplyView(planned, changes, synced, call.settings.copies_source, attempt.rehearsed, paused)
-
-
-def _can_affect_flows(call: Call, changes: tuple[Change, ...]) -> bool:
-    """Whether a change can affect a flow of the auth server. The audit log alone cannot."""
-    others = {f"table {call.settings.audit_table}", "settings"}
-    return any(change.subject not in others for change in changes)
-
-
-class NotAcceptedError(Exception):
-    """The trial found differences, and the user has not accepted them."""
-
-    def __init__(self, trial: Rehearsal) -> None:
-        super().__init__()
-        self.trial = trial
-
-
-class Installation:
-    """An installation with a trial before it is final."""
-
-    def __init__(
-        self,
-        call: Call,
-        planned: PlanView,
-        connection: psycopg.Connection[Any] | None,
-        *,
-        adopt: bool,
-        call_out: bool,
-    ) -> None:
-        self._call = call
-        self._planned = planned
-        self._connection = connection
-        self._adopt = adopt
-        self._call_out = call_out
-        self._today: Trial | None = None
-        self._changes: list[Change] = []
-        self.rehearsed: Rehearsal | None = None
-
-    def run_trial(self, *, asks: bool) -> None:
-        """Try the flows before the installation, and print those that fail already."""
-        if self._connection is None:
-            return
-        from usersync.schema.trial.observer import observe  # noqa: PLC0415 - a driver, which --help does not need
-
-        output = self._call.output
-        output.tell(f"Trying the auth server's flows on {self._call.target}; each is rolled back.")
-        self._today = observe(self._connection, self._call.settings, call_out=self._call_out)
-        if asks and self._today.held_back and not self._call_out:
-            output.say(*not_undone_lines(self._today, output.width))
-            self._call_out = output.confirm("Try these flows anyway?")
-            if self._call_out:
-                self._today = observe(self._connection, self._call.settings, call_out=True)
-        output.say(*today_lines(self._today, output.width))
-
-    def install(self, *, asks: bool, accepts: bool) -> tuple[Change, ...]:
-        """Install. Raises ``NotAcceptedError`` before any trigger is created."""
-
-        def rehearse(changes: tuple[Change, ...]) -> None:
-            done = self._rehearse(changes)
-            if done is None or not done.to_accept or accepts:
-                return
-            if not asks or not self._call.output.confirm("Install anyway?"):
-                raise NotAcceptedError(done)
-
-        plan = installation.apply(
-            self._call.settings, self._changes.append, adopt=self._adopt, rehearse=rehearse
-        )
-        changes = self._call.run(plan).changes
-        if changes:
-            self._call.record_act("usersync.applied", changes=len(changes))
-        return changes
-
-    def _rehearse(self, changes: tuple[Change, ...]) -> Rehearsal | None:
-        if self._today is None or self._connection is None or self._today.obstacle or not changes:
-            return None
-        from usersync.schema.trial.rehearsal import rehearse  # noqa: PLC0415 - only if used
-
-        output = self._call.output
-        output.tell("Trying the flows again with usersync's triggers; each is rolled back.")
-        self.rehearsed = rehearse(
-            self._connection, self._call.settings, self._today, changes, call_out=self._call_out
-        )
-        output.say(*difference_lines(self.rehearsed, output.width), "")
-        return self.rehearsed
-
-    def undo(self) -> None:
-        """Drop the tables and functions that were created before the trial. Nothing uses them yet."""
-        if not self._changes:
-            return
-        created = {each.subject for each in self._changes if each.kind == "create"}
-        self._call.run(uninstall.undo(self._call.settings, created))
+    return ApplyView(
+        planned, installer.changes, synced, call.settings.copies_source, installer.rehearsed, paused
+    )
 
 
 def done_line(changes: Sequence[Change]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,11 @@ from usersync.cli.text import count
 from usersync.errors import ConnectionFailedError, UsersyncError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     import psycopg
 
-    from usersync.audit.spool.listing import SpoolSurvey
     from usersync.cli.output import View
     from usersync.config.settings import Settings
-    from usersync.doctor.context import CanaryCheck, Definition, OtherSpool, Spool
+    from usersync.doctor.context import CanaryCheck, Definition
     from usersync.doctor.fixes import Remedy
     from usersync.models import Check
 
@@ -97,36 +93,22 @@ class DoctorRun:
 
     @functools.cached_property
     def _known(self) -> tuple[Settings, bool]:
-        from usersync.doctor.applied_settings import applied_settings  # noqa: PLC0415 - only if used
-        from usersync.transports.run import run  # noqa: PLC0415 - a driver, which --help does not need
+        from usersync.manage.checking import known_settings  # noqa: PLC0415 - only if used
 
         if self.call.settings_source != DEFAULTS:
             return self.call.settings, True
-        return run(applied_settings(self.call.settings), self.connection)
+        return known_settings(self.connection, self.call.settings)
 
     def run_checks(self) -> tuple[Check, ...]:
-        from usersync.doctor import examine  # noqa: PLC0415 - only if used
-        from usersync.transports.run import run  # noqa: PLC0415 - only if used
+        from usersync.manage.checking import check  # noqa: PLC0415 - only if used
 
-        if not self.checks:
-            return ()
-        settings, order_known = self._known
-        # Behind a pooler, this is not the pid of the server's process (D023).
-        pid = self.connection.info.backend_pid
-        spool = _spool(self.call.dsn)
-        plan = examine(settings, self.checks, client_pid=pid, order_known=order_known, spool=spool)
-        return run(plan, self.connection)
+        return check(self.connection, self.call.dsn, *self._known, self.checks)
 
     def run_canary(self, checks: tuple[CanaryCheck, ...], *, call_out: bool) -> CanaryResult:
-        from usersync.doctor import judge  # noqa: PLC0415 - only if used
-        from usersync.doctor.checks.d037_canary_event import try_event  # noqa: PLC0415 - only if used
-        from usersync.schema.trial.canary import run_canary  # noqa: PLC0415 - only if used
-        from usersync.transports.run import run  # noqa: PLC0415 - only if used
+        from usersync.manage.checking import canary_checks  # noqa: PLC0415 - only if used
 
         self.call.output.tell(f"Trying sign-ups on {self.call.target}; each is rolled back.")
-        done = run_canary(self.connection, self._known[0], call_out=call_out)
-        done = replace(done, event=run(try_event(self._known[0]), self.connection))
-        return CanaryResult(judge(done, checks), done)
+        return CanaryResult(*canary_checks(self.connection, self._known[0], checks, call_out=call_out))
 
     def run_fixes(self, found: DoctorView, *, yes: bool) -> DoctorView:
         """Show the safe fixes, ask, run them, and run the checks again."""
@@ -159,45 +141,3 @@ class DoctorRun:
             # A failed fix must not prevent the other fixes.
             return FixResult(remedy.codes, remedy.fix, script, str(error))
         return FixResult(remedy.codes, remedy.fix, script)
-
-
-def _spool(source: str) -> Spool | None:
-    """The spooled events for this database. None if this account cannot read the spools."""
-    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
-    from usersync.audit.spool.address import destination_of  # noqa: PLC0415 - only if used
-    from usersync.audit.spool.listing import survey_spools  # noqa: PLC0415 - only if used
-    from usersync.doctor.context import Spool  # noqa: PLC0415 - only if used
-
-    home = destination_of(source, None)
-    try:
-        surveys = survey_spools(default_spool_dir())
-    except OSError:
-        return None
-    own = [each for each in surveys if each.directory.name in {home.directory, home.former}]
-    files = [file for each in own for file in each.files]
-    moments = [file.oldest_at for file in files if file.oldest_at is not None]
-    damaged = [str(path) for each in own for path in each.damaged]
-    damaged += [str(file.path) for file in files if file.problem is not None]
-    damaged += [str(each.directory) for each in own if each.problem is not None]
-    return Spool(
-        next((each.directory.name for each in own if each.waiting), home.directory),
-        sum(file.waiting for file in files),
-        sum(file.waiting for file in files if not file.owned),
-        min(moments, default=None),
-        sum(file.refused_count for file in files),
-        tuple(damaged),
-        tuple(_other_spools(each for each in surveys if each not in own)),
-    )
-
-
-def _other_spools(surveys: Iterable[SpoolSurvey]) -> Iterator[OtherSpool]:
-    from usersync.doctor.context import OtherSpool  # noqa: PLC0415 - only if used
-
-    for survey in surveys:
-        waiting: Counter[str] = Counter()
-        for file in survey.files:
-            if file.installation is not None and not file.owned:
-                waiting[file.installation] += file.waiting
-        yield from (
-            OtherSpool(survey.directory.name, count, each) for each, count in waiting.items() if count
-        )

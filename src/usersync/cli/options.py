@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import math
-import platform
 import warnings
 from collections.abc import Callable
 from contextlib import closing, contextmanager
@@ -19,11 +17,11 @@ from usersync.cli.output import Output, View, can_ask
 from usersync.config.environment import look_up
 from usersync.config.retired import RetiredSettingWarning
 from usersync.config.settings import FILE_NAME, Settings, load_settings
-from usersync.core.admin_actions import record_admin_action
+from usersync.core.admin_actions import account, record_admin_action
 from usersync.core.blockers import advice, blockers
 from usersync.core.installed import settings_in_database
 from usersync.errors import BusyError, NeedsDatabaseError, SettingsError, UsersyncError
-from usersync.sql.render import COMMAND_LOCK_TIMEOUT
+from usersync.manage.connecting import connected
 from usersync.transports.steps import ON_WAIT
 
 if TYPE_CHECKING:
@@ -50,17 +48,6 @@ class HostProgram:
     find_settings: Callable[[], Settings]
     #: The source of these settings, as the commands print it.
     settings_source: str
-
-
-def _limit_waiting(connection: psycopg.Connection[Any]) -> None:
-    """Wait for locks no longer than ``COMMAND_LOCK_TIMEOUT``.
-
-    Behind a pooler, other clients share the session. There, functions and transactions set the time-out.
-    """
-    connection.execute(
-        "select case when pg_backend_pid() = %s then set_config('lock_timeout', %s, false) end",
-        [connection.info.backend_pid, COMMAND_LOCK_TIMEOUT],
-    )
 
 
 @dataclass(frozen=True)
@@ -143,10 +130,7 @@ class Call:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Any]]:
         """An autocommit connection; raises ``ConnectionFailedError``."""
-        from usersync.transports.psycopg import connect  # noqa: PLC0415 - only if used
-
-        with connect(self.dsn) as connection:
-            _limit_waiting(connection)
+        with connected(self.dsn) as connection:
             yield connection
 
     def run(self, operation: Steps[T]) -> T:
@@ -160,14 +144,10 @@ class Call:
         with closing(transport_for(self.source)) as transport:
             return transport.run(operation)
 
-    @functools.cached_property
+    @property
     def by(self) -> str:
-        """The operating system's account and host, for the audit log. A database role is often shared."""
-        try:
-            account = getpass.getuser()
-        except (KeyError, OSError):
-            account = "unknown"
-        return f"{account}@{platform.node()}"
+        """Who runs the command, for the audit log."""
+        return account()
 
     def record_act(self, action: str, **details: Any) -> None:
         """Record this command's action in the audit log, if one exists."""

@@ -10,6 +10,7 @@ import click
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan_view import PlanView, change_data
 from usersync.cli.text import good, plain, wrap
+from usersync.manage.installing import remove
 from usersync.schema import installation
 
 if TYPE_CHECKING:
@@ -77,10 +78,7 @@ def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool
     call.output.say(*view.lines(call.output.width))
     if not yes:
         call.ask(f"Remove usersync from {call.target}?")
-    # Recorded before, because the rollback drops the function that records it.
-    if not drop_audit_log:
-        call.record_act("usersync.rollback_started", changes=len(planned.changes))
-    done = call.run(
-        installation.rollback(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log)
+    done = remove(
+        call.dsn, settings, planned, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
     return RollbackView(done, call.target)

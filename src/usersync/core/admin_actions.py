@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import platform
 from typing import TYPE_CHECKING, Any
 
 from usersync.core.audit_log import has_events, has_log
@@ -11,6 +13,15 @@ from usersync.transports.steps import query_row
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Steps
+
+
+def account() -> str:
+    """The operating system's account and host. A database role is often shared."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = "unknown"
+    return f"{name}@{platform.node()}"
 
 
 def record_admin_action(

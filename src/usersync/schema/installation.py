@@ -104,7 +104,7 @@ def apply(
         inspection = yield from inspect(bundle)
         _check_versions(bundle, inspection)
         findings = yield from _find(settings, inspection, adopt=adopt)
-        _raise_errors(findings)
+        raise_errors(findings)
         renewal = yield from _renewal(settings, inspection)
         planned = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
         changes = [change for change in planned if change.busy == busy]
@@ -226,7 +226,8 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
 
 
-def _raise_errors(findings: tuple[Finding, ...]) -> None:
+def raise_errors(findings: tuple[Finding, ...]) -> None:
+    """Raise the error of the first finding that stops ``apply()``."""
     errors = [finding for finding in findings if finding.level == "error"]
     if not errors:
         return

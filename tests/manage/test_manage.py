@@ -1,0 +1,72 @@
+"""usersync.manage: what the command does, from Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from logged import logged
+from usersync import UserSync, manage
+from usersync.errors import ConflictError, NotAcceptedError, NotInstalledError, SettingsError
+
+pytestmark = pytest.mark.newest_server
+
+HANDWRITTEN = """
+    create table public.users (id uuid primary key, email text, invited boolean not null default false);
+    create function public.handle_new_user() returns trigger language plpgsql security definer as
+    'begin insert into public.users (id, email, invited) values (new.id, new.email, true); return new; end';
+    create trigger on_auth_user_created after insert on auth.users
+        for each row execute function public.handle_new_user();
+"""
+SETTINGS = {"columns": {"email": "email"}}
+
+
+def test_the_life_of_an_installation(database, auth):
+    dsn = database.dsn()
+    user_id = auth.sign_up_email("ada@example.com")
+    assert "table public.users" in [change.subject for change in manage.plan(dsn, logged()).changes]
+    with pytest.raises(NotInstalledError):
+        manage.rollback(dsn)
+    assert {each.status for each in manage.doctor(dsn, only=["D002"])} == {"problem"}
+    done = manage.apply(dsn, logged())
+    assert done.changes
+    assert (done.differences, done.sync.synced) == ((), 1)
+    with UserSync(dsn) as sync:
+        assert sync.user_exists(user_id)
+    # Without settings, doctor uses those that were applied.
+    checks = manage.doctor(dsn, canary=True)
+    assert len(checks) > 30
+    assert [each.code for each in checks if each.status == "problem"] == []
+    again = manage.apply(dsn, logged(), sync=False)
+    assert (again.changes, again.sync) == ((), None)
+    kept = {change.subject for change in manage.rollback(dsn).changes if change.kind == "keep"}
+    assert "table public.users" in kept
+    with database.connect() as owner:
+        owner.execute("create schema usersync")
+    with pytest.raises(ConflictError, match="schema usersync"):
+        manage.apply(dsn, logged())
+
+
+def test_what_would_be_different_is_not_installed_unless_accepted(database):
+    with database.connect() as owner:
+        owner.execute(HANDWRITTEN)
+    dsn, settings = database.dsn(), logged(SETTINGS)
+    with pytest.raises(NotAcceptedError, match="the previous email today") as raised:
+        manage.apply(dsn, settings, adopt=True)
+    assert raised.value.code == "US306"
+    assert raised.value.differences[0] in str(raised.value)
+    with database.connect() as owner:
+        assert owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
+    done = manage.apply(dsn, settings, adopt=True, accept_changes=True)
+    assert done.differences == raised.value.differences
+
+
+def test_the_settings_and_the_connection_string_of_the_surroundings(database, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="no connection string"):
+        manage.plan()
+    monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
+    (tmp_path / "usersync.toml").write_text('users_table = "public.members"\n')
+    assert "table public.members" in [change.subject for change in manage.plan().changes]
+    assert '"public"."members"' in manage.sql()[0]
+    assert manage.apply(trial=False).changes
+    assert manage.plan().changes == ()
