@@ -45,9 +45,9 @@ class Store:
         return [row[0] for row in rows]
 
     def event(self) -> dict[str, Any]:
-        """The only event, without the role of its session."""
+        """The only event."""
         (event,) = self.events()
-        assert event["metadata"].pop("db_role") == "postgres"
+        assert event["db_role"] == "postgres"
         return event
 
 

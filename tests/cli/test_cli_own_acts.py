@@ -31,7 +31,7 @@ def record(connection):
 
 def acts(connection):
     rows = connection.execute(
-        "select action, actor_id, metadata from public.audit_logs "
+        "select action, actor_id, metadata || jsonb_build_object('db_role', db_role) from public.audit_logs "
         "where action like 'usersync.%' order by recorded_at"
     )
     return {action: (by, metadata) for action, by, metadata in rows}

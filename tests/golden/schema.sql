@@ -543,7 +543,7 @@ CREATE OR REPLACE FUNCTION usersync.audit_conditions(wanted jsonb)
 AS $function$
 #variable_conflict use_column
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}';
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}';
     filter record;
     template text;
     conditions text[] := array['true'];
@@ -597,7 +597,7 @@ CREATE OR REPLACE FUNCTION usersync.audit_query(wanted jsonb, after jsonb, oldes
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}';
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}';
     event_time constant text := format(templates ->> 'time');
     tie constant text := format(templates ->> 'tie');
     direction constant text := case when oldest_first then 'asc' else 'desc' end;
@@ -1737,8 +1737,9 @@ declare
     stored bigint;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     -- Facts that the database knows. They replace what the event contains.
-    facts jsonb := jsonb_strip_nulls(jsonb_build_object(
-        'db_role', session_user, 'db_set_role', nullif(role_name, session_user)));
+    facts jsonb := jsonb_strip_nulls(jsonb_build_object('db_set_role', nullif(role_name, session_user)));
+    -- db_role is a column; events of earlier releases have it here.
+    replaced_keys text[] := case when is_own then '{db_role}'::text[] else '{db_role,db_set_role}'::text[] end;
 begin
     -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
@@ -1764,8 +1765,8 @@ begin
         select user_id, problem
         from usersync.resolve_users(array(select distinct wanted from given where wanted is not null))
     )
-    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source")
-    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source
+    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
+    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity
     from (
         select
             given.id,
@@ -1780,12 +1781,12 @@ begin
             given.entity_id,
             given.changes,
             case
-                when resolved.problem is null then coalesce(given.metadata, '{}')
-                else coalesce(given.metadata, '{}')
+                when resolved.problem is null then coalesce(given.metadata, '{}') - replaced_keys
+                else coalesce(given.metadata, '{}') - replaced_keys
                     || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
             end || case
                 -- A trigger's event that is stored later names the session that changed the row.
-                when insert_audit_events.is_own and given.metadata ? 'db_role' then '{}'
+                when insert_audit_events.is_own and coalesce(given.db_role, given.metadata ->> 'db_role') is not null then '{}'
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync')
                 then facts || jsonb_build_object('claimed_source', given.source)
                 else facts
@@ -1796,7 +1797,15 @@ begin
             case
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync') then 'app'
                 else coalesce(given.source, 'app')
-            end as source
+            end as source,
+            given.tenant_id,
+            given.on_behalf_of,
+            case
+                when insert_audit_events.is_own then coalesce(given.db_role, given.metadata ->> 'db_role', session_user)
+                else session_user
+            end as db_role,
+            given.traceparent,
+            given.severity
         from given
         left join resolved on resolved.user_id = given.wanted
     ) as event
@@ -2552,7 +2561,8 @@ begin
         'entity_type', 'table',
         'entity_id', '"public"."users"',
         'metadata', record_admin_action.details - 'by' || jsonb_build_object(
-            'db_role', role_name, 'application_name', current_setting('application_name')),
+            'application_name', current_setting('application_name')),
+        'db_role', role_name,
         'source', 'sync'
     )));
     return count_stored > 0;
@@ -3939,6 +3949,9 @@ text; not null
 -- table public.audit_logs column changes
 jsonb
 
+-- table public.audit_logs column db_role
+text; The role of the database session, written by the database.
+
 -- table public.audit_logs column entity_id
 text
 
@@ -3957,6 +3970,9 @@ jsonb; not null; default '{}'::jsonb
 -- table public.audit_logs column occurred_at
 timestamp with time zone; not null
 
+-- table public.audit_logs column on_behalf_of
+text; The user as whom the actor acted (impersonation). actor_id is the one who really did it.
+
 -- table public.audit_logs column outcome
 text; not null
 
@@ -3966,8 +3982,20 @@ timestamp with time zone; not null; default now()
 -- table public.audit_logs column request_id
 text
 
+-- table public.audit_logs column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass); The order of insertion, with gaps. Null: stored by an earlier release.
+
+-- table public.audit_logs column severity
+text; info, low, medium, high or critical; null: not rated.
+
 -- table public.audit_logs column source
 text; not null
+
+-- table public.audit_logs column tenant_id
+text; The customer (organisation) that the event belongs to.
+
+-- table public.audit_logs column traceparent
+text; The W3C trace context of the request.
 
 -- table public.audit_logs column user_agent
 text
@@ -3975,32 +4003,11 @@ text
 -- table public.audit_logs column user_id
 uuid
 
--- table public.audit_logs constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table public.audit_logs constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table public.audit_logs constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table public.audit_logs constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table public.audit_logs constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table public.audit_logs constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
+-- table public.audit_logs column xid
+bigint; default ((pg_current_xact_id())::text)::bigint; The transaction that inserted the event, as pg_current_xact_id() says. A bigint, because BRIN indexes do not support xid8. Has no meaning in another database cluster. Null: stored by an earlier release.
 
 -- table public.audit_logs constraint audit_logs_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table public.audit_logs constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table public.audit_logs constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table public.audit_logs constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4013,8 +4020,10 @@ CREATE INDEX audit_logs_action_occurred_at_idx ON ONLY public.audit_logs USING b
 CREATE INDEX audit_logs_actor_id_occurred_at_idx ON ONLY public.audit_logs USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_entity_type_entity_id_occurred_at_idx ON ONLY public.audit_logs USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_occurred_at_idx ON ONLY public.audit_logs USING btree (occurred_at)
-CREATE INDEX audit_logs_recorded_at_idx ON ONLY public.audit_logs USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_on_behalf_of_occurred_at_idx ON ONLY public.audit_logs USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_recorded_at_xid_idx ON ONLY public.audit_logs USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_request_id_idx ON ONLY public.audit_logs USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_tenant_id_occurred_at_idx ON ONLY public.audit_logs USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_user_id_occurred_at_idx ON ONLY public.audit_logs USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_pkey ON ONLY public.audit_logs USING btree (id, occurred_at)
 
@@ -4105,6 +4114,18 @@ PRIMARY KEY (kind, name)
 -- table usersync.adopted index
 CREATE UNIQUE INDEX adopted_pkey ON usersync.adopted USING btree (kind, name)
 
+-- table usersync.audit_log_seq
+kind S; owner postgres; rls f f; The order in which events were inserted into the audit log.
+
+-- table usersync.audit_log_seq column is_called
+boolean; not null
+
+-- table usersync.audit_log_seq column last_value
+bigint; not null
+
+-- table usersync.audit_log_seq column log_cnt
+bigint; not null
+
 -- table usersync.audit_logs_2026_11
 kind r; owner postgres; rls f f; 
 
@@ -4119,6 +4140,9 @@ text; not null
 
 -- table usersync.audit_logs_2026_11 column changes
 jsonb
+
+-- table usersync.audit_logs_2026_11 column db_role
+text
 
 -- table usersync.audit_logs_2026_11 column entity_id
 text
@@ -4138,6 +4162,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2026_11 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2026_11 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2026_11 column outcome
 text; not null
 
@@ -4147,8 +4174,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2026_11 column request_id
 text
 
+-- table usersync.audit_logs_2026_11 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2026_11 column severity
+text
+
 -- table usersync.audit_logs_2026_11 column source
 text; not null
+
+-- table usersync.audit_logs_2026_11 column tenant_id
+text
+
+-- table usersync.audit_logs_2026_11 column traceparent
+text
 
 -- table usersync.audit_logs_2026_11 column user_agent
 text
@@ -4156,32 +4195,11 @@ text
 -- table usersync.audit_logs_2026_11 column user_id
 uuid
 
+-- table usersync.audit_logs_2026_11 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2026_11 constraint audit_logs_2026_11_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2026_11 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2026_11 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4191,8 +4209,10 @@ CREATE INDEX audit_logs_2026_11_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2026_11_actor_id_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2026_11_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2026_11_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (occurred_at)
-CREATE INDEX audit_logs_2026_11_recorded_at_idx ON usersync.audit_logs_2026_11 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2026_11_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2026_11_recorded_at_xid_idx ON usersync.audit_logs_2026_11 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2026_11_request_id_idx ON usersync.audit_logs_2026_11 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2026_11_tenant_id_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2026_11_user_id_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2026_11_pkey ON usersync.audit_logs_2026_11 USING btree (id, occurred_at)
 
@@ -4210,6 +4230,9 @@ text; not null
 
 -- table usersync.audit_logs_2026_12 column changes
 jsonb
+
+-- table usersync.audit_logs_2026_12 column db_role
+text
 
 -- table usersync.audit_logs_2026_12 column entity_id
 text
@@ -4229,6 +4252,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2026_12 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2026_12 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2026_12 column outcome
 text; not null
 
@@ -4238,8 +4264,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2026_12 column request_id
 text
 
+-- table usersync.audit_logs_2026_12 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2026_12 column severity
+text
+
 -- table usersync.audit_logs_2026_12 column source
 text; not null
+
+-- table usersync.audit_logs_2026_12 column tenant_id
+text
+
+-- table usersync.audit_logs_2026_12 column traceparent
+text
 
 -- table usersync.audit_logs_2026_12 column user_agent
 text
@@ -4247,32 +4285,11 @@ text
 -- table usersync.audit_logs_2026_12 column user_id
 uuid
 
+-- table usersync.audit_logs_2026_12 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2026_12 constraint audit_logs_2026_12_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2026_12 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2026_12 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4282,8 +4299,10 @@ CREATE INDEX audit_logs_2026_12_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2026_12_actor_id_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2026_12_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2026_12_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (occurred_at)
-CREATE INDEX audit_logs_2026_12_recorded_at_idx ON usersync.audit_logs_2026_12 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2026_12_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2026_12_recorded_at_xid_idx ON usersync.audit_logs_2026_12 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2026_12_request_id_idx ON usersync.audit_logs_2026_12 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2026_12_tenant_id_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2026_12_user_id_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2026_12_pkey ON usersync.audit_logs_2026_12 USING btree (id, occurred_at)
 
@@ -4301,6 +4320,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_01 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_01 column db_role
+text
 
 -- table usersync.audit_logs_2027_01 column entity_id
 text
@@ -4320,6 +4342,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_01 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_01 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_01 column outcome
 text; not null
 
@@ -4329,8 +4354,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_01 column request_id
 text
 
+-- table usersync.audit_logs_2027_01 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_01 column severity
+text
+
 -- table usersync.audit_logs_2027_01 column source
 text; not null
+
+-- table usersync.audit_logs_2027_01 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_01 column traceparent
+text
 
 -- table usersync.audit_logs_2027_01 column user_agent
 text
@@ -4338,32 +4375,11 @@ text
 -- table usersync.audit_logs_2027_01 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_01 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_01 constraint audit_logs_2027_01_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_01 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_01 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4373,8 +4389,10 @@ CREATE INDEX audit_logs_2027_01_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_01_actor_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_01_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_01_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_01_recorded_at_idx ON usersync.audit_logs_2027_01 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_01_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_01_recorded_at_xid_idx ON usersync.audit_logs_2027_01 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_01_request_id_idx ON usersync.audit_logs_2027_01 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_01_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_01_user_id_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_01_pkey ON usersync.audit_logs_2027_01 USING btree (id, occurred_at)
 
@@ -4392,6 +4410,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_02 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_02 column db_role
+text
 
 -- table usersync.audit_logs_2027_02 column entity_id
 text
@@ -4411,6 +4432,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_02 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_02 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_02 column outcome
 text; not null
 
@@ -4420,8 +4444,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_02 column request_id
 text
 
+-- table usersync.audit_logs_2027_02 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_02 column severity
+text
+
 -- table usersync.audit_logs_2027_02 column source
 text; not null
+
+-- table usersync.audit_logs_2027_02 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_02 column traceparent
+text
 
 -- table usersync.audit_logs_2027_02 column user_agent
 text
@@ -4429,32 +4465,11 @@ text
 -- table usersync.audit_logs_2027_02 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_02 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_02 constraint audit_logs_2027_02_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_02 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_02 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4464,8 +4479,10 @@ CREATE INDEX audit_logs_2027_02_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_02_actor_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_02_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_02_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_02_recorded_at_idx ON usersync.audit_logs_2027_02 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_02_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_02_recorded_at_xid_idx ON usersync.audit_logs_2027_02 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_02_request_id_idx ON usersync.audit_logs_2027_02 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_02_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_02_user_id_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_02_pkey ON usersync.audit_logs_2027_02 USING btree (id, occurred_at)
 
@@ -4483,6 +4500,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_03 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_03 column db_role
+text
 
 -- table usersync.audit_logs_2027_03 column entity_id
 text
@@ -4502,6 +4522,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_03 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_03 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_03 column outcome
 text; not null
 
@@ -4511,8 +4534,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_03 column request_id
 text
 
+-- table usersync.audit_logs_2027_03 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_03 column severity
+text
+
 -- table usersync.audit_logs_2027_03 column source
 text; not null
+
+-- table usersync.audit_logs_2027_03 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_03 column traceparent
+text
 
 -- table usersync.audit_logs_2027_03 column user_agent
 text
@@ -4520,32 +4555,11 @@ text
 -- table usersync.audit_logs_2027_03 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_03 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_03 constraint audit_logs_2027_03_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_03 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_03 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4555,8 +4569,10 @@ CREATE INDEX audit_logs_2027_03_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_03_actor_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_03_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_03_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_03_recorded_at_idx ON usersync.audit_logs_2027_03 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_03_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_03_recorded_at_xid_idx ON usersync.audit_logs_2027_03 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_03_request_id_idx ON usersync.audit_logs_2027_03 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_03_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_03_user_id_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_03_pkey ON usersync.audit_logs_2027_03 USING btree (id, occurred_at)
 
@@ -4574,6 +4590,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_04 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_04 column db_role
+text
 
 -- table usersync.audit_logs_2027_04 column entity_id
 text
@@ -4593,6 +4612,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_04 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_04 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_04 column outcome
 text; not null
 
@@ -4602,8 +4624,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_04 column request_id
 text
 
+-- table usersync.audit_logs_2027_04 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_04 column severity
+text
+
 -- table usersync.audit_logs_2027_04 column source
 text; not null
+
+-- table usersync.audit_logs_2027_04 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_04 column traceparent
+text
 
 -- table usersync.audit_logs_2027_04 column user_agent
 text
@@ -4611,32 +4645,11 @@ text
 -- table usersync.audit_logs_2027_04 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_04 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_04 constraint audit_logs_2027_04_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_04 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_04 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4646,8 +4659,10 @@ CREATE INDEX audit_logs_2027_04_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_04_actor_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_04_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_04_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_04_recorded_at_idx ON usersync.audit_logs_2027_04 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_04_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_04_recorded_at_xid_idx ON usersync.audit_logs_2027_04 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_04_request_id_idx ON usersync.audit_logs_2027_04 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_04_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_04_user_id_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_04_pkey ON usersync.audit_logs_2027_04 USING btree (id, occurred_at)
 
@@ -4665,6 +4680,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_05 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_05 column db_role
+text
 
 -- table usersync.audit_logs_2027_05 column entity_id
 text
@@ -4684,6 +4702,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_05 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_05 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_05 column outcome
 text; not null
 
@@ -4693,8 +4714,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_05 column request_id
 text
 
+-- table usersync.audit_logs_2027_05 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_05 column severity
+text
+
 -- table usersync.audit_logs_2027_05 column source
 text; not null
+
+-- table usersync.audit_logs_2027_05 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_05 column traceparent
+text
 
 -- table usersync.audit_logs_2027_05 column user_agent
 text
@@ -4702,32 +4735,11 @@ text
 -- table usersync.audit_logs_2027_05 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_05 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_05 constraint audit_logs_2027_05_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_05 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_05 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4737,8 +4749,10 @@ CREATE INDEX audit_logs_2027_05_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_05_actor_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_05_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_05_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_05_recorded_at_idx ON usersync.audit_logs_2027_05 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_05_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_05_recorded_at_xid_idx ON usersync.audit_logs_2027_05 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_05_request_id_idx ON usersync.audit_logs_2027_05 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_05_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_05_user_id_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_05_pkey ON usersync.audit_logs_2027_05 USING btree (id, occurred_at)
 
@@ -4756,6 +4770,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_06 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_06 column db_role
+text
 
 -- table usersync.audit_logs_2027_06 column entity_id
 text
@@ -4775,6 +4792,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_06 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_06 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_06 column outcome
 text; not null
 
@@ -4784,8 +4804,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_06 column request_id
 text
 
+-- table usersync.audit_logs_2027_06 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_06 column severity
+text
+
 -- table usersync.audit_logs_2027_06 column source
 text; not null
+
+-- table usersync.audit_logs_2027_06 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_06 column traceparent
+text
 
 -- table usersync.audit_logs_2027_06 column user_agent
 text
@@ -4793,32 +4825,11 @@ text
 -- table usersync.audit_logs_2027_06 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_06 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_06 constraint audit_logs_2027_06_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_06 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_06 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4828,8 +4839,10 @@ CREATE INDEX audit_logs_2027_06_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_06_actor_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_06_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_06_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_06_recorded_at_idx ON usersync.audit_logs_2027_06 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_06_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_06_recorded_at_xid_idx ON usersync.audit_logs_2027_06 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_06_request_id_idx ON usersync.audit_logs_2027_06 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_06_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_06_user_id_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_06_pkey ON usersync.audit_logs_2027_06 USING btree (id, occurred_at)
 
@@ -4847,6 +4860,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_07 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_07 column db_role
+text
 
 -- table usersync.audit_logs_2027_07 column entity_id
 text
@@ -4866,6 +4882,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_07 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_07 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_07 column outcome
 text; not null
 
@@ -4875,8 +4894,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_07 column request_id
 text
 
+-- table usersync.audit_logs_2027_07 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_07 column severity
+text
+
 -- table usersync.audit_logs_2027_07 column source
 text; not null
+
+-- table usersync.audit_logs_2027_07 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_07 column traceparent
+text
 
 -- table usersync.audit_logs_2027_07 column user_agent
 text
@@ -4884,32 +4915,11 @@ text
 -- table usersync.audit_logs_2027_07 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_07 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_07 constraint audit_logs_2027_07_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_07 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_07 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -4919,8 +4929,10 @@ CREATE INDEX audit_logs_2027_07_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_07_actor_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_07_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_07_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_07_recorded_at_idx ON usersync.audit_logs_2027_07 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_07_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_07_recorded_at_xid_idx ON usersync.audit_logs_2027_07 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_07_request_id_idx ON usersync.audit_logs_2027_07 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_07_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_07_user_id_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_07_pkey ON usersync.audit_logs_2027_07 USING btree (id, occurred_at)
 
@@ -4938,6 +4950,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_08 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_08 column db_role
+text
 
 -- table usersync.audit_logs_2027_08 column entity_id
 text
@@ -4957,6 +4972,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_08 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_08 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_08 column outcome
 text; not null
 
@@ -4966,8 +4984,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_08 column request_id
 text
 
+-- table usersync.audit_logs_2027_08 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_08 column severity
+text
+
 -- table usersync.audit_logs_2027_08 column source
 text; not null
+
+-- table usersync.audit_logs_2027_08 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_08 column traceparent
+text
 
 -- table usersync.audit_logs_2027_08 column user_agent
 text
@@ -4975,32 +5005,11 @@ text
 -- table usersync.audit_logs_2027_08 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_08 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_08 constraint audit_logs_2027_08_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_08 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_08 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -5010,8 +5019,10 @@ CREATE INDEX audit_logs_2027_08_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_08_actor_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_08_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_08_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_08_recorded_at_idx ON usersync.audit_logs_2027_08 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_08_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_08_recorded_at_xid_idx ON usersync.audit_logs_2027_08 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_08_request_id_idx ON usersync.audit_logs_2027_08 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_08_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_08_user_id_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_08_pkey ON usersync.audit_logs_2027_08 USING btree (id, occurred_at)
 
@@ -5029,6 +5040,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_09 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_09 column db_role
+text
 
 -- table usersync.audit_logs_2027_09 column entity_id
 text
@@ -5048,6 +5062,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_09 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_09 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_09 column outcome
 text; not null
 
@@ -5057,8 +5074,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_09 column request_id
 text
 
+-- table usersync.audit_logs_2027_09 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_09 column severity
+text
+
 -- table usersync.audit_logs_2027_09 column source
 text; not null
+
+-- table usersync.audit_logs_2027_09 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_09 column traceparent
+text
 
 -- table usersync.audit_logs_2027_09 column user_agent
 text
@@ -5066,32 +5095,11 @@ text
 -- table usersync.audit_logs_2027_09 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_09 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_09 constraint audit_logs_2027_09_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_09 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_09 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -5101,8 +5109,10 @@ CREATE INDEX audit_logs_2027_09_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_09_actor_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_09_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_09_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_09_recorded_at_idx ON usersync.audit_logs_2027_09 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_09_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_09_recorded_at_xid_idx ON usersync.audit_logs_2027_09 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_09_request_id_idx ON usersync.audit_logs_2027_09 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_09_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_09_user_id_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_09_pkey ON usersync.audit_logs_2027_09 USING btree (id, occurred_at)
 
@@ -5120,6 +5130,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_10 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_10 column db_role
+text
 
 -- table usersync.audit_logs_2027_10 column entity_id
 text
@@ -5139,6 +5152,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_10 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_10 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_10 column outcome
 text; not null
 
@@ -5148,8 +5164,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_10 column request_id
 text
 
+-- table usersync.audit_logs_2027_10 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_10 column severity
+text
+
 -- table usersync.audit_logs_2027_10 column source
 text; not null
+
+-- table usersync.audit_logs_2027_10 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_10 column traceparent
+text
 
 -- table usersync.audit_logs_2027_10 column user_agent
 text
@@ -5157,32 +5185,11 @@ text
 -- table usersync.audit_logs_2027_10 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_10 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_10 constraint audit_logs_2027_10_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_10 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_10 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -5192,8 +5199,10 @@ CREATE INDEX audit_logs_2027_10_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_10_actor_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_10_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_10_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_10_recorded_at_idx ON usersync.audit_logs_2027_10 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_10_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_10_recorded_at_xid_idx ON usersync.audit_logs_2027_10 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_10_request_id_idx ON usersync.audit_logs_2027_10 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_10_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_10_user_id_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_10_pkey ON usersync.audit_logs_2027_10 USING btree (id, occurred_at)
 
@@ -5211,6 +5220,9 @@ text; not null
 
 -- table usersync.audit_logs_2027_11 column changes
 jsonb
+
+-- table usersync.audit_logs_2027_11 column db_role
+text
 
 -- table usersync.audit_logs_2027_11 column entity_id
 text
@@ -5230,6 +5242,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_2027_11 column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_2027_11 column on_behalf_of
+text
+
 -- table usersync.audit_logs_2027_11 column outcome
 text; not null
 
@@ -5239,8 +5254,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_2027_11 column request_id
 text
 
+-- table usersync.audit_logs_2027_11 column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_2027_11 column severity
+text
+
 -- table usersync.audit_logs_2027_11 column source
 text; not null
+
+-- table usersync.audit_logs_2027_11 column tenant_id
+text
+
+-- table usersync.audit_logs_2027_11 column traceparent
+text
 
 -- table usersync.audit_logs_2027_11 column user_agent
 text
@@ -5248,32 +5275,11 @@ text
 -- table usersync.audit_logs_2027_11 column user_id
 uuid
 
+-- table usersync.audit_logs_2027_11 column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
+
 -- table usersync.audit_logs_2027_11 constraint audit_logs_2027_11_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_2027_11 constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_2027_11 constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -5283,8 +5289,10 @@ CREATE INDEX audit_logs_2027_11_action_occurred_at_idx ON usersync.audit_logs_20
 CREATE INDEX audit_logs_2027_11_actor_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_2027_11_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_2027_11_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (occurred_at)
-CREATE INDEX audit_logs_2027_11_recorded_at_idx ON usersync.audit_logs_2027_11 USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_2027_11_on_behalf_of_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_2027_11_recorded_at_xid_idx ON usersync.audit_logs_2027_11 USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_2027_11_request_id_idx ON usersync.audit_logs_2027_11 USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_2027_11_tenant_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_2027_11_user_id_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_2027_11_pkey ON usersync.audit_logs_2027_11 USING btree (id, occurred_at)
 
@@ -5302,6 +5310,9 @@ text; not null
 
 -- table usersync.audit_logs_default column changes
 jsonb
+
+-- table usersync.audit_logs_default column db_role
+text
 
 -- table usersync.audit_logs_default column entity_id
 text
@@ -5321,6 +5332,9 @@ jsonb; not null; default '{}'::jsonb
 -- table usersync.audit_logs_default column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.audit_logs_default column on_behalf_of
+text
+
 -- table usersync.audit_logs_default column outcome
 text; not null
 
@@ -5330,8 +5344,20 @@ timestamp with time zone; not null; default now()
 -- table usersync.audit_logs_default column request_id
 text
 
+-- table usersync.audit_logs_default column seq
+bigint; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.audit_logs_default column severity
+text
+
 -- table usersync.audit_logs_default column source
 text; not null
+
+-- table usersync.audit_logs_default column tenant_id
+text
+
+-- table usersync.audit_logs_default column traceparent
+text
 
 -- table usersync.audit_logs_default column user_agent
 text
@@ -5339,32 +5365,11 @@ text
 -- table usersync.audit_logs_default column user_id
 uuid
 
--- table usersync.audit_logs_default constraint audit_logs_action_check
-CHECK (((length(action) >= 1) AND (length(action) <= 200)))
-
--- table usersync.audit_logs_default constraint audit_logs_actor_id_check
-CHECK ((length(actor_id) <= 200))
-
--- table usersync.audit_logs_default constraint audit_logs_actor_type_check
-CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))
+-- table usersync.audit_logs_default column xid
+bigint; default ((pg_current_xact_id())::text)::bigint
 
 -- table usersync.audit_logs_default constraint audit_logs_default_pkey
 PRIMARY KEY (id, occurred_at)
-
--- table usersync.audit_logs_default constraint audit_logs_entity_id_check
-CHECK ((length(entity_id) <= 200))
-
--- table usersync.audit_logs_default constraint audit_logs_entity_type_check
-CHECK ((length(entity_type) <= 200))
-
--- table usersync.audit_logs_default constraint audit_logs_outcome_check
-CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))
-
--- table usersync.audit_logs_default constraint audit_logs_request_id_check
-CHECK ((length(request_id) <= 200))
-
--- table usersync.audit_logs_default constraint audit_logs_source_check
-CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))
 
 -- table usersync.audit_logs_default constraint audit_logs_user_id_fkey
 FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
@@ -5374,8 +5379,10 @@ CREATE INDEX audit_logs_default_action_occurred_at_idx ON usersync.audit_logs_de
 CREATE INDEX audit_logs_default_actor_id_occurred_at_idx ON usersync.audit_logs_default USING btree (actor_id, occurred_at)
 CREATE INDEX audit_logs_default_entity_type_entity_id_occurred_at_idx ON usersync.audit_logs_default USING btree (entity_type, entity_id, occurred_at)
 CREATE INDEX audit_logs_default_occurred_at_idx ON usersync.audit_logs_default USING btree (occurred_at)
-CREATE INDEX audit_logs_default_recorded_at_idx ON usersync.audit_logs_default USING brin (recorded_at) WITH (pages_per_range='16', autosummarize='on')
+CREATE INDEX audit_logs_default_on_behalf_of_occurred_at_idx ON usersync.audit_logs_default USING btree (on_behalf_of, occurred_at) WHERE (on_behalf_of IS NOT NULL)
+CREATE INDEX audit_logs_default_recorded_at_xid_idx ON usersync.audit_logs_default USING brin (recorded_at, xid) WITH (pages_per_range='64', autosummarize='on')
 CREATE INDEX audit_logs_default_request_id_idx ON usersync.audit_logs_default USING btree (request_id) WHERE (request_id IS NOT NULL)
+CREATE INDEX audit_logs_default_tenant_id_occurred_at_idx ON usersync.audit_logs_default USING btree (tenant_id, occurred_at) WHERE (tenant_id IS NOT NULL)
 CREATE INDEX audit_logs_default_user_id_occurred_at_idx ON usersync.audit_logs_default USING btree (user_id, occurred_at) WHERE (user_id IS NOT NULL)
 CREATE UNIQUE INDEX audit_logs_default_pkey ON usersync.audit_logs_default USING btree (id, occurred_at)
 

@@ -96,13 +96,19 @@ class AuditLog(ReadingMethods):
         ip: object = None,
         user_agent: object = None,
         occurred_at: object = None,
+        tenant_id: object = None,
+        on_behalf_of: object = None,
+        traceparent: str | None = None,
+        severity: Literal["info", "low", "medium", "high", "critical"] | None = None,
     ) -> str | None:
         """Accept an event and return its id, or None if there is no room for it, which ``stats()`` counts.
 
         Never raises and never waits for the database. It returns when the event is in the spool, or in memory
         if that is the durability. ``before`` and ``after`` are mappings or models, of which the event stores
         the changed fields; ``changes`` is ``{"field": (old, new)}``. Omitted fields come from ``context()``.
-        ``occurred_at`` defaults to now; a time without a zone is taken as UTC.
+        ``occurred_at`` defaults to now; a time without a zone is taken as UTC. ``tenant_id`` is the customer
+        (organisation) that the event belongs to. With impersonation, ``actor_id`` is the person who really
+        acts, and ``on_behalf_of`` the user as whom. ``traceparent`` is a W3C trace context.
         """
         fields = {
             "actor_id": actor_id,
@@ -111,6 +117,10 @@ class AuditLog(ReadingMethods):
             "request_id": request_id,
             "ip": ip,
             "user_agent": user_agent,
+            "tenant_id": tenant_id,
+            "on_behalf_of": on_behalf_of,
+            "traceparent": traceparent,
+            "severity": severity,
         }
         return self._accept(
             EventArguments(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)

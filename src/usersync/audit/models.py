@@ -9,6 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -48,6 +49,15 @@ class EventRecord:
     ip: str | None
     user_agent: str | None
     source: str | None
+    #: The customer (organisation) that the event belongs to.
+    tenant_id: str | None
+    #: The user as whom the actor acted (impersonation).
+    on_behalf_of: str | None
+    #: The role of the database session, written by the database.
+    db_role: str | None
+    traceparent: str | None
+    #: info, low, medium, high or critical; None: not rated.
+    severity: str | None
     #: Orders events of the same time; part of a cursor.
     tie: str = field(compare=False, repr=False)
 
@@ -89,6 +99,9 @@ class EventFilter:
     until: datetime | None = None
     request_id: UUID | str | int | None = None
     text: str | None = None
+    tenant_id: UUID | str | int | None = None
+    on_behalf_of: UUID | str | int | None = None
+    severity: str | None = None
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -114,6 +127,7 @@ class EventFilter:
 
 
 OUTCOMES = ("succeeded", "failed", "denied")
+SEVERITIES = ("info", "low", "medium", "high", "critical")
 
 
 def as_uuid(name: str, value: object) -> UUID:
@@ -150,9 +164,9 @@ def _as_action(name: str, value: object) -> str:
     return text
 
 
-def _as_outcome(name: str, value: object) -> str:
-    if value not in OUTCOMES:
-        raise SettingsError(f"{name}: expected {', '.join(OUTCOMES)}, got {_shown(value)}")
+def _one_of(allowed: tuple[str, ...], name: str, value: object) -> str:
+    if value not in allowed:
+        raise SettingsError(f"{name}: expected {', '.join(allowed)}, got {_shown(value)}")
     return str(value)
 
 
@@ -176,11 +190,14 @@ _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "entity_type": _as_text,
     "entity_id": _as_key,
     "action": _as_action,
-    "outcome": _as_outcome,
+    "outcome": partial(_one_of, OUTCOMES),
     "since": _as_moment,
     "until": _as_moment,
     "request_id": _as_key,
     "text": _as_text,
+    "tenant_id": _as_key,
+    "on_behalf_of": _as_key,
+    "severity": partial(_one_of, SEVERITIES),
 }
 
 

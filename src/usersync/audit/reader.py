@@ -95,6 +95,11 @@ class SearchFilters(TypedDict, total=False):
     entity_type: str | None
     outcome: Literal["succeeded", "failed", "denied"] | None
     request_id: UUID | str | int | None
+    #: The customer (organisation) that the event belongs to.
+    tenant_id: UUID | str | int | None
+    #: The user as whom the actor acted (impersonation).
+    on_behalf_of: UUID | str | int | None
+    severity: Literal["info", "low", "medium", "high", "critical"] | None
     #: Inclusive. A time without a zone is taken as UTC.
     since: datetime | None
     #: Exclusive. A time without a zone is taken as UTC.

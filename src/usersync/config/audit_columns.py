@@ -32,6 +32,11 @@ FIELDS: Mapping[str, str] = {
     "ip": "inet",
     "user_agent": "text",
     "source": "text",
+    "tenant_id": "text",
+    "on_behalf_of": "text",
+    "db_role": "text",
+    "traceparent": "text",
+    "severity": "text",
 }
 
 

@@ -122,7 +122,9 @@ def apply(
     installed = (yield from inspect(bundle)).catalog["has_schema"]
     if rehearse is not None and installed:
         rehearse((yield from remaining()))
-    findings = yield from in_transaction(step(busy=False))
+    findings = yield from retry_while_locked(
+        lambda: in_transaction(step(busy=False)), "the audit log", lambda: blockers(settings)
+    )
     for change in applied:
         on_change(change)
     if rehearse is not None and not installed:
@@ -289,6 +291,7 @@ def _object_changes(settings: Settings, bundle: Bundle, inspection: Inspection) 
         yield Change("alter", "privileges", reason, bundle.set_privileges)
     if noted["settings"] != remembered(settings):
         yield Change("alter", "settings", "stored for doctor and rollback", bundle.save_settings)
+    yield from _audit_form(settings, bundle, inspection)
 
 
 def _users_table_closed(settings: Settings, inspection: Inspection) -> Iterator[Change]:
@@ -317,6 +320,18 @@ def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
             bundle.create_audit_table,
             busy=True,
         )
+
+
+def _audit_form(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    """Give a log that an earlier release created its present form.
+
+    In the transaction of the functions that write the new columns, and last there, because it locks the log.
+    """
+    catalog = inspection.catalog
+    if catalog["audit_table_created_by_usersync"] and (differences := catalog["audit_table_form"]):
+        reason = f"its present form: {', '.join(differences)}"
+        sql = f"set local lock_timeout = '{BUSY_LOCK_TIMEOUT}';\n{bundle.alter_audit_table}"
+        yield Change("alter", f"table {settings.audit_table}", reason, sql)
 
 
 _SECURED = "EXECUTE is granted to service_role only"

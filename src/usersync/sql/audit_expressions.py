@@ -9,13 +9,58 @@ from usersync.config.mapping import quote
 from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from usersync.config.audit_columns import AuditColumn, AuditColumns
     from usersync.config.settings import Settings
 
 #: The start of the comment on an audit log that usersync created.
 OWN_COMMENT = "The audit log, made by usersync: "
+
+
+#: The columns of the audit log that its first form (release 0.1.0) did not have.
+ADDED_COLUMNS = ("tenant_id", "on_behalf_of", "db_role", "traceparent", "severity", "xid", "seq")
+
+#: The CHECK constraints of the first form, as PostgreSQL prints them.
+FORMER_CHECKS = (
+    "CHECK (((length(action) >= 1) AND (length(action) <= 200)))",
+    "CHECK ((outcome = ANY (ARRAY['succeeded'::text, 'failed'::text, 'denied'::text])))",
+    "CHECK ((length(actor_id) <= 200))",
+    "CHECK ((actor_type = ANY (ARRAY['user'::text, 'service'::text, 'system'::text, 'anonymous'::text])))",
+    "CHECK ((length(entity_type) <= 200))",
+    "CHECK ((length(entity_id) <= 200))",
+    "CHECK ((length(request_id) <= 200))",
+    "CHECK ((source = ANY (ARRAY['app'::text, 'trigger'::text, 'sync'::text])))",
+)
+
+#: The indexes of the audit log besides the primary key: their columns, and their definitions.
+INDEXES = {
+    # Deletion of a user (the foreign key), erasure; search --user.
+    "user_id occurred_at": "(user_id, occurred_at) where user_id is not null",
+    # search --actor.
+    "actor_id occurred_at": "(actor_id, occurred_at)",
+    # history, search --entity.
+    "entity_type entity_id occurred_at": "(entity_type, entity_id, occurred_at)",
+    # search --action.
+    "action occurred_at": "(action, occurred_at)",
+    # search --tenant, and a tenant that reads its own events.
+    "tenant_id occurred_at": "(tenant_id, occurred_at) where tenant_id is not null",
+    # search --on-behalf-of.
+    "on_behalf_of occurred_at": "(on_behalf_of, occurred_at) where on_behalf_of is not null",
+    # search --request.
+    "request_id": "(request_id) where request_id is not null",
+    # The newest page, stats, export, prune.
+    "occurred_at": "(occurred_at)",
+    # Readers that follow the log. It is small, because rows are stored in the order of both columns.
+    "recorded_at xid": "using brin (recorded_at, xid) with (pages_per_range = 64, autosummarize = on)",
+}
+
+#: The columns of an index, as one text.
+_COLUMNS_OF_INDEX = (
+    "(select string_agg(attname, ' ' order by place) from unnest(index.indkey) "
+    "with ordinality as part (number, place) join pg_attribute on attrelid = index.indrelid "
+    "and attnum = number)"
+)
 
 
 def audit_log(settings: Settings) -> str:
@@ -29,6 +74,35 @@ def audit_log(settings: Settings) -> str:
     return (
         f"(select pg_class.oid::regclass from pg_class where pg_class.oid = to_regclass({name}) and {is_log})"
     )
+
+
+def log_form() -> dict[str, str]:
+    """Expressions about the form of a log ``log`` that usersync created."""
+    wanted = f"index.indrelid = {{}} and {_COLUMNS_OF_INDEX} = wanted.columns"
+    return {
+        "added_columns": _listed(ADDED_COLUMNS),
+        "former_checks": _listed(FORMER_CHECKS),
+        "index_columns": _listed(INDEXES),
+        "index_definitions": _listed(INDEXES.values()),
+        "lacks_columns": (
+            f"(select count(*) < {len(ADDED_COLUMNS)} or count(*) filter (where atthasdef) < 2 "
+            f"from pg_attribute where attrelid = log and attname = any(array[{_listed(ADDED_COLUMNS)}]) "
+            "and not attisdropped)"
+        ),
+        "parent_index": f"(select indexrelid from pg_index as index where {wanted.format('log')} limit 1)",
+        "partition_index": (
+            f"(select indexrelid from pg_index as index where {wanted.format('relation')} and indisvalid and "
+            "not exists (select from pg_inherits where inhrelid = indexrelid) limit 1)"
+        ),
+        "replaced_index": (
+            f"{_COLUMNS_OF_INDEX} = 'recorded_at' and exists (select from pg_index as index "
+            f"where index.indrelid = log and index.indisvalid and {_COLUMNS_OF_INDEX} = 'recorded_at xid')"
+        ),
+    }
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(map(literal, texts))
 
 
 def audit_column_list(audit: AuditColumns) -> str:

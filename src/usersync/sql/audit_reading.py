@@ -23,8 +23,13 @@ _ZONELESS = ("timestamp", "timestamp without time zone")
 #: The fields that a search compares with a value.
 FILTERED = (
     "id", "user_id", "actor_id", "entity_type", "entity_id", "action", "outcome", "request_id",
+    "tenant_id", "on_behalf_of", "severity",
 )  # fmt: skip
 _TIMES = ("timestamptz", "timestamp with time zone", *_ZONELESS)
+
+
+#: Fields that were keys in the metadata before they had columns.
+_MOVED = ("db_role", "traceparent")
 
 
 class AuditReading:
@@ -168,6 +173,8 @@ class AuditReading:
         column = self._columns.get(name)
         if name == "ip" and column is not None and column.type is None:
             return f"host({self.column(name)})"
+        if self.is_own and name in _MOVED:
+            return f"coalesce({self.column(name)}, {self.column('metadata')} ->> {literal(name)})"
         return f"{self.column(name)}::text"
 
 

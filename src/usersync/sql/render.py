@@ -24,6 +24,7 @@ from usersync.sql.audit_expressions import (
     audit_value_list,
     is_audit_id,
     is_audit_user,
+    log_form,
 )
 from usersync.sql.audit_reading import AuditReading
 from usersync.sql.expressions import Fragments, literal
@@ -112,7 +113,8 @@ class Renderer:
             "is_compared": is_compared(settings),
             "expects_everybody": literal(is_expected(settings, "source") == "true"),
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
-        } | fragments.values()
+        }
+        self._values |= fragments.values() | log_form()
         self._values |= values or {}
         # A log that the settings do not name any more, once there is another one.
         self._values["is_former_log"] = self.render(
@@ -205,6 +207,7 @@ class Bundle:
     migrations: tuple[Migration, ...]
     create_users_table: str
     create_audit_table: str
+    alter_audit_table: str
     release_audit_table: str
     functions: tuple[Function, ...]
     triggers: tuple[tuple[str, str], ...]
@@ -247,7 +250,15 @@ def render_bundle(settings: Settings) -> Bundle:
         bootstrap=statement("bootstrap"),
         migrations=tuple(_migrations(renderer)),
         create_users_table=statement("create_users_table"),
-        create_audit_table=renderer.render(leave) + statement("create_audit_table"),
+        create_audit_table="".join(
+            [
+                renderer.render(leave),
+                statement("create_audit_table"),
+                statement("alter_audit_table"),
+                statement("protect_audit_table"),
+            ]
+        ),
+        alter_audit_table=statement("alter_audit_table"),
         release_audit_table=(
             renderer.render(leave.replace("'@is_former_log'", "true")) + statement("release_audit_table")
         ),

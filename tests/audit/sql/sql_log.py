@@ -72,7 +72,6 @@ class Log:
         for row in rows:
             # If the key is text, as text.
             row["user_id"] = row["user_id"] and UUID(str(row["user_id"]))
-            row["db_role"] = row["metadata"].pop("db_role", None)
         return rows
 
     def row(self) -> dict[str, Any]:

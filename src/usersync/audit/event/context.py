@@ -18,7 +18,20 @@ from usersync.audit.event.objects import class_name, fields_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FIELDS = frozenset(("actor_id", "actor_type", "user_id", "request_id", "ip", "user_agent"))
+FIELDS = frozenset(
+    (
+        "actor_id",
+        "actor_type",
+        "user_id",
+        "request_id",
+        "ip",
+        "user_agent",
+        "tenant_id",
+        "on_behalf_of",
+        "traceparent",
+        "severity",
+    )
+)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -92,6 +105,7 @@ def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]
     if "actor_id" in inner:
         result.pop("actor_type", None)
         result.pop("user_id", None)
+        result.pop("on_behalf_of", None)
     metadata = as_dict(outer.get("metadata")) | as_dict(inner.get("metadata"))
     for name, value in inner.items():
         if name in FIELDS:

@@ -18,7 +18,22 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("succeeded", "failed", "denied")
 
-_NAMES = ("user_id", "actor_id", "entity", "action", "outcome", "since", "until", "text", "request_id")
+SEVERITIES = ("info", "low", "medium", "high", "critical")
+
+_NAMES = (
+    "user_id",
+    "actor_id",
+    "entity",
+    "action",
+    "outcome",
+    "since",
+    "until",
+    "text",
+    "request_id",
+    "tenant_id",
+    "on_behalf_of",
+    "severity",
+)
 
 _DURATION_OR_DATE = "a duration before now (2h, 3d) or a date (2026-03-31T18:30)"
 
@@ -89,6 +104,14 @@ _OPTIONS = (
         help="Events with each of these words or parts of words in a value of metadata or changes.",
     ),
     click.option("--request", "request_id", metavar="ID", help="Events of this request."),
+    click.option("--tenant", "tenant_id", metavar="ID", help="Events of this tenant (customer)."),
+    click.option("--on-behalf-of", metavar="ID", help="Events of actors who acted as this user."),
+    click.option(
+        "--severity",
+        type=click.Choice(SEVERITIES),
+        metavar="SEVERITY",
+        help="Events with this severity: info, low, medium, high or critical.",
+    ),
 )
 
 

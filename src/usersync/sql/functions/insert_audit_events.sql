@@ -9,8 +9,9 @@ declare
     stored bigint;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     -- Facts that the database knows. They replace what the event contains.
-    facts jsonb := jsonb_strip_nulls(jsonb_build_object(
-        'db_role', session_user, 'db_set_role', nullif(role_name, session_user)));
+    facts jsonb := jsonb_strip_nulls(jsonb_build_object('db_set_role', nullif(role_name, session_user)));
+    -- db_role is a column; events of earlier releases have it here.
+    replaced_keys text[] := case when is_own then '{db_role}'::text[] else '{db_role,db_set_role}'::text[] end;
 begin
     -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
@@ -52,12 +53,12 @@ begin
             given.entity_id,
             given.changes,
             case
-                when resolved.problem is null then coalesce(given.metadata, '{}')
-                else coalesce(given.metadata, '{}')
+                when resolved.problem is null then coalesce(given.metadata, '{}') - replaced_keys
+                else coalesce(given.metadata, '{}') - replaced_keys
                     || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
             end || case
                 -- A trigger's event that is stored later names the session that changed the row.
-                when insert_audit_events.is_own and given.metadata ? 'db_role' then '{}'
+                when insert_audit_events.is_own and coalesce(given.db_role, given.metadata ->> 'db_role') is not null then '{}'
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync')
                 then facts || jsonb_build_object('claimed_source', given.source)
                 else facts
@@ -68,7 +69,15 @@ begin
             case
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync') then 'app'
                 else coalesce(given.source, 'app')
-            end as source
+            end as source,
+            given.tenant_id,
+            given.on_behalf_of,
+            case
+                when insert_audit_events.is_own then coalesce(given.db_role, given.metadata ->> 'db_role', session_user)
+                else session_user
+            end as db_role,
+            given.traceparent,
+            given.severity
         from given
         left join resolved on resolved.user_id = given.wanted
     ) as event

@@ -20,7 +20,8 @@ begin
         'entity_type', 'table',
         'entity_id', '@users_table',
         'metadata', record_admin_action.details - 'by' || jsonb_build_object(
-            'db_role', role_name, 'application_name', current_setting('application_name')),
+            'application_name', current_setting('application_name')),
+        'db_role', role_name,
         'source', 'sync'
     )));
     return count_stored > 0;

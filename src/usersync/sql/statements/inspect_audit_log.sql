@@ -75,25 +75,42 @@ select jsonb_build_object(
             and confrelid is distinct from to_regclass('@users_table')
     ),
     'audit_table_oid', to_regclass('@audit_table')::oid::bigint,
+    -- What a log that usersync created lacks of its present form, or has of an earlier one.
+    'audit_table_form', (
+        select coalesce(jsonb_agg(difference order by place), '[]')
+        from (select to_regclass('@audit_table') as log) as given
+        cross join lateral (
+            select 1 as place, 'new columns' as difference where '@lacks_columns'
+            union all
+            select 2, 'no CHECK constraints' where exists (
+                select from pg_constraint
+                where conrelid in (select relid from pg_partition_tree(log)) and contype = 'c'
+                    and pg_get_constraintdef(oid) = any(array['@former_checks'])
+            )
+        ) as differences
+    ),
     'audit_table_lost_indexes', (
         select coalesce(jsonb_agg(wanted.definition order by wanted.definition), '[]')
+        from (select to_regclass('@audit_table') as log) as given
+        cross join unnest(array['@index_columns'], array['@index_definitions']) as wanted (columns, definition)
+        where '@parent_index' is null
+    ),
+    -- The partitions that an index of the log does not have yet.
+    'audit_table_pending_indexes', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'partition', relation::text, 'parent', parent_index::text, 'definition', pending.definition,
+            'bytes', pg_relation_size(relation)
+        ) order by relation::text, pending.definition), '[]')
         from (
-            values
-                ('user_id occurred_at', '(user_id, occurred_at) where user_id is not null'),
-                ('actor_id occurred_at', '(actor_id, occurred_at)'),
-                ('entity_type entity_id occurred_at', '(entity_type, entity_id, occurred_at)'),
-                ('action occurred_at', '(action, occurred_at)'),
-                ('request_id', '(request_id) where request_id is not null'),
-                ('occurred_at', '(occurred_at)'),
-                ('recorded_at', 'using brin (recorded_at) with (pages_per_range = 16, autosummarize = on)')
-        ) as wanted (columns, definition)
-        where not exists (
-            select from pg_index
-            where indrelid = to_regclass('@audit_table') and indisvalid and wanted.columns = (
-                select string_agg(attname, ' ' order by place)
-                from unnest(indkey) with ordinality as part (number, place)
-                join pg_attribute on attrelid = indrelid and attnum = number
-            )
+            select relid as relation, wanted.definition, '@parent_index'::regclass as parent_index
+            from (select to_regclass('@audit_table') as log) as given
+            cross join unnest(array['@index_columns'], array['@index_definitions']) as wanted (columns, definition)
+            cross join lateral pg_partition_tree(log)
+            where isleaf and relid <> log
+        ) as pending
+        where parent_index is not null and not exists (
+            select from pg_inherits join pg_index on indexrelid = inhrelid
+            where inhparent = parent_index and indrelid = relation
         )
     ),
     'audit_table', (

@@ -15,6 +15,11 @@
         tracking.request_id as request_id,
         tracking.ip as ip,
         tracking.user_agent as user_agent,
-        'trigger' as source
+        'trigger' as source,
+        null::text as tenant_id,
+        null::text as on_behalf_of,
+        session_user::text as db_role,
+        null::text as traceparent,
+        null::text as severity
     from "@changed"
 )

@@ -59,10 +59,9 @@ begin
         -- The actor: from the application's settings, otherwise from the header of a service key, otherwise from the
         -- Data API's claims, otherwise the database role.
         tracking.role_name := coalesce(nullif(current_setting('role'), 'none'), session_user);
-        tracking.metadata := jsonb_build_object('db_role', session_user);
-        if tracking.role_name <> session_user then
-            tracking.metadata := tracking.metadata || jsonb_build_object('role', tracking.role_name);
-        end if;
+        tracking.metadata := case
+            when tracking.role_name = session_user then '{}' else jsonb_build_object('role', tracking.role_name)
+        end;
         tracking.actor_id := left(nullif(current_setting('usersync.actor_id', true), ''), 200);
         tracking.actor_type := nullif(current_setting('usersync.actor_type', true), '');
         tracking.actor_source := 'setting';

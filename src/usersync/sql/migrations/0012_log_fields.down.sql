@@ -1,0 +1,3 @@
+-- CASCADE drops the default of the column seq in a log that stays, and the field of the type.
+drop sequence if exists usersync.audit_log_seq cascade;
+drop domain if exists usersync.event_severity cascade;

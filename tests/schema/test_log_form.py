@@ -1,0 +1,176 @@
+"""The audit log of an earlier release gets its present form: without a rewrite, and without a long lock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from logged import logged
+from usersync.audit import reading
+from usersync.audit.models import EventFilter
+from usersync.errors import UsersyncError
+from usersync.schema import installation
+from usersync.sql.script import install_script
+from usersync.transports.run import run
+from usersync.transports.steps import Pause
+
+RELEASED = Path(__file__).parent / "released" / "0.1.0.sql"
+
+FILES = """
+    select relid::regclass::text, pg_relation_filenode(relid), level
+    from pg_partition_tree('public.audit_logs') order by 1
+"""
+CHECKS = """
+    select conrelid::regclass::text, conname from pg_constraint
+    where conrelid in (select relid from pg_partition_tree('public.audit_logs')) and contype = 'c'
+"""
+INDEXES = """
+    select indrelid, regexp_replace(pg_get_indexdef(indexrelid), '^.* USING ', ''), indisvalid from pg_index
+    where indrelid in (select relid from pg_partition_tree('public.audit_logs'))
+"""
+ADDED = ("tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
+
+
+def indexes(connection):
+    """The valid indexes of the log and of its partitions: one set if all are alike."""
+    found = {}
+    for relation, definition, is_valid in connection.execute(INDEXES).fetchall():
+        assert is_valid, definition
+        found.setdefault(relation, set()).add(definition)
+    return {frozenset(each) for each in found.values()}
+
+
+def record(connection, **fields):
+    sent = {"action": "stock.counted", "occurred_at": "2026-01-01T00:00:00Z"} | fields
+    answer = connection.execute("select public.record_audit_events(%s)", [json.dumps([sent])]).fetchone()[0]
+    assert answer["stored"] == 1, answer
+
+
+@pytest.fixture
+def first_form(installer):
+    """A log of release 0.1.0 with an event of a month, one in the default partition, and an owner's CHECK."""
+    connection = installer.connection
+    connection.execute(RELEASED.read_text(encoding="utf-8"))
+    record(connection, action="old.default", metadata={"db_role": "old_role", "traceparent": "00-a-b-01"})
+    record(connection, action="old.month", occurred_at="now")
+    connection.execute("alter table public.audit_logs add constraint mine check (action <> 'forbidden')")
+    return connection
+
+
+@pytest.mark.parametrize("how", ["apply", "script"])
+def test_the_first_form_is_altered_without_a_rewrite(installer, first_form, how):
+    before = first_form.execute(FILES).fetchall()
+    if how == "apply":
+        assert "alter table public.audit_logs" in installer.subjects(logged())
+        installer.apply(logged())
+    else:
+        first_form.execute("\n".join(install_script(logged())))
+    assert installer.plan(logged()).changes == ()
+    assert first_form.execute(FILES).fetchall() == before
+    assert {name for _, name in first_form.execute(CHECKS).fetchall()} == {"mine"}
+
+    record(first_form, action="new", tenant_id="acme", on_behalf_of="ada", traceparent="t", severity="high")
+    record(first_form, action="newer", occurred_at="now")
+    events = {each.action: each for each in run(reading.search(EventFilter()), first_form).events}
+    new = events["new"]
+    assert [getattr(new, name) for name in ADDED] == ["acme", "ada", "postgres", "t", "high"]
+    # Events of earlier releases have these two in the metadata.
+    old = events["old.default"]
+    assert [getattr(old, name) for name in ADDED] == [None, None, "old_role", "00-a-b-01", None]
+    order = "select action, seq, xid from public.audit_logs where seq is not null order by seq"
+    numbered = first_form.execute(order).fetchall()
+    assert [row[0] for row in numbered] == ["new", "newer"]
+    assert numbered[0][2] < numbered[1][2]
+    wanted = EventFilter(tenant_id="acme", on_behalf_of="ada", severity="high")
+    assert [each.action for each in run(reading.search(wanted), first_form).events] == ["new"]
+
+
+def test_the_altered_log_has_the_indexes_of_a_new_one(installer, first_form):
+    installer.apply(logged())
+    altered = indexes(first_form)
+    installer.rollback(logged(), drop_audit_log=True, drop_users_table=True)
+    installer.apply(logged())
+    assert indexes(first_form) == altered
+    assert len(altered) == 1
+
+
+def test_the_log_is_never_locked_for_long(installer, first_form, database):
+    """A session writes and reads for as long as it likes; meanwhile, others are not held up."""
+    with database.connect("postgres") as writer, database.connect("postgres") as other:
+        writer.execute("begin")
+        record(writer, action="long.transaction")
+        waits = []
+
+        def waited():
+            waits.append(None)
+            other.execute("set lock_timeout = '1s'")
+            record(other, action="meanwhile")  # no lock is held or awaited between two attempts
+            if len(waits) == 3:
+                writer.execute("commit")
+
+        run(noticed(installation.apply(logged()), waited), first_form)
+        assert len(waits) == 3
+    assert installer.plan(logged()).changes == ()
+    found = run(reading.search(EventFilter(action="meanwhile")), first_form).events
+    assert len(found) == 3
+
+
+def noticed(plan, notice):
+    """The operation; ``notice`` is called instead of each wait."""
+    step = next(plan)
+    try:
+        while True:
+            try:
+                if isinstance(step, Pause):
+                    notice()
+                    rows = []
+                else:
+                    rows = yield step
+            except UsersyncError as error:
+                step = plan.throw(error)
+            else:
+                step = plan.send(rows)
+    except StopIteration as end:
+        return end.value
+
+
+def test_a_log_that_a_rollback_left_is_numbered_again(installer):
+    connection = installer.connection
+    installer.apply(logged())
+    record(connection, action="first")
+    installer.rollback(logged())
+    columns = "(id, occurred_at, action, outcome, actor_type, source)"
+    values = "(gen_random_uuid(), now(), 'by.hand', 'succeeded', 'user', 'app')"
+    connection.execute(f"insert into public.audit_logs {columns} values {values}")
+    installer.apply(logged())
+    record(connection, action="second")
+    order = "select action from public.audit_logs order by seq nulls last"
+    assert [row[0] for row in connection.execute(order).fetchall()] == ["first", "second", "by.hand"]
+    assert installer.plan(logged()).changes == ()
+
+
+def test_a_column_of_the_owner_is_not_taken_over(installer, first_form):
+    first_form.execute("alter table public.audit_logs add column tenant_id uuid")
+    with pytest.raises(UsersyncError, match="already has another column tenant_id"):
+        installer.apply(logged())
+    record(first_form)
+    first_form.execute("alter table public.audit_logs rename column tenant_id to customer")
+    installer.apply(logged())
+    record(first_form, tenant_id="acme")
+
+
+@pytest.mark.newest_server
+def test_the_values_are_checked_where_they_come_in(installer):
+    installer.apply(logged())
+    connection = installer.connection
+    for wrong in ({"severity": "urgent"}, {"tenant_id": "x" * 201}, {"outcome": "perhaps"}, {"action": ""}):
+        with pytest.raises(AssertionError, match="'rejected': 1"):
+            record(connection, **wrong)
+    assert connection.execute("select count(*) from public.audit_logs").fetchone() == (0,)
+    with pytest.raises(psycopg.errors.NotNullViolation):
+        connection.execute(
+            "insert into public.audit_logs (id, occurred_at) values (gen_random_uuid(), now())"
+        )
