@@ -38,6 +38,8 @@ ELSEWHERE = {
     "docs/procedures.md": "tests/docs/test_procedures.py",
     "docs/testing.md": "tests/testing/test_testing_page.py",
     "docs/frameworks.md": "tests/contrib/test_frameworks_page.py",
+    "examples/celery/README.md": "tests/contrib/queues/test_task_queues.py",
+    "examples/procrastinate/README.md": "tests/contrib/queues/test_task_queues.py",
     "examples/django/README.md": "tests/contrib/django/test_django_example.py",
     "examples/fastapi/README.md": "tests/contrib/fastapi/test_fastapi_example.py",
     "examples/flask/README.md": "tests/contrib/flask/test_flask_example.py",

@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[2]
 #: What is imported, and what its error names.
 PARTS = {
     "usersync.contrib.auth": "pip install 'pyjwt[crypto]'",
+    "usersync.contrib.celery": "pip install celery",
+    "usersync.contrib.dramatiq": "pip install dramatiq",
+    "usersync.contrib.procrastinate": "pip install procrastinate",
+    "usersync.contrib.rq": "pip install rq",
+    "usersync.contrib.supabase": "pip install httpx",
     "usersync.contrib.django": "pip install django",
     "usersync.contrib.fastapi": "pip install fastapi 'pyjwt[crypto]'",
     "usersync.contrib.starlette": "pip install fastapi 'pyjwt[crypto]'",

@@ -1,0 +1,219 @@
+"""The audit context goes with a job to a real worker of Celery, RQ, procrastinate and Dramatiq."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from task_queues import redis, running, wait_until
+from usersync import AuditLog
+from usersync.audit.event.context import begun, entered
+from usersync.contrib.carrying import KEY, carried_context, resumed_context
+
+pytestmark = pytest.mark.newest_server
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+HERE = Path(__file__).parent
+ADA = {"actor_id": "ada", "request_id": "r-1", "ip": "192.0.2.1", "metadata": {"tenant": "acme", "page": 7}}
+BOB = {"actor_id": lambda: "bob"}
+
+FIELDS = "entity_id, actor_id, request_id, metadata ->> 'tenant'"
+
+
+@pytest.fixture
+def environment(backend, tmp_path):
+    return os.environ | {
+        "SUPABASE_DB_URL": backend.dsn,
+        "USERSYNC_SPOOL_DIR": str(tmp_path / "spool"),
+        "QUEUE_DSN": backend.dsn,
+        "QUEUE_SPOOL": str(tmp_path / "spool"),
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+@pytest.fixture
+def events(backend):
+    def read(fields=FIELDS, action="%"):
+        return backend.owner.execute(
+            f"select {fields} from public.audit_logs where source = 'app' and action like %s order by 1, id",
+            [action],
+        ).fetchall()
+
+    return read
+
+
+def call(folder, environment, *command):
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def placed(folder, environment, user_id):
+    call(folder, environment, "shop.py", "--user", user_id, "--tenant", "acme", "1")
+    call(folder, environment, "shop.py", "2")
+
+
+def assert_shipped(found, user_id, orders):
+    """The first order is the user's. The second is nobody's; the same worker ships it after the first."""
+    assert [(action, order) for action, order, *_ in found] == orders
+    request_ids = {request_id for _, order, *_, request_id in found if order == "1"}
+    assert len(request_ids) == 1
+    for _, order, actor, user, tenant, request_id in found:
+        expected = (user_id, user_id, "acme", True) if order == "1" else (None, None, None, False)
+        assert (actor, user, tenant, request_id is not None) == expected
+
+
+SHIPPED = "action, entity_id, actor_id, user_id::text, metadata ->> 'tenant', request_id"
+
+
+def test_the_example_of_celery(backend, environment, events, tmp_path):
+    folder, log = EXAMPLES / "celery", tmp_path / "worker.log"
+    user_id = str(backend.sign_up())
+    with redis(tmp_path) as url:
+        environment["CELERY_BROKER"] = f"{url}/0"
+        command = ["celery", "-A", "shop", "worker", "--pool", "threads", "--concurrency", "1"]
+        with running(command, folder, environment, log) as worker:
+            placed(folder, environment, user_id)
+            wait_until(lambda: len(events(action="order.shipped")) == 2, worker, log)
+    orders = [("order.placed", "1"), ("order.placed", "2"), ("order.shipped", "1"), ("order.shipped", "2")]
+    assert_shipped(events(SHIPPED), user_id, orders)
+
+
+def test_the_example_of_procrastinate(backend, environment, events, tmp_path):
+    folder = EXAMPLES / "procrastinate"
+    user_id = str(backend.sign_up())
+    procrastinate = ("-m", "procrastinate", "--app=shop.app")
+    call(folder, environment, *procrastinate, "schema", "--apply")
+    placed(folder, environment, user_id)
+    call(folder, environment, *procrastinate, "worker", "--one-shot")
+    actions = ("order.billed", "order.placed", "order.shipped")
+    orders = [(action, order) for action in actions for order in ("1", "2")]
+    assert_shipped(events(SHIPPED), user_id, orders)
+    states = backend.owner.execute("select distinct status::text from procrastinate_jobs").fetchall()
+    assert states == [("succeeded",)]
+
+
+def test_rq(environment, events, tmp_path):
+    from redis import Redis  # noqa: PLC0415 - a driver of RQ's
+    from rq import Queue, Retry  # noqa: PLC0415
+
+    from usersync.contrib.rq import ContextJob  # noqa: PLC0415
+
+    with redis(tmp_path) as url, Redis.from_url(url) as connection:
+        environment["QUEUE_URL"] = url
+        queue = Queue(connection=connection, job_class=ContextJob)
+        with entered(ADA):
+            queue.enqueue("queued.work", "a", meta={"page": 7})
+            queue.enqueue("queued.work", "b", str(tmp_path / "failed"), retry=Retry(max=1))
+        queue.enqueue("queued.work", "c")
+        with entered(BOB):
+            queue.enqueue("queued.work", "d")
+        # One process runs all jobs, so that a context which is left behind would be seen.
+        command = ["-m", "rq.cli", "worker", "--burst", "--url", url, "--path", "."]
+        call(HERE, environment, *command, "--worker-class", "rq.SimpleWorker", "--job-class",
+             "usersync.contrib.rq.ContextJob")  # fmt: skip
+    ada = ("ada", "r-1", "acme")
+    assert events() == [
+        ("a", *ada), ("b", *ada), ("b", *ada), ("c", None, None, None), ("d", "bob", None, None)
+    ]  # fmt: skip
+
+
+def test_dramatiq(environment, events, tmp_path, monkeypatch):
+    log = tmp_path / "worker.log"
+    with redis(tmp_path) as url:
+        environment["QUEUE_URL"] = url
+        for name in ("QUEUE_URL", "QUEUE_DSN", "QUEUE_SPOOL"):
+            monkeypatch.setenv(name, environment[name])
+        monkeypatch.syspath_prepend(HERE)
+        import queued  # noqa: PLC0415 - connects when it is imported
+
+        with entered(ADA):
+            queued.worked.send("a")
+            queued.worked.send("b", str(tmp_path / "failed"))
+            (queued.worked.message("c") | queued.followed.message()).run()
+        queued.worked.send("d")
+        with entered(BOB):
+            queued.worked.send("e")
+        command = ["dramatiq", "queued", "--processes", "1", "--threads", "1", "--path", "."]
+        with running(command, HERE, environment, log) as worker:
+            wait_until(lambda: len(events()) == 7, worker, log)
+        queued.audit.close()
+        queued.broker.close()
+    ada = ("ada", "r-1", "acme")
+    assert events() == [
+        ("a", *ada), ("b", *ada), ("b", *ada), ("c", *ada), ("c, followed", *ada), ("d", None, None, None),
+        ("e", "bob", None, None),
+    ]  # fmt: skip
+
+
+def test_celery_without_a_worker(monkeypatch):
+    """Tasks that run where they are called, and what is sent."""
+    from celery import Celery  # noqa: PLC0415
+
+    from usersync.contrib.celery import pass_context  # noqa: PLC0415
+
+    pass_context()
+    app = Celery("test", broker="memory://")
+    sent = []
+    monkeypatch.setattr("kombu.Producer.publish", lambda *_, headers, **__: sent.append(headers))
+
+    @app.task(name="inner")
+    def inner():
+        return carried_context()
+
+    @app.task(name="outer")
+    def outer():
+        with begun(BOB):
+            return [carried_context(), inner.apply().get(), carried_context()]
+
+    @app.task(name="broken")
+    def broken():
+        raise ValueError
+
+    with entered(ADA):
+        carried = carried_context()
+        assert outer.apply().get() == [{"actor_id": "bob"}] * 3
+        assert isinstance(broken.apply().result, ValueError)
+        assert carried_context() == carried
+        inner.delay()
+        inner.apply_async(headers={KEY: {"actor_id": "carl"}})
+    inner.delay()
+    assert [headers.get(KEY) for headers in sent] == [carried, {"actor_id": "carl"}, None]
+
+
+def test_what_goes_along():
+    with entered({**ADA, "user_agent": "curl", "actor_type": "user", "user_id": 5}):
+        carried = carried_context()
+    assert carried == {
+        "actor_id": "ada", "actor_type": "user", "user_id": "5", "request_id": "r-1", "tenant": "acme"
+    }  # fmt: skip
+    with entered({"actor_id": "x" * 500}), resumed_context(carried):
+        assert carried_context() == carried
+        with resumed_context({"actor_id": 5, "password": "x", "tenant": "b"}):
+            assert carried_context() == {"tenant": "b"}
+        for malformed in (None, "text", [], 7):
+            with resumed_context(malformed):
+                assert carried_context() == {}
+
+
+def test_an_actor_that_raises_is_not_carried():
+    def find():
+        raise RuntimeError
+
+    with entered({"actor_id": find, "request_id": "r"}):
+        assert carried_context() == {"request_id": "r"}
+
+
+def test_a_log_of_a_job_has_its_context(backend, tmp_path):
+    with (
+        AuditLog(backend.dsn, spool_dir=tmp_path) as audit,
+        resumed_context({"actor_id": "ada", "tenant": "t"}),
+    ):
+        audit.record("job.run")
+    (event,) = backend.events()
+    assert (event["actor_id"], event["metadata"]["tenant"]) == ("ada", "t")
