@@ -5,6 +5,7 @@ Every test that asks for ``project`` runs on each PostgreSQL, and once more unde
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from usersync.models import Failure
-    from usersync.testing import SupabaseCluster, SupabaseDatabase
+    from usersync.testing import Regime, SupabaseCluster, SupabaseDatabase
 
 #: What each column of the default mapping is called under hostile names: quotes, keywords, dots, spaces,
 #: names of variables in our own functions, 63 bytes.
@@ -166,14 +167,7 @@ def settings(names: str, asks_for_log: bool) -> Settings:
 @pytest.fixture
 def project(cluster: SupabaseCluster, names: str, settings: Settings, isolation: str) -> Iterator[Project]:
     """A project of the test's own, in which usersync was just installed."""
-    kinds = {"installed": parse_settings, "logged": logged}
-    label = next((kind for kind, make in kinds.items() if settings == make(NAMES[names][0])), None)
-    if label:
-        template = cluster.template(f"{label}_{names}", build=lambda database: _install(database, settings))
-        database = cluster.clone(template)
-    else:
-        database = cluster.clone(cluster.template("supabase_old", regime="old"))
-        _install(database, settings)
+    database = clone_installed(cluster, settings)
     if isolation != "read committed":
         statement = sql.SQL("alter database {} set default_transaction_isolation = {}")
         cluster.maintenance.execute(statement.format(sql.Identifier(database.name), sql.Literal(isolation)))
@@ -192,10 +186,26 @@ def _speaking(settings: Settings, connection: psycopg.Connection[Any]) -> psycop
     return connection
 
 
-def _install(database: SupabaseDatabase, settings: Settings) -> None:
-    if settings.key_type.schema is not None:
-        add_citext(database)
-    install(database, settings)
+def clone_installed(
+    cluster: SupabaseCluster, settings: Settings, sql: str = "", *, regime: Regime = "old"
+) -> SupabaseDatabase:
+    """A new database in which ``postgres`` ran ``sql``, and then installed usersync with ``settings``.
+
+    The caller drops it. An installation takes ten times as long as a clone, so the first call with these
+    arguments makes a template, for all processes of the run.
+    """
+
+    def build(database: SupabaseDatabase) -> None:
+        if settings.key_type.schema is not None:
+            add_citext(database)
+        if sql:
+            with database.connect() as owner:
+                owner.execute(sql)
+        install(database, settings)
+
+    made_with = repr((settings, sql, regime)).encode()
+    name = f"installed_{hashlib.sha256(made_with).hexdigest()[:16]}"
+    return cluster.clone(cluster.template(name, regime=regime, build=build))
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fix_project import clone_installed
 from logged import logged
 from proxy import Proxy
 from usersync import AuditLog
-from usersync.testing.install import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,8 +53,7 @@ class Store:
 
 @pytest.fixture
 def audit_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
-    template = cluster.template("logged_plain", build=lambda each: install(each, logged()))
-    database = cluster.clone(template)
+    database = clone_installed(cluster, logged())
     yield database
     cluster.drop(database)
 

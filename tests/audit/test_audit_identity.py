@@ -9,6 +9,7 @@ import pytest
 from killing import kill_recorders
 from psycopg.conninfo import conninfo_to_dict
 
+from fix_project import clone_installed
 from former import former_file
 from logged import logged
 from postgrest_server import SECRET_KEY
@@ -28,8 +29,7 @@ NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"
 @pytest.fixture
 def other_store(cluster):
     """A second project: another installation in the same cluster."""
-    template = cluster.template("bare_plain", build=lambda _: None)
-    database = cluster.clone(template)
+    database = cluster.clone(cluster.template("supabase_old"))
     install(database, logged())
     yield database
     cluster.drop(database)
@@ -157,7 +157,7 @@ def test_a_restored_copy_has_the_same_id_and_is_another_database(cluster, store,
     store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
     with store.database.connect("supabase_admin") as admin:
         ((installation,),) = admin.execute("select installation from usersync.settings").fetchall()
-    staging = cluster.clone(cluster.template("logged_plain", build=lambda each: install(each, logged())))
+    staging = clone_installed(cluster, logged())
     try:
         with staging.connect() as owner:
             owner.execute("update usersync.settings set installation = %s", [installation])

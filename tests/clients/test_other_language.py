@@ -8,6 +8,7 @@ import threading
 import psycopg
 import pytest
 
+from fix_project import clone_installed
 from logged import logged
 from usersync import AuditLog, UserSync
 from usersync.audit.event.redaction import Redactor
@@ -23,7 +24,6 @@ from usersync.errors import (
 from usersync.schema import installation
 from usersync.schema.trial.faults import fault_of
 from usersync.testing import GoTrue
-from usersync.testing.install import install
 from usersync.transports.run import run
 
 
@@ -36,8 +36,7 @@ def bare(german_cluster):
 
 @pytest.fixture
 def database(german_cluster):
-    template = german_cluster.template("installed", build=lambda each: install(each, logged()))
-    database = german_cluster.clone(template)
+    database = clone_installed(german_cluster, logged())
     yield database
     german_cluster.drop(database)
 

@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 from auth_server import AuthServer
 
+from fix_project import clone_installed
 from logged import logged
 from usersync import AuditLog
 from usersync.testing import GoTrue
-from usersync.testing.install import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,8 +76,7 @@ class Backend:
 
 @pytest.fixture
 def backend(cluster: SupabaseCluster, auth_server: AuthServer, _tidy: None) -> Iterator[Backend]:
-    template = cluster.template("logged_plain", build=lambda each: install(each, logged()))
-    database = cluster.clone(template)
+    database = clone_installed(cluster, logged())
     with (
         database.connect() as owner,
         GoTrue(database.dsn("supabase_auth_admin")) as auth,

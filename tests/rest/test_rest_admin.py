@@ -9,14 +9,13 @@ import pytest
 from hostile import answering
 
 from admin_api import AdminApi
-from fix_project import NAMES
+from fix_project import NAMES, clone_installed
 from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
 from usersync.cli.main import run
 from usersync.config.settings import Settings, parse_settings
 from usersync.core.admin_users import delete_gone, update_copy
 from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError
-from usersync.testing.install import install
 from usersync.transports.data_api.admin import AuthServer
 from usersync.transports.psycopg import transport_for
 
@@ -236,9 +235,7 @@ def test_the_command_reads_the_list_and_syncs(project, auth, auth_server, monkey
 
 
 def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster, auth_server):
-    database = cluster.clone(
-        cluster.template("installed_plain", build=lambda each: install(each, Settings()))
-    )
+    database = clone_installed(cluster, Settings())
     with closing(transport_for(database.dsn())) as transport, pytest.raises(SettingsError) as caught:
         update_copy(transport, auth_server)
     assert "source_table is auth.users, which is no copy" in str(caught.value)

@@ -7,10 +7,10 @@ import pytest
 from psycopg.types.json import Jsonb
 from sql_log import event, send
 
+from fix_project import clone_installed
 from logged import logged
 from usersync.audit.models import RecordResult
 from usersync.audit.upkeep import retry_rejects
-from usersync.testing.install import install
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.key_types
@@ -35,8 +35,7 @@ def regime(request):
 
 @pytest.fixture
 def database(cluster, regime):
-    build = lambda each: install(each, logged())  # noqa: E731 - the template wants a function
-    database = cluster.clone(cluster.template(f"installed_under_{regime}", regime=regime, build=build))
+    database = clone_installed(cluster, logged(), regime=regime)
     yield database
     cluster.drop(database)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import create_engine, event
 
+from fix_project import clone_installed
 from logged import logged
 from usersync import AuditLog
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
-from usersync.testing.install import install
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Shop:
 
 @pytest.fixture
 def shop_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
-    database = cluster.clone(cluster.template("logged_plain", build=lambda each: install(each, logged())))
+    database = clone_installed(cluster, logged())
     yield database
     cluster.drop(database)
 

@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from fix_pooler import pgbouncer
+from fix_project import clone_installed
+from logged import logged
 from usersync.contrib.sqlalchemy import pass_context, passing
 from usersync.errors import SettingsError
 from usersync.testing import GoTrue
@@ -200,7 +202,7 @@ def test_a_failed_transaction_keeps_its_own_error(engine, audit):
 
 
 def test_each_of_two_databases_gets_the_settings(shop, cluster, engine, make_engine, audit):
-    other = cluster.clone(cluster.template("logged_plain"))
+    other = clone_installed(cluster, logged())
     try:
         with other.connect() as owner:
             owner.execute("create table products (id int generated always as identity, name text)")
