@@ -313,6 +313,8 @@ class Change:
     sql: str
     #: Whether it locks a table that the application or the auth server uses.
     busy: bool = False
+    #: Whether it runs after the others, outside of a transaction.
+    alone: bool = False
 
 
 @dataclass(frozen=True)

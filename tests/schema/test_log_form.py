@@ -31,6 +31,11 @@ INDEXES = """
     select indrelid, regexp_replace(pg_get_indexdef(indexrelid), '^.* USING ', ''), indisvalid from pg_index
     where indrelid in (select relid from pg_partition_tree('public.audit_logs'))
 """
+NEW_INDEXES = (
+    "(tenant_id, occurred_at) where tenant_id is not null",
+    "(on_behalf_of, occurred_at) where on_behalf_of is not null",
+    "using brin (recorded_at, xid) with (pages_per_range = 64, autosummarize = on)",
+)
 ADDED = ("tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
 
 
@@ -95,6 +100,34 @@ def test_the_altered_log_has_the_indexes_of_a_new_one(installer, first_form):
     installer.apply(logged())
     assert indexes(first_form) == altered
     assert len(altered) == 1
+
+
+MANY = """
+    insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source, user_agent)
+    select gen_random_uuid(), now(), 'many', 'succeeded', 'user', 'app', repeat('x', 1000)
+    from generate_series(1, 9000)
+"""
+
+
+@pytest.mark.newest_server
+def test_a_large_partition_gets_its_indexes_while_events_are_recorded(installer, first_form, superuser):
+    first_form.execute(MANY)
+    first_form.execute("\n".join(install_script(logged())))
+    (month,) = first_form.execute("select to_char(now(), '\"usersync.audit_logs_\"YYYY_MM')").fetchone()
+    wanted = sorted(f"create index {each} on {month}" for each in NEW_INDEXES)
+    assert sorted(installer.subjects(logged())) == wanted
+    # The index that one of them replaces is used until then.
+    assert superuser.execute("select to_regclass('public.audit_logs_recorded_at_idx')").fetchone()[0]
+    # What an interrupted apply leaves.
+    superuser.execute(f"create index half on {month} (tenant_id, occurred_at) where tenant_id is not null")
+    superuser.execute("update pg_index set indisvalid = false where indexrelid = 'usersync.half'::regclass")
+    first_form.execute("set statement_timeout = '1min'")
+    assert len(installer.apply(logged()).changes) == len(NEW_INDEXES)
+    assert first_form.execute("show statement_timeout").fetchone() == ("1min",)
+    assert installer.plan(logged()).changes == ()
+    assert len(indexes(first_form)) == 1
+    assert first_form.execute("select to_regclass('usersync.half')").fetchone() == (None,)
+    assert first_form.execute("select to_regclass('public.audit_logs_recorded_at_idx')").fetchone() == (None,)
 
 
 def test_the_log_is_never_locked_for_long(installer, first_form, database):

@@ -1,9 +1,9 @@
 """``plan``, ``apply`` and ``rollback``.
 
-``apply`` uses two transactions. The first creates tables and functions. The second creates the triggers,
-replaces adopted ones and creates the audit log, which locks the auth server's table and the users table
-against writes. It waits a tenth of a second for these locks, so that no sign-in queues behind it, and is
-retried.
+``apply`` uses two transactions; indexes of a log that an earlier release created come after them. The first
+creates tables and functions. The second creates the triggers, replaces adopted ones and creates the audit
+log, which locks the auth server's table and the users table against writes. It waits a tenth of a second
+for these locks, so that no sign-in queues behind it, and is retried.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from usersync.schema.first_run import preview
 from usersync.schema.gates import gates
 from usersync.schema.inspection import Inspection, inspect
 from usersync.schema.keys import key_findings
+from usersync.schema.log_indexes import build_indexes, index_changes
 from usersync.schema.trigger_names import OWN_TRIGGERS, is_made_by, renamed
 from usersync.schema.uninstall import is_unused, plan_removal, remove
 from usersync.sql.expressions import literal
@@ -107,7 +108,7 @@ def apply(
         raise_errors(findings)
         renewal = yield from _renewal(settings, inspection)
         planned = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
-        changes = [change for change in planned if change.busy == busy]
+        changes = [change for change in planned if change.busy == busy and not change.alone]
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
@@ -116,7 +117,8 @@ def apply(
     def remaining() -> Steps[tuple[Change, ...]]:
         inspection = yield from inspect(bundle)
         renewal = yield from _renewal(settings, inspection)
-        return (yield from _changes(settings, bundle, inspection, renewal, adopt=adopt))
+        planned = yield from _changes(settings, bundle, inspection, renewal, adopt=adopt)
+        return tuple(change for change in planned if not change.alone)
 
     # A schema that existed before cannot be undone, even if parts of it are missing.
     installed = (yield from inspect(bundle)).catalog["has_schema"]
@@ -135,7 +137,8 @@ def apply(
     )
     for change in applied[before:]:
         on_change(change)
-    return SchemaPlan(tuple(applied), findings)
+    built, missing = yield from build_indexes(settings, bundle, (yield from inspect(bundle)), on_change)
+    return SchemaPlan((*applied, *built), (*findings, *missing))
 
 
 def rollback(
@@ -254,7 +257,12 @@ def _changes(
     changes += adopting.changes()
     changes += _audit_changes(settings, bundle, inspection)
     changes += renewal.changes
-    return (*changes, *_trigger_changes(bundle, inspection, adopting), *adopting.returns())
+    return (
+        *changes,
+        *_trigger_changes(bundle, inspection, adopting),
+        *adopting.returns(),
+        *index_changes(inspection),
+    )
 
 
 def _object_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:

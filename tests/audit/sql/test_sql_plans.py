@@ -34,6 +34,7 @@ def filled(log):
             entity_type="product",
             entity_id=n % 1_000,
             request_id=f"r-{n}",
+            **({"tenant_id": f"t-{n % 50}", "on_behalf_of": f"b-{n % 40}"} if n % 2 else {}),
         )
         for n in range(ROWS)
     ]
@@ -70,6 +71,8 @@ SEARCHES = {
     "entity": ({"entity_type": "product", "entity_id": "7"}, "entity_id"),
     "action": ({"action": "rare.a3"}, "action"),
     "actions": ({"action": "rare.a3*"}, "action"),
+    "tenant": ({"tenant_id": "t-7"}, "tenant_id"),
+    "on behalf of": ({"on_behalf_of": "b-7"}, "on_behalf_of"),
     "request": ({"request_id": "r-77"}, "request_id"),
     "time": ({"until": timedelta(days=20)}, "occurred_at"),
     "everything": ({}, "occurred_at"),

@@ -51,12 +51,30 @@ def _missing(settings: Settings, context: Context) -> Iterator[Finding]:
     if context.inspection.has_users_table:
         # If the users table was renamed, the foreign key is still right: see D012.
         yield from _missing_foreign_key(settings, context)
+    yield from _pending_indexes(settings, context)
     for definition in context.inspection.catalog["audit_table_lost_indexes"]:
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
             f"{settings.audit_table} has no index {definition}",
             lines([_PAUSE, f"create index on {table} {definition};"]),
+            "warning",
+        )
+
+
+def _pending_indexes(settings: Settings, context: Context) -> Iterator[Finding]:
+    """Indexes that apply builds partition by partition."""
+    pending = context.inspection.catalog["audit_table_pending_indexes"]
+    if pending:
+        partitions = sorted({each["partition"] for each in pending})
+        yield Finding(
+            "D025",
+            f"table {settings.audit_table}",
+            f"partitions of {settings.audit_table} lack an index that this release uses, so searches in them "
+            f"are slow: {', '.join(partitions)}",
+            lines(
+                ["-- Creates the indexes while events are recorded. It may take minutes.", "usersync apply"]
+            ),
             "warning",
         )
 
