@@ -1,4 +1,4 @@
-"""What the audit routers for FastAPI and Flask answer."""
+"""What web pages and routers take and answer that read the audit log."""
 
 # No `annotations` future import: pydantic reads the annotations.
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from usersync.audit.models import EventPage, EventRecord
+from usersync.errors import SettingsError
 
 __all__ = ["AuditChange", "AuditEvent", "AuditPage"]
 
@@ -79,3 +80,25 @@ class AuditPage:
     def headers(self) -> dict[str, str]:
         """The headers of the answer."""
         return HEADERS | ({"Link": f'<{self.next}>; rel="next"'} if self.next else {})
+
+
+def filters_of(given: dict[str, str]) -> dict[str, Any]:
+    """The arguments of ``search()``. Raises ``SettingsError``."""
+    wanted: dict[str, Any] = paging_of(given)
+    if "entity_id" in wanted:
+        wanted["entity"] = (wanted.get("entity_type"), wanted.pop("entity_id"))
+    for name in {"since", "until"} & wanted.keys():
+        try:
+            wanted[name] = datetime.fromisoformat(wanted[name])
+        except ValueError:
+            raise SettingsError(f"{name}: expected a time, as in 2026-03-31T18:30:00Z") from None
+    if "oldest_first" in wanted:
+        wanted["oldest_first"] = wanted["oldest_first"].lower() in {"1", "true"}
+    return wanted
+
+
+def paging_of(given: dict[str, str]) -> dict[str, Any]:
+    limit = given.get("limit", str(USUAL_PAGE))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= LARGEST_PAGE):  # noqa: PLR2004
+        raise SettingsError(f"limit: expected 1 to {LARGEST_PAGE}, got {limit!r:.80}")
+    return {**given, "limit": int(limit)}

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from usersync.audit.event.context import amend
 from usersync.client import UserSync
 from usersync.config.extras import needed
-from usersync.contrib.audit_pages import HEADERS, INVALID, LARGEST_PAGE, USUAL_PAGE, AuditEvent, AuditPage
+from usersync.contrib.audit_pages import HEADERS, INVALID, AuditEvent, AuditPage, filters_of, paging_of
 from usersync.contrib.ensuring import TIMEOUT_S, Ensurer
 from usersync.contrib.wsgi import AuditContextMiddleware
 from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError, UsersyncError
@@ -217,10 +217,10 @@ class _AuditViews:
             raise Forbidden("Not allowed.")
 
     def events(self) -> Response:
-        return _page_answer(self._audit.search(**_filters(request.args.to_dict())))
+        return _page_answer(self._audit.search(**filters_of(request.args.to_dict())))
 
     def history(self) -> Response:
-        wanted = _paging(request.args.to_dict())
+        wanted = paging_of(request.args.to_dict())
         entity = (wanted.pop("entity_type", None), wanted.pop("entity_id", None))
         if unknown := wanted.keys() - {"after", "limit"}:
             raise SettingsError(f"there is no parameter {min(unknown)!r:.80}")
@@ -254,28 +254,6 @@ def _check_authorize(authorize: object) -> None:
             "authorize: every user who has signed up passes require_user",
             hint="Write a function that calls it, and then checks the user's permissions.",
         )
-
-
-def _filters(given: dict[str, str]) -> dict[str, Any]:
-    """The arguments of ``search()``. Raises ``SettingsError``."""
-    wanted: dict[str, Any] = _paging(given)
-    if "entity_id" in wanted:
-        wanted["entity"] = (wanted.get("entity_type"), wanted.pop("entity_id"))
-    for name in {"since", "until"} & wanted.keys():
-        try:
-            wanted[name] = datetime.fromisoformat(wanted[name])
-        except ValueError:
-            raise SettingsError(f"{name}: expected a time, as in 2026-03-31T18:30:00Z") from None
-    if "oldest_first" in wanted:
-        wanted["oldest_first"] = wanted["oldest_first"].lower() in {"1", "true"}
-    return wanted
-
-
-def _paging(given: dict[str, str]) -> dict[str, Any]:
-    limit = given.get("limit", str(USUAL_PAGE))
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= LARGEST_PAGE):  # noqa: PLR2004
-        raise SettingsError(f"limit: expected 1 to {LARGEST_PAGE}, got {limit!r:.80}")
-    return {**given, "limit": int(limit)}
 
 
 def _page_answer(page: EventPage) -> Response:
