@@ -52,6 +52,13 @@ class AuditEvent:
     ip: str | None
     user_agent: str | None
     source: str | None
+    #: The customer (organisation) that the event belongs to.
+    tenant_id: str | None
+    #: The user as whom the actor acted (impersonation).
+    on_behalf_of: str | None
+    db_role: str | None
+    traceparent: str | None
+    severity: str | None
 
     @classmethod
     def of(cls, event: EventRecord) -> "AuditEvent":

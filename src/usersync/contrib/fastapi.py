@@ -201,6 +201,9 @@ class EventQuery(Page):
     entity_id: str | None = None
     outcome: Literal["succeeded", "failed", "denied"] | None = None
     request_id: str | None = None
+    tenant_id: str | None = None
+    on_behalf_of: str | None = None
+    severity: Literal["info", "low", "medium", "high", "critical"] | None = None
     since: datetime | None = Field(None, description="Inclusive. A time without a zone is taken as UTC.")
     until: datetime | None = Field(None, description="Exclusive.")
     text: str | None = Field(None, description="Words in the values of metadata and changes.")

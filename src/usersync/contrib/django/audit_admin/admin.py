@@ -14,6 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from usersync.audit import EventPage
+from usersync.audit.models import OUTCOMES, SEVERITIES
 from usersync.contrib.audit_pages import INVALID, filters_of
 from usersync.contrib.django.audit_admin.models import AuditEvent
 from usersync.contrib.django.log import audit_log
@@ -46,6 +47,9 @@ class AuditEventAdmin(admin.ModelAdmin):
         "user_id": "User",
         "outcome": "Outcome",
         "request_id": "Request",
+        "tenant_id": "Tenant",
+        "on_behalf_of": "On behalf of",
+        "severity": "Severity",
         "since": "Since (UTC)",
         "until": "Until (UTC)",
         "text": "Words in metadata and changes",
@@ -79,8 +83,10 @@ class AuditEventAdmin(admin.ModelAdmin):
             status,
             {
                 "rows": [(event, self._link(event), _summary(event)) for event in page.events],
-                "filters": [(name, label, given.get(name, "")) for name, label in self.filters.items()],
-                "outcomes": ("succeeded", "failed", "denied"),
+                "filters": [
+                    (name, label, given.get(name, ""), _CHOICES.get(name))
+                    for name, label in self.filters.items()
+                ],
                 "next": "?" + urlencode({**given, "after": page.next}) if page.next else None,
                 "first": "?" + urlencode({name: value for name, value in given.items() if name != "after"}),
                 "is_first": "after" not in given,
@@ -156,6 +162,7 @@ def _summary(event: EventRecord) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
+_CHOICES = {"outcome": OUTCOMES, "severity": SEVERITIES}
 _LONGEST = 300
 
 
