@@ -46,7 +46,7 @@ def main() -> None:
         if arguments.user is None:
             place(arguments.order)
         else:
-            request = {"request_id": str(uuid4()), "tenant": arguments.tenant}
+            request = {"request_id": str(uuid4()), "tenant_id": arguments.tenant}
             with audit.context(actor_id=arguments.user, **request):
                 place(arguments.order)
     audit.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import re
 import sys
 from pathlib import Path
@@ -126,12 +128,23 @@ def test_any_framework(shown, backend):
     assert [each["actor_id"] for each in backend.events()] == [str(user_id)]
 
 
+def test_log_lines(shown, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    shown.module.audit = AuditLog()
+    handler = shown("Traces and log lines").handler
+    handler.setStream(io.StringIO())
+    with shown.module.audit.context(request_id="r-1"):
+        logging.getLogger("shop").error("out of stock")
+    assert handler.stream.getvalue() == "ERROR [r-1] out of stock\n"
+
+
 def test_every_block_is_run():
     blocks = {section.partition("\n")[0]: section.count("\n```") // 2 for section in PAGE.split("\n## ")[1:]}
     assert {section: count for section, count in blocks.items() if count} == {
         "Who is asking": 1, "What a context holds": 1, "FastAPI and Starlette": 1, "Flask": 1,
         "Django": 3,  # tests/contrib/django/test_django_page.py
-        "SQLAlchemy": 1, "supabase-py": 1, "Other frameworks": 1,
+        "SQLAlchemy": 1, "supabase-py": 1, "Traces and log lines": 1,
+        "Other frameworks": 1,
     }  # fmt: skip
 
 

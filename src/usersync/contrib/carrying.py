@@ -10,14 +10,15 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from usersync.audit.event.context import as_dict, begun, current, merged, with_actor
+from usersync.audit.event.context import begun, current, merged, with_actor
 from usersync.audit.event.event import label
+from usersync.audit.event.tracing import current_trace
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 #: The fields that go along.
-CARRIED = ("actor_id", "actor_type", "user_id", "request_id", "tenant", "traceparent")
+CARRIED = ("actor_id", "actor_type", "user_id", "on_behalf_of", "request_id", "tenant_id", "traceparent")
 
 #: The key of the context in a job.
 KEY = "usersync_context"
@@ -31,8 +32,7 @@ def carried_context() -> dict[str, str]:
     fields = current()
     if not fields:
         return {}
-    fields = with_actor(fields)
-    known = {**as_dict(fields.get("metadata")), **fields}
+    known = {**with_actor(fields), **current_trace()}
     return {name: label(value) for name in CARRIED if (value := known.get(name)) is not None}
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Each is a setting with the prefix ``usersync.``.
-NAMES = ("actor_id", "actor_type", "request_id", "ip", "user_agent")
+NAMES = ("actor_id", "actor_type", "request_id", "tenant_id", "ip", "user_agent")
 
 NOTHING = ("",) * len(NAMES)
 
@@ -35,6 +35,7 @@ _WRITERS: dict[str, Callable[[object], str]] = {
     "actor_id": label,
     "actor_type": label,
     "request_id": label,
+    "tenant_id": label,
     "ip": _ip,
     "user_agent": lambda value: label(value, USER_AGENT_LENGTH),
 }

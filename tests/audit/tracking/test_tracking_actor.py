@@ -67,7 +67,7 @@ def test_jwt_claims_are_used_without_a_setting(tracker, claims, actor):
 def test_the_header_of_a_service_key_is_used_after_a_setting(tracker):
     """The other roles, and malformed headers: tests/contrib/supabase."""
     headers = json.dumps(
-        {"usersync-context": json.dumps({"actor_id": "ada", "request_id": "r", "tenant": "t"})}
+        {"usersync-context": json.dumps({"actor_id": "ada", "request_id": "r", "tenant_id": "t"})}
     )
     claims = json.dumps({"role": "service_role"})
     told = {"request__headers": headers, "request__jwt__claims": claims}
@@ -75,7 +75,7 @@ def test_the_header_of_a_service_key_is_used_after_a_setting(tracker):
     insert(tracker, role="service_role", usersync__actor_id="bob", usersync__request_id="s", **told)
     insert(tracker, role="authenticated", **told)
     insert(tracker, **told)
-    assert tracker.events("actor_id, metadata ->> 'actor_source', request_id, metadata ->> 'tenant'") == [
+    assert tracker.events("actor_id, metadata ->> 'actor_source', request_id, tenant_id") == [
         ("ada", "header", "r", "t"),
         ("bob", "setting", "s", "t"),
         ("service_role", "jwt", None, None),

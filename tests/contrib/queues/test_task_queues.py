@@ -18,10 +18,16 @@ pytestmark = pytest.mark.newest_server
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 HERE = Path(__file__).parent
-ADA = {"actor_id": "ada", "request_id": "r-1", "ip": "192.0.2.1", "metadata": {"tenant": "acme", "page": 7}}
+ADA = {
+    "actor_id": "ada",
+    "request_id": "r-1",
+    "ip": "192.0.2.1",
+    "tenant_id": "acme",
+    "metadata": {"page": 7},
+}
 BOB = {"actor_id": lambda: "bob"}
 
-FIELDS = "entity_id, actor_id, request_id, metadata ->> 'tenant'"
+FIELDS = "entity_id, actor_id, request_id, tenant_id"
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def assert_shipped(found, user_id, orders):
         assert (actor, user, tenant, request_id is not None) == expected
 
 
-SHIPPED = "action, entity_id, actor_id, user_id::text, metadata ->> 'tenant', request_id"
+SHIPPED = "action, entity_id, actor_id, user_id::text, tenant_id, request_id"
 
 
 def test_the_example_of_celery(backend, environment, events, tmp_path):
@@ -190,12 +196,12 @@ def test_what_goes_along():
     with entered({**ADA, "user_agent": "curl", "actor_type": "user", "user_id": 5}):
         carried = carried_context()
     assert carried == {
-        "actor_id": "ada", "actor_type": "user", "user_id": "5", "request_id": "r-1", "tenant": "acme"
+        "actor_id": "ada", "actor_type": "user", "user_id": "5", "request_id": "r-1", "tenant_id": "acme"
     }  # fmt: skip
     with entered({"actor_id": "x" * 500}), resumed_context(carried):
         assert carried_context() == carried
-        with resumed_context({"actor_id": 5, "password": "x", "tenant": "b"}):
-            assert carried_context() == {"tenant": "b"}
+        with resumed_context({"actor_id": 5, "password": "x", "tenant_id": "b"}):
+            assert carried_context() == {"tenant_id": "b"}
         for malformed in (None, "text", [], 7):
             with resumed_context(malformed):
                 assert carried_context() == {}
@@ -212,8 +218,8 @@ def test_an_actor_that_raises_is_not_carried():
 def test_a_log_of_a_job_has_its_context(backend, tmp_path):
     with (
         AuditLog(backend.dsn, spool_dir=tmp_path) as audit,
-        resumed_context({"actor_id": "ada", "tenant": "t"}),
+        resumed_context({"actor_id": "ada", "tenant_id": "t"}),
     ):
         audit.record("job.run")
     (event,) = backend.events()
-    assert (event["actor_id"], event["metadata"]["tenant"]) == ("ada", "t")
+    assert (event["actor_id"], event["tenant_id"]) == ("ada", "t")

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-ADA = {"actor_id": "ada", "request_id": "r-1", "tenant": "acme"}
+ADA = {"actor_id": "ada", "request_id": "r-1", "tenant_id": "acme"}
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def recorded(owner):
     """The actors of the inserted rows."""
     return owner.execute(
         "select changes -> 'text' ->> 1, actor_id, actor_type, metadata ->> 'actor_source', request_id,"
-        " metadata ->> 'tenant' from public.audit_logs where action = 'notes.inserted' order by id"
+        " tenant_id from public.audit_logs where action = 'notes.inserted' order by id"
     ).fetchall()
 
 
@@ -232,8 +232,8 @@ def test_a_malformed_header_records_the_role(owner, gateway):
 
 
 def test_values_of_any_type_and_size_are_recorded(owner, gateway):
-    long = {"actor_id": "ü" * 5000, "request_id": ["x"] * 100, "tenant": {"a": 1}, "actor_type": "root"}
-    for sent in (long, {"actor_id": 5, "tenant": 7}):
+    long = {"actor_id": "ü" * 5000, "request_id": ["x"] * 100, "tenant_id": {"a": 1}, "actor_type": "root"}
+    for sent in (long, {"actor_id": 5, "tenant_id": 7}):
         add_with(gateway, json.dumps(sent))
     (first, second) = recorded(owner)
     assert first == ("x", "ü" * 200, "user", "header", str(["x"] * 100).replace("'", '"')[:200], '{"a": 1}')

@@ -14,6 +14,7 @@ from usersync.audit.event.diff import difference, from_pairs
 from usersync.audit.event.objects import class_name, fields_of, identity_of
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.event.scalars import SCALARS, cut
+from usersync.audit.event.tracing import current_trace
 from usersync.audit.event.values import Json, Limits, encode, to_json
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class EventBuilder:
         known = {name: value for name, value in given.fields.items() if value is not None}
         if given.metadata is not None:
             known["metadata"] = given.metadata
+        # The span of the work, and not of the request that has sent it, unless the caller says so.
+        known = current_trace() | known
         fields = _in_context(known)
         metadata = fields.pop("metadata", None)
         body: dict[str, Json] = {"action": label(given.action), "outcome": label(given.outcome)}

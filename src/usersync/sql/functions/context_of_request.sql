@@ -1,5 +1,6 @@
 -- The audit context that a back end with a service key sends with a request to the Data API, in the header
--- usersync-context: a JSON object with actor_id, actor_type, request_id and tenant. Null if there is none.
+-- usersync-context: a JSON object with actor_id, actor_type, on_behalf_of, request_id, tenant_id and traceparent. Null
+-- if there is none.
 --
 -- Believed of service_role alone, because every client can send headers. The role is the one that PostgREST has set
 -- from the verified token; a function that runs with its owner's rights does not change it. Raises nothing.

@@ -16,10 +16,10 @@
         tracking.ip as ip,
         tracking.user_agent as user_agent,
         'trigger' as source,
-        null::text as tenant_id,
-        null::text as on_behalf_of,
+        tracking.tenant_id as tenant_id,
+        left(nullif(tracking.passed ->> 'on_behalf_of', ''), 200) as on_behalf_of,
         session_user::text as db_role,
-        null::text as traceparent,
+        left(nullif(tracking.passed ->> 'traceparent', ''), 200) as traceparent,
         null::text as severity
     from "@changed"
 )

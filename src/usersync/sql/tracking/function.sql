@@ -27,6 +27,7 @@ declare
     request_id text;
     ip inet;
     user_agent text;
+    tenant_id text;
     role_name text;
     claims jsonb;
     passed jsonb;
@@ -53,7 +54,9 @@ begin
         tracking.id_prefix := '@id_prefix';
         tracking.passed := usersync.context_of_request();
         tracking.request_id := left(
-            coalesce(nullif(current_setting('usersync.request_id', true), ''), passed ->> 'request_id'), 200);
+            coalesce(nullif(current_setting('usersync.request_id', true), ''), nullif(passed ->> 'request_id', '')), 200);
+        tracking.tenant_id := left(
+            coalesce(nullif(current_setting('usersync.tenant_id', true), ''), nullif(passed ->> 'tenant_id', '')), 200);
         tracking.user_agent := left(nullif(current_setting('usersync.user_agent', true), ''), 2000);
 
         -- The actor: from the application's settings, otherwise from the header of a service key, otherwise from the
@@ -69,9 +72,6 @@ begin
             tracking.actor_id := left(nullif(passed ->> 'actor_id', ''), 200);
             tracking.actor_type := nullif(passed ->> 'actor_type', '');
             tracking.actor_source := 'header';
-        end if;
-        if passed ->> 'tenant' <> '' then
-            tracking.metadata := tracking.metadata || jsonb_build_object('tenant', left(passed ->> 'tenant', 200));
         end if;
         if tracking.actor_id is not null or tracking.actor_type is not null then
             if tracking.actor_type is null or tracking.actor_type not in ('user', 'service', 'system', 'anonymous') then
