@@ -64,7 +64,7 @@ test-lowest: $(VENV)-lowest/.stamp $(VENV)/node/.stamp  ## What uses the depende
 		-W "ignore:The anyio.abc.BlockingPortal alias is deprecated:DeprecationWarning" $(LOWEST)
 
 live: $(VENV)/.stamp  ## Sign up through a real auth server, named in the environment
-	USERSYNC_LIVE=1 $(BIN)/pytest tests/live -rs
+	USERSYNC_LIVE=1 $(BIN)/pytest tests/live -rs --numprocesses=0
 
 lint: $(VENV)/.stamp  ## Style, imports between layers, workflows
 	$(BIN)/ruff format --check .

@@ -13,10 +13,12 @@ import pytest
 from auth_stand_in import AuthServer
 from postgrest_server import SERVICE_KEY, mint
 
-pytestmark = pytest.mark.newest_server
+# On a busy machine the suite in the suite takes a minute.
+pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
-_SETTINGS = re.compile(r"^(SUPABASE_|GOTRUE_|DATABASE_URL|USERSYNC_LIVE)")
+#: What it must not inherit: settings of a project, and PYTEST_ADDOPTS with the options of this run.
+_SETTINGS = re.compile(r"^(SUPABASE_|GOTRUE_|DATABASE_URL|USERSYNC_LIVE|PYTEST_)")
 
 
 @pytest.fixture
@@ -30,9 +32,10 @@ def live_suite(tmp_path):
 
     def run(**settings):
         env = {name: value for name, value in os.environ.items() if not _SETTINGS.match(name)}
-        command = [sys.executable, "-m", "pytest", "tests/live", "-q", "-rs", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", "tests/live", "-q", "-rs", "-n0", "-p", "no:cacheprovider"]
+        # With a report, as CI writes one: warnings are errors.
         done = subprocess.run(
-            [*command, f"--basetemp={tmp_path}"],
+            [*command, f"--basetemp={tmp_path}", f"--junitxml={tmp_path}/report.xml"],
             cwd=ROOT,
             env=env | {"USERSYNC_LIVE": "1"} | settings,
             capture_output=True,
