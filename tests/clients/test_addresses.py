@@ -7,9 +7,11 @@ import traceback
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from usersync import AsyncUserSync, UserSync
+from usersync import AsyncUserSync, DataApi, UserSync
 from usersync.config.dsn import Sealed, check_dsn, connection_options, describe_target, find_dsn, unset_in
-from usersync.errors import ConnectionFailedError, SettingsError
+from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError
+from usersync.transports.data_api.api import KEY_VARIABLES, OTHER_KEY_VARIABLES
+from usersync.transports.psycopg import find_source
 
 SECRET = "hunter2"  # noqa: S105 - the point of these tests
 
@@ -49,10 +51,23 @@ def test_an_address_that_libpq_takes_is_taken_to_the_letter(dsn):
             "postgresql://u@h/d?sslmode=disable",
         ),
         ("postgresql://u@h/d?schema=app", "postgresql://u@h/d"),
+        ("postgresql+asyncpg://u@h/d?ssl=require", "postgresql://u@h/d?sslmode=require"),
+        ("postgresql+asyncpg://u@h/d?ssl=true", "postgresql://u@h/d?sslmode=require"),
+        (
+            "postgresql+asyncpg://u@h/d?prepared_statement_cache_size=0&application_name=a&command_timeout=5",
+            "postgresql://u@h/d?application_name=a",
+        ),
+        ("postgres://u@h/d?sslmode=require&supa=base-pooler.x", "postgres://u@h/d?sslmode=require"),
     ],
 )
 def test_options_of_other_tools_are_removed_from_a_connection_string(dsn, cleaned):
     assert check_dsn(dsn) == cleaned
+
+
+@pytest.mark.parametrize("option", ["direct_tls=true", "server_settings=x", "timeout=3"])
+def test_an_option_of_asyncpg_without_a_counterpart_is_named(option):
+    name = option.partition("=")[0]
+    assert f"has the option {name}" in str(refusal(f"postgresql+asyncpg://u:{SECRET}@h/d?{option}"))
 
 
 def test_options_in_an_address_keep_their_spaces():
@@ -157,7 +172,7 @@ def test_options_of_the_connection_string_override_those_of_usersync():
 
 @pytest.fixture
 def bare(monkeypatch, tmp_path):
-    for name in ("SUPABASE_DB_URL", "DATABASE_URL"):
+    for name in ("SUPABASE_DB_URL", "DATABASE_URL", "SUPABASE_URL", *KEY_VARIABLES, *OTHER_KEY_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -183,6 +198,47 @@ def test_the_places_are_asked_in_their_order(bare, monkeypatch):
     monkeypatch.setenv("SUPABASE_DB_URL", "")
     assert find_dsn() == "postgresql://environment/d"
     assert find_dsn("postgresql://argument/d") == "postgresql://argument/d"
+
+
+API_KEY = "sb_secret_" + "abcDEF123" * 4
+OTHERS = {
+    "sqlite:///app.db": "sqlite",
+    "mysql+pymysql://u:hunter2@h/d": "mysql",
+    "sqlite+aiosqlite://": "sqlite",
+}
+
+
+@pytest.mark.parametrize("address", OTHERS)
+def test_a_database_url_of_another_database_is_left_out_and_named(bare, monkeypatch, caplog, address):
+    monkeypatch.setenv("DATABASE_URL", address)
+    said = f"DATABASE_URL (environment) is for {OTHERS[address]}"
+    for find in (find_dsn, find_source):
+        with pytest.raises(SettingsError) as caught:
+            find()
+        assert said in str(caught.value)
+        assert SECRET not in f"{caught.value} {caught.value.hint}"
+    caplog.clear()
+    monkeypatch.setenv("SUPABASE_URL", "https://abcdefghijklmnopqrst.supabase.co")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", API_KEY)
+    assert isinstance(find_source(), DataApi)
+    assert caplog.messages == [f"{said} and is not used"]
+    (bare / ".env").write_text("DATABASE_URL=postgresql://env/d\n")
+    assert find_source() == find_dsn() == "postgresql://env/d"
+    monkeypatch.setenv("SUPABASE_DB_URL", address)
+    with pytest.raises(SettingsError, match=r"^SUPABASE_DB_URL "):
+        find_source()
+
+
+@pytest.mark.parametrize("name", OTHER_KEY_VARIABLES)
+def test_a_key_under_another_name_is_named(bare, name):
+    (bare / ".env").write_text(
+        f"SUPABASE_URL=https://abcdefghijklmnopqrst.supabase.co\n{name}=sb_secret_abcDEF123\n"
+    )
+    with pytest.raises(ApiKeyError) as caught:
+        find_source()
+    assert f"usersync does not read {name} (.env:2)" in str(caught.value)
+    assert "name it SUPABASE_SECRET_KEY" in caught.value.hint
+    assert "abcDEF123" not in f"{caught.value} {caught.value.hint}"
 
 
 def test_a_bad_address_in_the_environment_is_blamed_on_its_variable(bare, monkeypatch):

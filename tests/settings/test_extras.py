@@ -25,7 +25,7 @@ PARTS = {
     "usersync.contrib.fastapi": "pip install fastapi 'pyjwt[crypto]'",
     "usersync.contrib.starlette": "pip install fastapi 'pyjwt[crypto]'",
     "usersync.contrib.flask": "pip install flask 'pyjwt[crypto]'",
-    "usersync.contrib.sqlalchemy": "pip install sqlalchemy",
+    "usersync.contrib.sqlalchemy": "pip install 'sqlalchemy[asyncio]'",
     "usersync.core.admin_users": "pip install httpx",
     "usersync.metrics.opentelemetry": "pip install opentelemetry-api",
     "usersync.metrics.prometheus": "pip install prometheus-client",

@@ -154,18 +154,21 @@ def config(call: Call) -> View:
 
 
 def _variables(call: Call) -> Iterator[Variable]:
+    from usersync.config.dsn import other_database  # noqa: PLC0415 - a driver
+
     taken = call.dsn_option is not None or call.host_program is not None
     if call.dsn_option is not None:
         yield _variable(Found("--dsn", call.dsn_option, "command line"), used=True)
     for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,), (_JWT_SECRET,)):
         found = sorted(_found(names), key=lambda each: _PLACES.index(each.place))
-        for position, each in enumerate(found):
-            yield _variable(each, used=position == 0 and (not taken or each.variable in _INDEPENDENT))
+        usable = [each for each in found if names != _DATABASE or not other_database(each)]
+        for each in found:
+            yield _variable(each, used=each in usable[:1] and (not taken or each.variable in _INDEPENDENT))
         for name in names:
             if all(each.variable != name for each in found):
                 yield Variable(name, "", "not set", used=False)
         if names == _DATABASE:
-            taken = taken or bool(found)
+            taken = taken or bool(usable)
     spool = os.environ.get(_SPOOL)
     yield Variable(_SPOOL, spool or "", ENVIRONMENT if spool else "not set", used=bool(spool))
 
@@ -185,7 +188,7 @@ def _variable(found: Found, *, used: bool) -> Variable:
 
 def _masked(found: Found) -> tuple[str, str | None]:
     """The value without its secret parts, and the problem with it, if any."""
-    from usersync.config.dsn import check_dsn, describe_login  # noqa: PLC0415 - a driver
+    from usersync.config.dsn import check_dsn, describe_login, other_database  # noqa: PLC0415 - a driver
     from usersync.transports.data_api.api import plain_http_problem, url_problem  # noqa: PLC0415 - a driver
     from usersync.transports.data_api.keys import Key  # noqa: PLC0415 - a driver
 
@@ -198,6 +201,8 @@ def _masked(found: Found) -> tuple[str, str | None]:
         key = Key(found.value)
         problem = key.why_not(None)
         return (HIDDEN if problem else f"{key.kind} {HIDDEN}"), problem
+    if other := other_database(found):
+        return HIDDEN, f"it is for {other}"
     try:
         return describe_login(check_dsn(found.value, "it"), HIDDEN), None
     except SettingsError as error:

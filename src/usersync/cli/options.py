@@ -71,14 +71,14 @@ class Call:
     @functools.cached_property
     def dsn(self) -> str:
         """The connection string. Raises ``NeedsDatabaseError`` if only a Data API is configured."""
-        from usersync.config.dsn import VARIABLES, find_dsn  # noqa: PLC0415 - only if used
+        from usersync.config.dsn import find_dsn, look_up_dsn  # noqa: PLC0415 - only if used
 
         if self.dsn_option is not None and not self.dsn_option.strip():
             # Most likely --dsn "$VARIABLE" with a variable that is not set.
             raise SettingsError("--dsn is empty", hint="Leave it out to use SUPABASE_DB_URL or DATABASE_URL.")
         if self.dsn_option is None and self.host_program is not None:
             return self.host_program.find_dsn()
-        if self.dsn_option is None and look_up("SUPABASE_URL") and not look_up(*VARIABLES):
+        if self.dsn_option is None and look_up("SUPABASE_URL") and not look_up_dsn():
             raise NeedsDatabaseError(
                 "this command requires a database connection, but only SUPABASE_URL is configured",
                 hint="Set SUPABASE_DB_URL, or pass --dsn. The Data API supports status, sync, "

@@ -6,14 +6,16 @@ Places, in order: the argument, the environment, ``.env.local``, ``.env``. In ea
 
 from __future__ import annotations
 
+import logging
 import re
 import selectors
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from usersync.config.environment import look_up
+from usersync.config.environment import Found, values_of
 from usersync.errors import ConnectionFailedError, SettingsError, without_quoted
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+
+_log = logging.getLogger("usersync")
 
 VARIABLES = ("SUPABASE_DB_URL", "DATABASE_URL")
 
@@ -37,8 +41,20 @@ _MISTAKEN_FOR_DSN = {
 #: The placeholders of Supabase's dashboard and documentation.
 _PLACEHOLDER = re.compile(r"\[YOUR-[A-Z]+\]|<[a-z]+(?:-[a-z]+)*>")
 
-#: Options of other tools (Prisma, SQLAlchemy) in the same variable. libpq refuses unknown options.
-_FOREIGN_OPTIONS = {"pgbouncer", "connection_limit", "pool_timeout", "schema", "statement_cache_size"}
+#: Options of other tools in the same variable, without a meaning for usersync. libpq refuses unknown options.
+_FOREIGN_OPTIONS = {
+    *("pgbouncer", "connection_limit", "pool_timeout", "schema"),  # Prisma
+    # asyncpg, and SQLAlchemy's dialect for it
+    *("statement_cache_size", "max_cached_statement_lifetime", "max_cacheable_statement_size"),
+    *("prepared_statement_cache_size", "prepared_statement_name_func", "command_timeout", "async_fallback"),
+    *("supa", "workaround"),  # Supabase's integrations
+}
+
+#: asyncpg's ``ssl``, as libpq's ``sslmode``; other values are the same in both.
+_SSL = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
+
+#: Options of asyncpg that change how it connects, and that libpq does not have.
+_UNSUPPORTED_OPTIONS = {"direct_tls", "server_settings", "timeout"}
 
 
 class Sealed:
@@ -66,11 +82,42 @@ def find_dsn(dsn: str | None = None, *, directory: Path | None = None) -> str:
     """Return the connection string to use. If none is found, the ``SettingsError`` names the places."""
     if dsn:
         return check_dsn(dsn)
-    if found := look_up(*VARIABLES, directory=directory):
+    if found := look_up_dsn(directory=directory):
+        warn_of_other_databases(directory)
         return check_dsn(found.value, found.variable)
-    raise SettingsError(
-        "no connection string: none was given, and neither SUPABASE_DB_URL nor DATABASE_URL is in the "
-        "environment, .env.local or .env",
+    raise no_dsn("neither SUPABASE_DB_URL nor DATABASE_URL", directory)
+
+
+def look_up_dsn(*, directory: Path | None = None) -> Found | None:
+    """The first connection string in the environment and the files, without those of other databases."""
+    return next(
+        (each for each in values_of(*VARIABLES, directory=directory) if not other_database(each)), None
+    )
+
+
+def warn_of_other_databases(directory: Path | None = None) -> None:
+    """Log a warning if ``DATABASE_URL`` names the application's other database and is not used for that."""
+    for found in takewhile(other_database, values_of(*VARIABLES, directory=directory)):
+        _log.warning("%s (%s) is for %s and is not used", found.variable, found.where, other_database(found))
+
+
+def other_database(found: Found) -> str | None:
+    """The kind of database that ``DATABASE_URL`` names, such as ``sqlite``; None if it is PostgreSQL."""
+    scheme = re.match(r"([a-z][a-z0-9]*)[a-z0-9+.-]*:", found.value.strip(), re.IGNORECASE)
+    return scheme[1].lower() if found.variable == "DATABASE_URL" and scheme and _is_other(scheme[1]) else None
+
+
+def _is_other(scheme: str) -> bool:
+    return scheme.lower() in {"sqlite", "mysql", "mariadb", "mssql", "oracle", "mongodb", "cockroachdb"}
+
+
+def no_dsn(looked_for: str, directory: Path | None = None) -> SettingsError:
+    """The error if there is no connection string. It names a ``DATABASE_URL`` of another database."""
+    others = [found for found in values_of(*VARIABLES, directory=directory) if other_database(found)]
+    left_out = "".join(f"; {each.variable} ({each.where}) is for {other_database(each)}" for each in others)
+    return SettingsError(
+        f"no connection string: none was given, and {looked_for} is in the environment, .env.local or "
+        f".env{left_out}",
         hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
         'SUPABASE_DB_URL="postgresql://…".',
     )
@@ -90,7 +137,7 @@ def check_dsn(dsn: str | Sealed, where: str = "the connection string") -> str:
 
 
 def _checked(dsn: str, where: str) -> str:
-    dsn = _without_foreign_options(dsn.strip())
+    dsn = _without_foreign_options(dsn.strip(), where)
     if not dsn or "\0" in dsn:
         raise SettingsError(f"{where} is empty or contains a NUL", hint="Expected postgresql://…")
     for kind, pattern in _MISTAKEN_FOR_DSN.items():
@@ -142,13 +189,24 @@ def _check_placeholders(dsn: str, where: str) -> None:
         )
 
 
-def _without_foreign_options(dsn: str) -> str:
-    """Remove what SQLAlchemy and Prisma add to a URL. The rest stays the same."""
+def _without_foreign_options(dsn: str, where: str) -> str:
+    """Remove or translate what SQLAlchemy, asyncpg and Prisma add to a URL. The rest stays the same."""
     dsn = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", dsn)
     head, mark, query = dsn.rpartition("?")
     if not mark or not _URL.match(dsn):
         return dsn
-    options = [option for option in query.split("&") if option.partition("=")[0] not in _FOREIGN_OPTIONS]
+    options = []
+    for option in query.split("&"):
+        name, _, value = option.partition("=")
+        if name in _UNSUPPORTED_OPTIONS:
+            raise SettingsError(
+                f"{where} has the option {name}, which is asyncpg's",
+                hint=f"Remove {name}, or give usersync a connection string of its own: SUPABASE_DB_URL.",
+            )
+        if name == "ssl":
+            options.append(f"sslmode={_SSL.get(value.lower(), value)}")
+        elif name not in _FOREIGN_OPTIONS:
+            options.append(option)
     return f"{head}?{'&'.join(options)}" if options else head
 
 

@@ -101,11 +101,15 @@ def look_up(*variables: str, directory: Path | None = None) -> Found | None:
 
     Raises ``SettingsError`` for a file that cannot be read.
     """
+    return next(values_of(*variables, directory=directory), None)
+
+
+def values_of(*variables: str, directory: Path | None = None) -> Iterator[Found]:
+    """All values of these variables, by place, and in each place in the order of the variables."""
     for place in _places(directory):
         for variable in variables:
             if found := place.get(variable):
-                return found
-    return None
+                yield found
 
 
 def look_everywhere(variable: str, *, directory: Path | None = None) -> list[Found]:

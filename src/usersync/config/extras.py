@@ -36,7 +36,7 @@ EXTRAS = {
     "procrastinate": [Requirement("procrastinate", "procrastinate")],
     "prometheus": [Requirement("prometheus_client", "prometheus-client")],
     "rq": [Requirement("rq", "rq")],
-    "sqlalchemy": [Requirement("sqlalchemy", "sqlalchemy")],
+    "sqlalchemy": [Requirement("sqlalchemy", "sqlalchemy[asyncio]")],
 }
 
 

@@ -14,20 +14,22 @@ from psycopg_pool import ConnectionPool
 
 from usersync.config.dsn import (
     PIN_DATES,
-    VARIABLES,
     Sealed,
     check_dsn,
     connection_failed,
     connection_options,
     is_iso,
     is_lost,
+    look_up_dsn,
+    no_dsn,
     opened,
     sealed,
+    warn_of_other_databases,
 )
 from usersync.config.environment import look_up
 from usersync.errors import SettingsError
 from usersync.transports.data_api import DataApi
-from usersync.transports.data_api.api import KEY_VARIABLES
+from usersync.transports.data_api.api import KEY_VARIABLES, OTHER_KEY_VARIABLES, URL_VARIABLE
 from usersync.transports.data_api.exchange import run_over_api
 from usersync.transports.fork_gate import GatedConnection
 from usersync.transports.ownership import check_origin
@@ -53,16 +55,18 @@ def find_source(*, directory: Path | None = None) -> str | DataApi:
 
     A connection string has priority, because it supports every operation.
     """
-    if found := look_up(*VARIABLES, directory=directory):
+    if found := look_up_dsn(directory=directory):
+        warn_of_other_databases(directory)
         return check_dsn(found.value, found.variable)
     # Not for the URL alone: it may be set only to verify access tokens.
-    if look_up(*KEY_VARIABLES, directory=directory):
+    has_other_key = look_up(URL_VARIABLE, directory=directory) and look_up(
+        *OTHER_KEY_VARIABLES, directory=directory
+    )
+    if has_other_key or look_up(*KEY_VARIABLES, directory=directory):
+        warn_of_other_databases(directory)
         return DataApi.from_env(directory=directory)
-    raise SettingsError(
-        "no connection string: none was given, and neither SUPABASE_DB_URL or DATABASE_URL, nor SUPABASE_URL "
-        "with SUPABASE_SECRET_KEY, is in the environment, .env.local or .env",
-        hint="On Supabase: Project settings, Database, Connection string. Put it into .env.local as "
-        'SUPABASE_DB_URL="postgresql://…".',
+    raise no_dsn(
+        "neither SUPABASE_DB_URL or DATABASE_URL, nor SUPABASE_URL with SUPABASE_SECRET_KEY,", directory
     )
 
 

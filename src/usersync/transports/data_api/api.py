@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 URL_VARIABLE = "SUPABASE_URL"
 KEY_VARIABLES = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 
+#: Names that applications use for a key. They are not read, because the key may be the public one.
+OTHER_KEY_VARIABLES = ("SUPABASE_KEY", "SUPABASE_SERVICE_KEY")
+
 _PROJECT = re.compile(r"([a-z0-9]{20})\.supabase\.(?:co|in|red)")
 
 # The path of a service behind the gateway, which is removed from the URL.
@@ -63,8 +66,14 @@ class DataApi:
         url = look_up(URL_VARIABLE, directory=directory)
         key = look_up(*KEY_VARIABLES, directory=directory)
         if url is None or key is None:
-            missing = URL_VARIABLE if url is None else " or ".join(KEY_VARIABLES)
-            raise ApiKeyError(f"{missing} is not set", hint=f"Put it into .env.local. {_WHERE}")
+            lacking = URL_VARIABLE if url is None else " or ".join(KEY_VARIABLES)
+            other = look_up(*OTHER_KEY_VARIABLES, directory=directory) if key is None else None
+            if other is not None:
+                raise ApiKeyError(
+                    f"{lacking} is not set. usersync does not read {other.variable} ({other.where})",
+                    hint=f"If it is a secret key or a service_role key, name it {KEY_VARIABLES[0]}. {_WHERE}",
+                )
+            raise ApiKeyError(f"{lacking} is not set", hint=f"Put it into .env.local. {_WHERE}")
         return cls(url.value, key.value)
 
     @property
