@@ -11,6 +11,7 @@ from twins import Side, Twins
 
 from ended import Done
 from usersync.cli.main import run
+from usersync.config.settings import load_settings, parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -49,6 +50,13 @@ class Installation:
     @property
     def said(self) -> str:
         return f"{self.usersync.config.read_text()}\n{self.init}\n{self.apply}"
+
+    def assert_init_proposes_it(self) -> None:
+        """``usersync init`` after ``apply`` proposes what is installed."""
+        again = self.usersync("init", "--yes", "--json", "--stdout")
+        assert again.code in {0, 1}, f"{self.said}\n{again}"
+        proposed, installed = parse_settings(again.json["settings"]), load_settings(self.usersync.config)
+        assert proposed == installed, f"{self.said}\n{again}"
 
     def leave_out_first_run(self) -> None:
         """Ignore rows that the first run created or changed, which must have been announced."""

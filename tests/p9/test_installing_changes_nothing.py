@@ -94,6 +94,8 @@ class Application(RuleBasedStateMachine):
         self.done.leave_out_first_run()
         self.hear(self.done.apply)
         self.same()
+        if self.done.apply.json["state"] == "applied":
+            self.done.assert_init_proposes_it()
 
     def hear(self, apply):
         """Record the differences that apply announced."""
