@@ -22,6 +22,7 @@ class Requirement(NamedTuple):
 #: The packages of each extra in ``pyproject.toml``. Hints name these packages instead of the extra, so that
 #: they are correct for every way of installing usersync.
 EXTRAS = {
+    "alembic": [Requirement("alembic", "alembic"), Requirement("sqlalchemy", "sqlalchemy")],
     "api": [Requirement("httpx", "httpx")],
     "auth": [Requirement("jwt", "pyjwt[crypto]")],
     "celery": [Requirement("celery", "celery")],
