@@ -20,6 +20,7 @@ from usersync.contrib.fastapi import (
     AuditContextMiddleware,
     CurrentUser,
     VerifiedUser,
+    audit_router,
     lifespan,
     user_sync_router,
 )
@@ -49,6 +50,7 @@ app = FastAPI(title="Inventory", lifespan=lifespan(pool, audit))
 # The proxies whose X-Forwarded-For is used: a load balancer in a private network.
 app.add_middleware(AuditContextMiddleware, trusted_proxies=["10.0.0.0/8"])
 app.include_router(user_sync_router(sync, protected_by=admin))
+app.include_router(audit_router(audit, authorize=admin))
 
 
 class Product(BaseModel):

@@ -15,7 +15,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool
 
 from usersync import AuditLog
-from usersync.contrib.flask import FlaskUserSync
+from usersync.contrib.flask import FlaskUserSync, audit_blueprint
 
 # Opened by the first request, so that each forked process has its own connections.
 # Without prepared statements, so that it works through a transaction pooler.
@@ -43,7 +43,15 @@ def create_app() -> Flask:
     users.init_app(app)
     app.before_request(pool.open)
     app.register_blueprint(inventory)
+    app.register_blueprint(audit_blueprint(audit, authorize=require_admin))
     return app
+
+
+def require_admin() -> None:
+    """Allow administrators only. Only the server can write app_metadata."""
+    users.require_user()
+    if users.current_user.claims.get("app_metadata", {}).get("role") != "admin":
+        abort(403, "Only for administrators.")
 
 
 @inventory.post("/products")

@@ -20,14 +20,21 @@ class Served:
     """``module:app`` of a directory, served by uvicorn; can be started repeatedly.
 
     The test owns the listening socket: a client that connects while no worker runs waits for the next one, as
-    behind a supervisor.
+    behind a supervisor. ``python`` is the interpreter with the application's packages.
     """
 
-    def __init__(self, directory: Path, app: str, environment: dict[str, str], *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        app: str,
+        environment: dict[str, str],
+        *options: str,
+        python: str | Path = sys.executable,
+    ) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._command = [
-            sys.executable, "-m", "uvicorn", "--app-dir", str(directory), app,
+            str(python), "-m", "uvicorn", "--app-dir", str(directory), app,
             "--fd", str(self._socket.fileno()), "--no-access-log", *options,
         ]  # fmt: skip
         self._environment = {"PATH": os.environ["PATH"], **environment}

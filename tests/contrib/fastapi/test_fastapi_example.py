@@ -1,4 +1,4 @@
-"""``examples/fastapi`` as it is, served by uvicorn."""
+"""``examples/fastapi`` as it is, installed from the wheel, served by uvicorn."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
-def inventory(backend, tmp_path):
+def inventory(backend, tmp_path, example_python):
+    python = example_python("fastapi", "uvicorn")
     backend.owner.execute((EXAMPLES / "fastapi/schema.sql").read_bytes())
-    with Served(EXAMPLES / "fastapi", "app:app", environment(backend, tmp_path)) as served:
+    with Served(EXAMPLES / "fastapi", "app:app", environment(backend, tmp_path), python=python) as served:
         yield served
 
 
@@ -33,6 +34,10 @@ def test_the_inventory(inventory, backend):
         assert client.get("/user-sync/status").status_code == 403
         assert client.get("/user-sync/status", headers=admin).json()["in_step"]
         assert client.post("/user-sync/sync", headers=admin).json()["errors"] == 0
+        history = f"/audit/history?entity_type=product&entity_id={product}"
+        assert client.get(history).status_code == 403
+        (*_, event) = client.get(history, headers=admin).json()["events"]
+        assert event["changes"] == [{"field": "stock", "before": 10, "after": 7}]
     # The worker sends waiting events before it ends.
     inventory.end()
     created_event, moved_event = backend.events()

@@ -1,10 +1,9 @@
-"""``examples/flask`` as it is, served by ``flask run``."""
+"""``examples/flask`` as it is, installed from the wheel, served by ``flask run``."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-import sys
 
 import httpx2
 import pytest
@@ -14,11 +13,11 @@ pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
-def inventory(backend, tmp_path):
+def inventory(backend, tmp_path, example_python):
     """The URL at which it is served."""
     backend.owner.execute((EXAMPLES / "flask/schema.sql").read_bytes())
     with subprocess.Popen(
-        [sys.executable, "-m", "flask", "--app", EXAMPLES / "flask/app.py", "run", "--port", "0"],
+        [example_python("flask"), "-m", "flask", "--app", EXAMPLES / "flask/app.py", "run", "--port", "0"],
         env=environment(backend, tmp_path),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
@@ -44,6 +43,11 @@ def test_the_inventory(inventory, backend, eventually):
             assert client.post("/products", json=bad).status_code == 422
         assert client.get("/products").json() == [{"id": product, "name": "bolt", "stock": 7}]
         assert client.get("/products", headers={"Authorization": "Bearer x"}).status_code == 401
+        history = f"/audit/history?entity_type=product&entity_id={product}"
+        assert client.get(history).status_code == 403
+        admin = backend.bearer(app_metadata={"role": "admin"})
+        (*_, event) = client.get(history, headers=admin).json()["events"]
+        assert event["changes"] == [{"field": "stock", "before": 10, "after": 7}]
     eventually(lambda: len(backend.events()) == 2)
     created_event, moved_event = backend.events()
     assert created_event["action"] == "product.created"
