@@ -17,28 +17,126 @@ from usersync.version import __version__
 
 if TYPE_CHECKING:
     from usersync.async_client import AsyncUserSync
-    from usersync.audit import AuditLog
+    from usersync.audit.delivery.stats import AuditStats
+    from usersync.audit.event.action import Action
+    from usersync.audit.event.event import Event
+    from usersync.audit.event.fields import ActionFields, ContextFields, EventFields
+    from usersync.audit.log import AuditLog
+    from usersync.audit.options import AuditOptions
     from usersync.client import UserSync
     from usersync.config.settings import Settings, load_settings, parse_settings
+    from usersync.errors import (
+        ApiKeyError,
+        ArgumentTypeError,
+        ArgumentValueError,
+        BusyError,
+        ColumnMissingError,
+        ConflictError,
+        ConnectionFailedError,
+        DatabaseError,
+        EmbeddedPostgresError,
+        InvalidTokenError,
+        KeysUnavailableError,
+        MigrationChangedError,
+        MissingExtraError,
+        NeedsDatabaseError,
+        NotInstalledError,
+        PausedError,
+        PrivilegeMissingError,
+        ReadOnlyDatabaseError,
+        RemovalLimitError,
+        SettingsError,
+        UserNotFoundError,
+        UserStillExistsError,
+        UsersyncError,
+        VersionMismatchError,
+    )
+    from usersync.models import (
+        Change,
+        Check,
+        Counts,
+        Difference,
+        Erasure,
+        Failure,
+        Finding,
+        LastRun,
+        Pause,
+        Removal,
+        Resumption,
+        SchemaPlan,
+        SyncResult,
+        SyncStatus,
+    )
     from usersync.transports.data_api import DataApi
 
 __all__ = [
+    "Action",
+    "ActionFields",
+    "ApiKeyError",
+    "ArgumentTypeError",
+    "ArgumentValueError",
     "AsyncUserSync",
     "AuditLog",
+    "AuditOptions",
+    "AuditStats",
+    "BusyError",
+    "Change",
+    "Check",
+    "ColumnMissingError",
+    "ConflictError",
+    "ConnectionFailedError",
+    "ContextFields",
+    "Counts",
     "DataApi",
+    "DatabaseError",
+    "Difference",
+    "EmbeddedPostgresError",
+    "Erasure",
+    "Event",
+    "EventFields",
+    "Failure",
+    "Finding",
+    "InvalidTokenError",
+    "KeysUnavailableError",
+    "LastRun",
+    "MigrationChangedError",
+    "MissingExtraError",
+    "NeedsDatabaseError",
+    "NotInstalledError",
+    "Pause",
+    "PausedError",
+    "PrivilegeMissingError",
+    "ReadOnlyDatabaseError",
+    "Removal",
+    "RemovalLimitError",
+    "Resumption",
+    "SchemaPlan",
     "Settings",
+    "SettingsError",
+    "SyncResult",
+    "SyncStatus",
+    "UserNotFoundError",
+    "UserStillExistsError",
     "UserSync",
+    "UsersyncError",
+    "VersionMismatchError",
     "__version__",
     "load_settings",
     "parse_settings",
 ]
 
-
 # Imported when asked for: `usersync --version` need not load a database driver.
 _MODULES = {
+    "Action": "usersync.audit.event.action",
+    "ActionFields": "usersync.audit.event.fields",
     "AsyncUserSync": "usersync.async_client",
     "AuditLog": "usersync.audit.log",
+    "AuditOptions": "usersync.audit.options",
+    "AuditStats": "usersync.audit.delivery.stats",
+    "ContextFields": "usersync.audit.event.fields",
     "DataApi": "usersync.transports.data_api",
+    "Event": "usersync.audit.event.event",
+    "EventFields": "usersync.audit.event.fields",
     "Settings": "usersync.config.settings",
     "UserSync": "usersync.client",
     "load_settings": "usersync.config.settings",
@@ -49,4 +147,15 @@ _MODULES = {
 def __getattr__(name: str) -> object:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
+    if name in __all__:
+        home = next(
+            each
+            for each in map(import_module, ("usersync.errors", "usersync.models"))
+            if name in each.__all__
+        )
+        return getattr(home, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

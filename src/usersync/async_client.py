@@ -13,7 +13,7 @@ from usersync.core import deleted_users, pausing, reconcile, users
 from usersync.core.progress import PositiveCache, RunCounter
 from usersync.errors import UsersyncError
 from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
-from usersync.transports.psycopg import find_source
+from usersync.transports.psycopg import describe_source, find_source
 from usersync.transports.psycopg_async import async_transport_for
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class AsyncUserSync:
     def __init__(self, source: AsyncSource) -> None:
         source = sealed(source)
         self._transport = async_transport_for(source)
+        self._label = describe_source(source)
         self._known = PositiveCache()
 
     @classmethod
@@ -285,6 +286,9 @@ class AsyncUserSync:
     async def close(self) -> None:
         """Close the connections that this client opened. A connection or a pool passed to it stays open."""
         await self._transport.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._label}>"
 
     async def __aenter__(self) -> Self:
         return self

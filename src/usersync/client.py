@@ -13,7 +13,7 @@ from usersync.core import deleted_users, pausing, reconcile, users
 from usersync.core.progress import PositiveCache, RunCounter
 from usersync.errors import UsersyncError
 from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
-from usersync.transports.psycopg import find_source, transport_for
+from usersync.transports.psycopg import describe_source, find_source, transport_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,7 @@ class UserSync:
     def __init__(self, source: Source) -> None:
         source = sealed(source)
         self._transport = transport_for(source)
+        self._label = describe_source(source)
         self._known = PositiveCache()
 
     @classmethod
@@ -275,6 +276,9 @@ class UserSync:
     def close(self) -> None:
         """Close the connections that this client opened. A connection or a pool passed to it stays open."""
         self._transport.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._label}>"
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,9 @@
     ├── SettingsError            US101  usersync.toml or an argument is wrong
     │   ├── ApiKeyError          US102  the key or the URL of the Data API cannot be used
     │   ├── NeedsDatabaseError   US103  this requires a database connection, not the Data API
-    │   └── MissingExtraError    US104  an optional dependency is not installed
+    │   ├── MissingExtraError    US104  an optional dependency is not installed
+    │   ├── ArgumentTypeError    US105  a call has an unknown argument, or one of a wrong type
+    │   └── ArgumentValueError   US106  an argument of a call has none of the allowed values
     ├── ConnectionFailedError    US201  no connection, or it was lost
     ├── PrivilegeMissingError    US202  the role lacks a privilege
     ├── DatabaseError            US203  a statement failed
@@ -38,8 +40,39 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+__all__ = [
+    "ApiKeyError",
+    "ArgumentTypeError",
+    "ArgumentValueError",
+    "BusyError",
+    "ColumnMissingError",
+    "ConflictError",
+    "ConnectionFailedError",
+    "DatabaseError",
+    "EmbeddedPostgresError",
+    "InvalidTokenError",
+    "KeysUnavailableError",
+    "MigrationChangedError",
+    "MissingExtraError",
+    "NeedsDatabaseError",
+    "NotInstalledError",
+    "PausedError",
+    "PrivilegeMissingError",
+    "ReadOnlyDatabaseError",
+    "RemovalLimitError",
+    "SettingsError",
+    "UserNotFoundError",
+    "UserStillExistsError",
+    "UsersyncError",
+    "VersionMismatchError",
+]
+
+
 class UsersyncError(Exception):
-    """Base class. ``str(error)`` says what failed and why, ``hint`` what to do; ``code`` is its code."""
+    """Base class. ``str(error)`` says what failed and why, ``hint`` what to do; ``code`` is its code.
+
+    The hint is also a note of the exception, so a traceback shows it.
+    """
 
     code: ClassVar[str] = "US000"
     exit_code: ClassVar[int] = 1
@@ -47,6 +80,8 @@ class UsersyncError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        if hint is not None:
+            self.add_note(f"Hint: {hint}")
 
 
 class SettingsError(UsersyncError):
@@ -72,6 +107,18 @@ class MissingExtraError(SettingsError, ImportError):
     """An optional dependency is not installed. The hint is the command that installs it."""
 
     code = "US104"
+
+
+class ArgumentTypeError(SettingsError, TypeError):
+    """A call has an unknown argument, or an argument of a wrong type. The message names it."""
+
+    code = "US105"
+
+
+class ArgumentValueError(SettingsError, ValueError):
+    """An argument of a call has none of the allowed values. The message names both."""
+
+    code = "US106"
 
 
 class ConnectionFailedError(UsersyncError):

@@ -10,6 +10,27 @@ from uuid import UUID
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = [
+    "Change",
+    "Check",
+    "Counts",
+    "Difference",
+    "DifferenceClass",
+    "Erasure",
+    "Failure",
+    "FailureKind",
+    "Finding",
+    "LastRun",
+    "LeftAlone",
+    "Outcome",
+    "Pause",
+    "Removal",
+    "Resumption",
+    "SchemaPlan",
+    "SyncResult",
+    "SyncStatus",
+]
+
 Outcome = Literal["degraded", "failed"]
 DifferenceClass = Literal["missing", "stale", "orphaned", "deleted_upstream"]
 #: Rows of deleted users. No run changes them; ``sync --remove-orphans`` and ``--apply-deletions`` do.

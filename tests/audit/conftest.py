@@ -75,7 +75,8 @@ def make_log(spool_dir: Path) -> Iterator[Callable[..., AuditLog]]:
     with ExitStack() as logs:
 
         def make(source: Any = None, **options: Any) -> AuditLog:
-            log = AuditLog(source, **{"spool_dir": spool_dir, "project": "test", **options})
+            options = {"spool_dir": spool_dir, "project": "test", **options}
+            log = AuditLog.recording_only(**options) if source is None else AuditLog(source, **options)
             logs.callback(log.close, timeout=0.2)
             return log
 

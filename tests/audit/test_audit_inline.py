@@ -5,13 +5,20 @@ usable.
 from __future__ import annotations
 
 import asyncio
+import re
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from usersync.errors import DatabaseError
 
 pytestmark = pytest.mark.newest_server
+
+
+def rejected():
+    """Finds an actor of a type that the database does not accept."""
+    return {"actor_type": "robot"}
 
 
 @pytest.fixture(autouse=True)
@@ -82,30 +89,38 @@ def test_a_transaction_that_has_failed_already_is_left_as_it_is(store, offline):
 
 def test_a_rejected_event_gives_none_or_raises(store, offline):
     with psycopg.connect(store.dsn) as connection:
-        assert offline.record_in(connection, "a.b", outcome="maybe") is None
-        with pytest.raises(DatabaseError, match=r"a\.b .*is_succeeded_failed_or_denied") as raised:
-            offline.record_in(connection, "a.b", outcome="maybe", required=True)
+        assert offline.record_in(connection, "a.b", actor_id=rejected) is None
+        with pytest.raises(DatabaseError, match=r"a\.b .*is_user_service_system_or_anonymous") as raised:
+            offline.record_in(connection, "a.b", actor_id=rejected, required=True)
         assert "Correct the event" in raised.value.hint
 
 
-def test_an_unsupported_connection_is_named_with_its_module(offline):
-    class Connection:
-        __module__ = "asyncpg.connection"
-
-    with pytest.raises(DatabaseError, match=r"not asyncpg\.connection\."):
-        offline.record_in(Connection(), "a.b", required=True)
-
-
-def test_an_engine_of_sqlalchemy_is_not_a_connection(offline, url):
+def test_what_is_no_connection_raises_at_once(store, offline, url):
     sqlalchemy = pytest.importorskip("sqlalchemy")
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-    with pytest.raises(DatabaseError, match=r"not sqlalchemy\.engine\.base\.Engine"):
-        offline.record_in(engine, "a.b", required=True)
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+
+    with psycopg.connect(store.dsn) as connection, ConnectionPool(store.dsn, open=False) as pool:
+        wrong = [
+            *(None, 5, object(), store.dsn, connection.cursor(), pool),
+            *(sqlalchemy.create_engine(url), create_async_engine(url), sqlalchemy.orm.sessionmaker()),
+        ]
+        prepared = offline.prepare("a.b")
+        for each in wrong:
+            name = re.escape(f"not {type(each).__module__}.{type(each).__qualname__}")
+            for required in (False, True):
+                with pytest.raises(TypeError, match=name):
+                    offline.record_in(each, "a.b", required=required)
+            with pytest.raises(TypeError, match=name):
+                offline.record_prepared_in(each, [prepared])
+    assert offline.stats().dropped == 0
 
 
-@pytest.mark.parametrize("connection", [None, object(), "text", 5])
-def test_an_unsupported_connection_gives_none(offline, connection):
-    assert offline.record_in(connection, "a.b") is None
+def test_without_strict_what_is_no_connection_is_a_loss(make_log):
+    log = make_log(None, strict=False)
+    assert log.record_in(None, "a.b") is None
+    with pytest.raises(DatabaseError, match=r"not builtins\.int"):
+        log.record_in(5, "a.b", required=True)
+    assert log.stats().dropped == 1
 
 
 def test_psycopg_async(store, offline):
@@ -245,10 +260,10 @@ def test_prepared_events_keep_the_values_of_their_preparation(store, log):
 
 def test_prepared_events_are_stored_in_the_transaction(store, offline):
     events = [offline.prepare("a.b", metadata={"n": n}) for n in range(3)]
-    spoilt = offline.prepare("a.b", outcome="maybe")
+    spoilt = offline.prepare("a.b", actor_id=rejected)
     with psycopg.connect(store.dsn) as connection:
         assert offline.record_prepared_in(connection, [*events, spoilt]) == 3
-        with pytest.raises(DatabaseError, match="outcome: "):
+        with pytest.raises(DatabaseError, match="actor_type: "):
             offline.record_prepared_in(connection, [spoilt], required=True)
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     with psycopg.connect(store.dsn) as connection:

@@ -69,9 +69,9 @@ def test_a_log_handler_may_wait_for_recording_threads_while_no_thread_can_start(
 
 
 def test_the_warning_names_a_rejected_event_the_reason_and_the_command(log, caplog):
-    event_id = log.record("stock.counted", outcome="maybe")
+    event_id = log.record("stock.counted", actor_id=lambda: {"actor_type": "robot"})
     assert log.flush()
     (said,) = [record.getMessage() for record in caplog.records]
     assert f"stock.counted ({event_id})" in said
-    assert "is_succeeded_failed_or_denied" in said
+    assert "is_user_service_system_or_anonymous" in said
     assert "usersync audit rejects" in said

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from usersync import AuditLog
+from usersync.audit.options import AuditOptions, Options
 from usersync.errors import SettingsError
 
 pytestmark = pytest.mark.newest_server
@@ -21,6 +25,7 @@ class NotAllowedError(Exception):
     [
         ("durability", "paper", "'spool' or 'memory', not 'paper'"),
         ("durability", ["spool"], "'spool' or 'memory'"),
+        ("strict", None, "True or False, not None"),
         ("spool_dir", 5, "a path, not 5"),
         ("spool_dir", "a\0b", "a path"),
         ("project", b"x", "a text"),
@@ -44,13 +49,27 @@ class NotAllowedError(Exception):
 )
 def test_invalid_options_raise_in_the_constructor(option, value, expected):
     with pytest.raises(SettingsError, match=f"{option}: expected {expected}"):
-        AuditLog(None, **{option: value})
+        AuditLog.recording_only(**{option: value})
 
 
-def test_an_unknown_option_is_named_with_the_known_ones():
-    with pytest.raises(SettingsError, match="AuditLog has no option nosuch") as raised:
-        AuditLog(None, nosuch=1)
-    assert "spool_bytes" in raised.value.hint
+def test_an_unknown_option_is_named():
+    with pytest.raises(TypeError, match="'nosuch'"):
+        AuditLog.recording_only(nosuch=1)
+
+
+def test_the_options_are_the_same_wherever_they_are_written():
+    names = [each.name for each in dataclasses.fields(Options)]
+    assert [*inspect.signature(AuditLog).parameters][1:] == names
+    assert AuditOptions.__optional_keys__ == set(names)
+
+
+def test_a_log_without_a_database_is_asked_for_in_words(spool_dir):
+    with pytest.raises(TypeError):
+        AuditLog()
+    with pytest.raises(TypeError, match=r"not builtins\.NoneType") as raised:
+        AuditLog(None, spool_dir=spool_dir)
+    assert "AuditLog.recording_only()" in raised.value.hint
+    assert repr(AuditLog.recording_only(spool_dir=spool_dir)) == "<AuditLog: recording only>"
 
 
 def test_an_unsupported_source_is_refused(store):

@@ -193,7 +193,7 @@ def test_a_fork_while_another_thread_has_every_lock_can_record(spool_dir):
         from pathlib import Path
         from usersync import AuditLog
 
-        log = AuditLog(None, spool_dir=Path(sys.argv[1]), project="test")
+        log = AuditLog.recording_only(spool_dir=Path(sys.argv[1]), project="test")
         log.record("a.b")
         held, over = threading.Event(), threading.Event()
 
@@ -252,7 +252,7 @@ def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, even
         from pathlib import Path
         from usersync import AuditLog
 
-        log = AuditLog(None, spool_dir=Path(sys.argv[1]), project="test")
+        log = AuditLog.recording_only(spool_dir=Path(sys.argv[1]), project="test")
         ids = [log.record("a.b") for _ in range(10)]
         pid = os.fork()
         if pid == 0:

@@ -112,6 +112,11 @@ class Login:
     password: str
 
 
+@dataclasses.dataclass
+class Account(Login):
+    id: int = 7
+
+
 def _events():
     yield {"metadata": {"password": SECRET}}
     yield {"metadata": {"a": [{"b": {"API-Key": SECRET}}]}}
@@ -126,15 +131,13 @@ def _events():
     yield {"after": {"login": Login("a", SECRET)}}
     yield {"before": {"api_key": SECRET}}
     # If the caller passes the user instead of the id, neither e-mail address nor password hash is stored.
-    for field in ("actor_id", "user_id", "request_id", "user_agent", "ip", "occurred_at"):
+    for field in ("actor_id", "user_id"):
         yield {field: {"id": 7, "password": SECRET}}
-        yield {field: Login("a", SECRET)}
-        yield {field: [{"password": SECRET}]}
-    yield {"entity": ("user", Login("a", SECRET))}
-    yield {"entity": Login("a", SECRET)}
-    yield {"outcome": {"password": SECRET}}
+        yield {field: Account("a", SECRET)}
+    yield {"entity": ("user", Account("a", SECRET))}
+    yield {"entity": Account("a", SECRET)}
     yield {"before": {b"password": SECRET}, "after": {b"password": SECRET + "2"}}
-    yield {"changes": {b"password": SECRET} | {"x" * 300 + "_password": SECRET}}
+    yield {"changes": {Header.KEY: (SECRET, None), "x" * 300 + "_password": (None, SECRET)}}
     yield {"before": {Header.KEY: SECRET}}
     yield {"metadata": {"pairs": [(Header.KEY, SECRET), (bytearray(b"cookie"), SECRET)]}}
     yield {"metadata": {"headers": [{"name": "Authorization", "value": SECRET}]}}
@@ -142,12 +145,29 @@ def _events():
 
 @pytest.mark.parametrize("event", list(_events()))
 def test_no_secret_is_in_the_spool(offline, spool_dir, event):
-    with offline.context(session_token={"id": SECRET}):
+    with offline.context(metadata={"session_token": {"id": SECRET}}):
         assert offline.record("a.b", **event)
     files = [path for path in spool_dir.rglob("*") if path.is_file()]
     assert any(path.name.endswith("-wal") for path in files)
     for path in files:
         assert SECRET.encode() not in path.read_bytes()
+
+
+def test_the_error_for_a_wrong_argument_quotes_no_secret(offline):
+    for field in (
+        "actor_id",
+        "user_id",
+        "request_id",
+        "user_agent",
+        "ip",
+        "occurred_at",
+        "entity",
+        "outcome",
+    ):
+        for value in (Login("a", SECRET), [{"password": SECRET}]):
+            with pytest.raises(TypeError, match=field) as raised:
+                offline.record("a.b", **{field: value})
+            assert SECRET not in f"{raised.value}{raised.value.hint}"
 
 
 def test_a_changed_secret_is_recorded_without_values(log, store):

@@ -44,7 +44,7 @@ from usersync import AuditLog
 from usersync.audit.spool import intake
 
 intake._LOOK_MS = 0
-log = AuditLog(None, spool_dir=sys.argv[1], project="test")
+log = AuditLog.recording_only(spool_dir=sys.argv[1], project="test")
 ids = [log.record("a.b") for _ in range(3)]
 print("recorded", flush=True)
 sys.stdin.readline()

@@ -202,7 +202,7 @@ def test_without_orjson_the_standard_library_is_used(tmp_path):
         from usersync.audit.event import values
 
         assert values.encode is values.plain_encode
-        log = AuditLog(None, spool_dir=sys.argv[1])
+        log = AuditLog.recording_only(spool_dir=sys.argv[1])
         assert log.record("a.b", metadata={"x": ["é", 1.5, None, b"y"], "token": "t"}, after={"n": 1})
         (entry,) = log._engine.intake.spool.read(1, 1)
         print(ascii(entry.payload.decode()))

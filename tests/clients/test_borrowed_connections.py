@@ -39,7 +39,7 @@ def family(project):
 
 @pytest.fixture
 def log(tmp_path):
-    with AuditLog(None, spool_dir=tmp_path) as log:
+    with AuditLog.recording_only(spool_dir=tmp_path) as log:
         yield log
 
 

@@ -46,6 +46,7 @@ declare
     place text;
     result record;
     rejects jsonb;
+    unknown bigint;
 begin
     if belongs_to is not null then
         place := usersync.database_position();
@@ -61,6 +62,7 @@ begin
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
     events := usersync.add_event_ids(events);
+    select kept.events, kept.unknown into events, unknown from usersync.keep_unknown_fields(events) as kept;
     if headers ? 'usersync-try' then
         begin
             result := usersync.store_event_batch(events, false, false);
@@ -99,6 +101,7 @@ begin
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
         'rejected', result.rejected,
         'rejects', rejects,
+        'unknown', nullif(unknown, 0),
         'position', place
     ));
 end;
@@ -1949,6 +1952,53 @@ begin
         return null;
     end if;
     return new;
+end;
+$function$
+
+
+-- function usersync.keep_unknown_fields(jsonb)
+owner postgres; usersync: moves the keys of events that are no fields to the metadata.
+CREATE OR REPLACE FUNCTION usersync.keep_unknown_fields(INOUT events jsonb, OUT unknown bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    fields text[] := array(
+        select attname::text from pg_attribute
+        where attrelid = 'usersync.audit_event'::regclass and attnum > 0 and not attisdropped
+    );
+    given jsonb := events;
+    event jsonb;
+    extra jsonb;
+    metadata jsonb;
+    former jsonb;
+    kept jsonb[] := '{}'::jsonb[];
+begin
+    unknown := 0;
+    -- Nearly every batch has none, so this is what counts.
+    if not exists (
+        select from jsonb_array_elements(given) as each_event
+        where case jsonb_typeof(each_event) when 'object' then each_event - fields <> '{}' end
+    ) then
+        return;
+    end if;
+    for event in select each_event from jsonb_array_elements(given) as each_event loop
+        extra := case jsonb_typeof(event) when 'object' then event - fields else '{}' end;
+        metadata := case jsonb_typeof(event) when 'object' then coalesce(nullif(event -> 'metadata', 'null'), '{}') end;
+        if extra <> '{}' and jsonb_typeof(metadata) = 'object' then
+            former := coalesce(metadata -> 'unknown', '{}');
+            if jsonb_typeof(former) <> 'object' then
+                former := jsonb_build_object('unknown', former);
+            end if;
+            event := event - array(select jsonb_object_keys(extra))
+                || jsonb_build_object('metadata', metadata || jsonb_build_object('unknown', former || extra));
+            unknown := unknown + 1;
+        end if;
+        kept := kept || event;
+    end loop;
+    events := to_jsonb(kept);
 end;
 $function$
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import psycopg
 
@@ -17,11 +18,12 @@ from usersync.audit.delivery.protocol import UnavailableError
 from usersync.audit.delivery.stats import describe_database_error, describe_reject, one_line
 from usersync.audit.event.action import Action
 from usersync.audit.event.context import amend, begun, entered, merged
-from usersync.audit.event.event import EventArguments, EventBuilder
+from usersync.audit.event.event import Event, EventArguments, EventBuilder
+from usersync.audit.event.fields import ActionFields, ContextFields, EventFields, event_fault, faults
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.options import Options, default_spool_dir
 from usersync.audit.reader import Reader, ReadingMethods
-from usersync.audit.spool.address import check_address, destination_of
+from usersync.audit.spool.address import RECORDING_ONLY, check_address, describe, destination_of
 from usersync.audit.spool.quarantine import RetryResult, retry
 from usersync.config.dsn import sealed
 from usersync.errors import DatabaseError
@@ -29,34 +31,81 @@ from usersync.transports.processes import leave_alone
 from usersync.transports.psycopg import find_source
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Awaitable, Collection, Mapping, Sequence
 
     from psycopg_pool import ConnectionPool
 
     from usersync.audit.delivery.engine import DrainResult
+    from usersync.audit.delivery.inline import AsyncioConnection, DjangoConnection, SqlAlchemyConnection
     from usersync.audit.delivery.stats import AuditStats
-    from usersync.audit.event.event import Event
+    from usersync.audit.event.context import ContextBlock
+    from usersync.audit.options import AuditOptions, Durability
+    from usersync.errors import SettingsError
     from usersync.transports.data_api import DataApi
 
-Entity = tuple[str, object] | str | None
+#: The result of ``prepare()`` for a wrong argument, with ``strict=False``.
+_NOT_RECORDED = Event("", b"")
 
 
 class AuditLog(ReadingMethods):
     """Records who did what. Recording never fails and never delays the recorded work.
 
     ``source`` is a connection string; or a psycopg ``ConnectionPool``, from which the writer takes one
-    connection for each batch; or a ``DataApi``; or None if this process only records, and another process
-    sends. ``options`` are those of ``Options``. Invalid ones raise ``SettingsError`` here and nowhere else.
+    connection for each batch; or a ``DataApi``. docs/audit.md has a table of the options. Invalid ones raise
+    ``SettingsError`` here and nowhere else.
+
+    A failure outside of the program (the database, the network, a disk) never raises, except with
+    ``required``. A call that can never work does: an unknown argument or one of a wrong type raises
+    ``ArgumentTypeError`` (a ``TypeError``), another value than the allowed ones ``ArgumentValueError`` (a
+    ``ValueError``). With ``strict=False``, such an event is counted as dropped instead.
 
     Creating it at import costs nothing: files, threads and connections are opened at the first event, and a
     forked process opens its own. All methods may be called from threads, tasks and signal handlers.
     """
 
-    def __init__(self, source: str | ConnectionPool[Any] | DataApi | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        source: str | ConnectionPool[Any] | DataApi,
+        *,
+        durability: Durability = Options.durability,
+        spool_dir: Path | str | None = Options.spool_dir,
+        project: str | None = Options.project,
+        redact: Collection[str] = Options.redact,
+        reveal: Collection[str] = Options.reveal,
+        denied: Collection[type[BaseException]] = Options.denied,
+        strict: bool = Options.strict,
+        spool_bytes: int = Options.spool_bytes,
+        memory_events: int = Options.memory_events,
+        memory_bytes: int = Options.memory_bytes,
+        event_bytes: int = Options.event_bytes,
+        batch_events: int = Options.batch_events,
+        batch_bytes: int = Options.batch_bytes,
+        send_timeout: float = Options.send_timeout,
+        keep_delivered: float | None = Options.keep_delivered,
+        keep_bytes: int = Options.keep_bytes,
+        exit_timeout: float = Options.exit_timeout,
+    ) -> None:
         source = sealed(source)
         self._source = check_address(source)
-        self._options = Options.of(options)
+        self._options = Options(
+            durability=durability,
+            spool_dir=spool_dir,
+            project=project,
+            redact=redact,
+            reveal=reveal,
+            denied=denied,
+            strict=strict,
+            spool_bytes=spool_bytes,
+            memory_events=memory_events,
+            memory_bytes=memory_bytes,
+            event_bytes=event_bytes,
+            batch_events=batch_events,
+            batch_bytes=batch_bytes,
+            send_timeout=send_timeout,
+            keep_delivered=keep_delivered,
+            keep_bytes=keep_bytes,
+            exit_timeout=exit_timeout,
+        )
         self._redactor = Redactor(self._options.redact, self._options.reveal)
         self._builder = self._new_builder()
         self._destination = destination_of(self._source, self._options.project)
@@ -66,112 +115,104 @@ class AuditLog(ReadingMethods):
         self._lock = threading.RLock()
         self._closed = False
         self._held: list[threading.RLock] = []
-        self.exit_timeout: float = self._options.exit_timeout
+        self._exit_timeout: float = self._options.exit_timeout
         lifecycle.watch(self)
 
     @classmethod
-    def from_env(cls, **options: Any) -> Self:
+    def from_env(cls, **options: Unpack[AuditOptions]) -> Self:
         """Create a log for ``SUPABASE_DB_URL`` or ``DATABASE_URL``, else for ``SUPABASE_URL`` and a secret
         key.
 
         These are read from the environment, ``.env.local`` and ``.env``. ``USERSYNC_SPOOL_DIR`` sets the
-        directory of the spool.
+        directory of the spool. Raises ``SettingsError`` if none of them has a value.
         """
         return cls(find_source(), **options)
 
-    def record(
-        self,
-        action: str,
-        *,
-        entity: Entity = None,
-        before: object = None,
-        after: object = None,
-        changes: object = None,
-        outcome: Literal["succeeded", "failed", "denied"] = "succeeded",
-        actor_id: object = None,
-        actor_type: str | None = None,
-        user_id: object = None,
-        metadata: object = None,
-        request_id: object = None,
-        ip: object = None,
-        user_agent: object = None,
-        occurred_at: object = None,
-        tenant_id: object = None,
-        on_behalf_of: object = None,
-        traceparent: str | None = None,
-        severity: Literal["info", "low", "medium", "high", "critical"] | None = None,
-    ) -> str | None:
+    @classmethod
+    def recording_only(cls, **options: Unpack[AuditOptions]) -> Self:
+        """Create a log without a database: this process records, and another process on the machine sends.
+
+        The other process sends after this one has ended. ``record_in()`` works, because it uses your
+        connection.
+        """
+        return cls(RECORDING_ONLY, **options)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {describe(self._source)}>"
+
+    def record(self, action: str, **event: Unpack[EventFields]) -> str | None:
         """Accept an event and return its id, or None if there is no room for it, which ``stats()`` counts.
 
-        Never raises and never waits for the database. It returns when the event is in the spool, or in memory
-        if that is the durability. ``before`` and ``after`` are mappings or models, of which the event stores
-        the changed fields; ``changes`` is ``{"field": (old, new)}``. Omitted fields come from ``context()``.
-        ``occurred_at`` defaults to now; a time without a zone is taken as UTC. ``tenant_id`` is the customer
-        (organisation) that the event belongs to. With impersonation, ``actor_id`` is the person who really
-        acts, and ``on_behalf_of`` the user as whom. ``traceparent`` is a W3C trace context.
-        """
-        fields = {
-            "actor_id": actor_id,
-            "actor_type": actor_type,
-            "user_id": user_id,
-            "request_id": request_id,
-            "ip": ip,
-            "user_agent": user_agent,
-            "tenant_id": tenant_id,
-            "on_behalf_of": on_behalf_of,
-            "traceparent": traceparent,
-            "severity": severity,
-        }
-        return self._accept(
-            EventArguments(action, entity, before, after, changes, outcome, occurred_at, metadata, fields)
-        )
+        ``event`` are the fields of ``EventFields``; omitted ones come from ``context()``. ``before`` and
+        ``after`` are mappings or models, of which the event stores the changed fields; ``changes`` is
+        ``{"field": (old, new)}``.
 
-    def context(self, **fields: Any) -> AbstractContextManager[object]:
+        Never waits for the database, and raises only ``ArgumentTypeError`` and ``ArgumentValueError``. It
+        returns when the event is in the spool, or in memory if that is the durability.
+        """
+        given = self._given(action, event)
+        return self._accept(given) if given is not None else None
+
+    def context(self, **fields: Unpack[ContextFields]) -> ContextBlock:
         """Add these fields to every event that is recorded in the block, in this thread or task.
 
-        Fields of an inner context take precedence. Names that are not event fields become part of
-        ``metadata``. ``actor_id`` may be a function, which is called for each event: it returns the id, or a
-        mapping with ``actor_id``, ``actor_type`` and any other fields.
+        Use the result in ``with`` or ``async with``. Fields of an inner context take precedence, and
+        ``metadata`` is merged. ``actor_id`` may be a function, which is called for each event: it returns the
+        id, or a mapping with ``actor_id``, ``actor_type`` and other fields. Raises ``ArgumentTypeError``
+        for a name that is no field, and ``ArgumentValueError``.
         """
-        return entered(fields)
+        return entered(self._right(fields))
 
-    def new_context(self, **fields: Any) -> AbstractContextManager[object]:
+    def new_context(self, **fields: Unpack[ContextFields]) -> ContextBlock:
         """Like ``context()``, but without the fields of the current context. Use it for jobs.
 
         A task or a thread pool that was started in a request may keep the request's context. Without this
         method, the request's actor would be recorded for every job that runs there later.
         """
-        return begun(merged({}, fields))
+        return begun(merged({}, self._right(fields)))
 
-    def amend_context(self, **fields: Any) -> bool:
+    def amend_context(self, **fields: Unpack[ContextFields]) -> bool:
         """Add fields that are known only now, such as the actor, to the current ``context()``.
 
         They apply to every thread and task that shares the context, including the caller's: for example a
         request whose context started before authentication. Returns False if there is no context; then
-        nothing happens.
+        nothing happens. Raises like ``context()``.
         """
-        return amend(fields)
+        return amend(self._right(fields))
 
-    def action(self, action: str, *, entity: Entity = None, metadata: object = None, **fields: Any) -> Action:
+    def action(self, action: str, **fields: Unpack[ActionFields]) -> Action:
         """An event for a block of code, recorded with its outcome when the block ends.
 
-        ``fields`` are those of ``context()``.
+        Use the result in ``with`` or ``async with``. An ``outcome`` that is passed here or set in the block
+        is recorded, whatever the block does. Raises like ``record()``.
         """
-        given = EventArguments(action, entity, metadata=metadata, fields=fields)
-        return Action(self._accept, given, (PermissionError, *self._options.denied))
+        given = self._given(action, fields, ActionFields)
+        found = given or EventArguments(action)
+        denied: tuple[type[BaseException], ...] = (PermissionError, *self._options.denied)
+        return Action(found, self._accept, self._is_right, denied, is_lost=given is None)
 
     @overload
     def record_in(
-        self, connection: psycopg.AsyncConnection[Any], action: str, *, required: bool = False, **event: Any
+        self,
+        connection: psycopg.AsyncConnection[Any] | AsyncioConnection,
+        action: str,
+        *,
+        required: bool = False,
+        **event: Unpack[EventFields],
     ) -> Awaitable[str | None]: ...
     @overload
     def record_in(
-        self, connection: psycopg.Connection[Any], action: str, *, required: bool = False, **event: Any
+        self,
+        connection: psycopg.Connection[Any] | SqlAlchemyConnection | DjangoConnection,
+        action: str,
+        *,
+        required: bool = False,
+        **event: Unpack[EventFields],
     ) -> str | None: ...
-    @overload
-    def record_in(self, connection: Any, action: str, *, required: bool = False, **event: Any) -> Any: ...
 
-    def record_in(self, connection: Any, action: str, *, required: bool = False, **event: Any) -> Any:
+    def record_in(
+        self, connection: Any, action: str, *, required: bool = False, **event: Unpack[EventFields]
+    ) -> Any:
         """Record in the transaction of your connection: the event commits if and only if your work does.
 
         ``connection`` is from psycopg, SQLAlchemy (Connection or Session) or Django; for an asynchronous one,
@@ -180,12 +221,10 @@ class AuditLog(ReadingMethods):
         If it fails, your transaction stays usable, the event is counted as dropped, and the result is None.
         The event is not stored in any other way, because it would then survive a rollback. With ``required``,
         a failure raises ``DatabaseError``. In psycopg's pipeline mode, it raises the errors of your own
-        earlier statements.
+        earlier statements. Raises like ``record()``, and ``ArgumentTypeError`` for another kind of
+        connection.
         """
-        try:
-            built: Event | Exception = self._builder.build(_given(action, event))
-        except Exception as error:  # noqa: BLE001 - see below
-            built = error
+        built = self._built(connection, action, event)
         if inline.is_async(connection):
             return self._store_async(connection, built, required=required)
         inline.settle(connection)
@@ -196,6 +235,18 @@ class AuditLog(ReadingMethods):
             self._not_stored(error, required=required)
             return None
         return None if self._rejected(answer, required=required) else event_id
+
+    def _built(self, connection: object, action: str, event: EventFields) -> Event | Exception:
+        """The event for ``record_in()``, or why there is none. Raises for a wrong call, if that is strict."""
+        fault = inline.fault(connection) or event_fault(action, event)
+        if fault is not None:
+            if self._options.strict:
+                raise fault
+            return fault
+        try:
+            return self._builder.build(EventArguments(action, event))
+        except Exception as error:  # noqa: BLE001 - P4: the caller handles it
+            return error
 
     async def _store_async(self, connection: Any, built: Event | Exception, *, required: bool) -> str | None:
         await inline.settle_async(connection)
@@ -231,16 +282,17 @@ class AuditLog(ReadingMethods):
             ) from error
         self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}", count)
 
-    def prepare(self, action: str, **event: Any) -> Event:
-        """Create an event now that may be recorded later. Never raises.
+    def prepare(self, action: str, **event: Unpack[EventFields]) -> Event:
+        """Create an event now that may be recorded later. Raises like ``record()``.
 
         ``event`` is what ``record()`` takes. Time, context and values are taken now.
         """
-        return self._builder.build(_given(action, event))
+        given = self._given(action, event)
+        return self._builder.build(given) if given is not None else _NOT_RECORDED
 
     def record_prepared(self, event: Event) -> str | None:
         """Like ``record()``, for an event from ``prepare()``."""
-        return self._accept(event)
+        return self._accept(event) if event.id else None
 
     def record_prepared_in(self, connection: Any, events: Sequence[Event], *, required: bool = False) -> int:
         """Like ``record_in()``, for events from ``prepare()``, in one statement. Returns how many were
@@ -248,12 +300,18 @@ class AuditLog(ReadingMethods):
 
         ``connection`` must be a blocking one.
         """
+        fault = inline.fault(connection, blocking=True)
+        if fault is not None and self._options.strict:
+            raise fault
+        payloads = [event.payload for event in events if event.id]
         try:
-            answer = inline.store(connection, *(event.payload for event in events))
+            if fault is not None:
+                raise fault
+            answer = inline.store(connection, *payloads)
         except Exception as error:  # noqa: BLE001 - see record_in
-            self._not_stored(error, len(events), required=required)
+            self._not_stored(error, len(payloads), required=required)
             return 0
-        return len(events) - self._rejected(answer, required=required)
+        return len(payloads) - self._rejected(answer, required=required)
 
     def redacts(self, name: str) -> bool:
         """Whether a value under this name is recorded as ``[redacted]``."""
@@ -266,6 +324,10 @@ class AuditLog(ReadingMethods):
         """
         engine = self._engine
         return engine.flush(timeout) if engine is not None else True
+
+    async def aflush(self, timeout: float = 10.0) -> bool:  # noqa: ASYNC109 - that of flush()
+        """``flush()`` for asyncio: does not block the event loop."""
+        return await asyncio.to_thread(self.flush, timeout)
 
     def drain(self, timeout: float = 60.0) -> bool:
         """``flush()``, and send the events that dead processes have left on this machine. Blocks.
@@ -310,6 +372,12 @@ class AuditLog(ReadingMethods):
         self._reader.close()
         return engine.close(timeout) if engine is not None else True
 
+    async def aclose(self, timeout: float = 10.0) -> bool:  # noqa: ASYNC109 - that of close()
+        """``close()`` for asyncio: does not block the event loop."""
+        closed = await asyncio.to_thread(self.close, timeout)
+        await self._reader.close_async()
+        return closed
+
     def stats(self) -> AuditStats:
         """Counters of recorded, sent and waiting events of this process."""
         return self._running().stats()
@@ -319,6 +387,12 @@ class AuditLog(ReadingMethods):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def _accept(self, given: EventArguments | Event) -> str | None:
         try:
@@ -339,7 +413,7 @@ class AuditLog(ReadingMethods):
     def _running(self) -> Engine:
         with self._lock:
             if self._engine is not None and self._engine.pid != os.getpid():
-                self.forget()
+                self._forget()
             engine = self._engine or Engine(self._source, self._root, self._options, self._destination)
             # A signal handler may have recorded meanwhile, and created an engine.
             if self._engine is None:
@@ -356,7 +430,7 @@ class AuditLog(ReadingMethods):
             return None
         return Path(self._options.spool_dir or default_spool_dir()) / self._destination.directory
 
-    def hold(self) -> None:
+    def _hold(self) -> None:
         """Called before a fork: no other thread may be creating files, or be inside SQLite."""
         self._lock.acquire()
         self._held = [self._lock]
@@ -364,12 +438,12 @@ class AuditLog(ReadingMethods):
             lock.acquire()
             self._held.append(lock)
 
-    def let_go(self) -> None:
+    def _let_go(self) -> None:
         """Called in the parent after a fork."""
         while self._held:
             self._held.pop().release()
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Called in a forked child: the files, the writer and the connection belong to the parent."""
         engine, self._engine, self._lock = self._engine, None, threading.RLock()
         # A new lock: another thread of the parent may have held the old one, which then stays locked.
@@ -378,13 +452,41 @@ class AuditLog(ReadingMethods):
         if engine is not None:
             leave_alone(engine, engine.descriptors())
 
-    def end(self, timeout: float) -> None:
+    def _end(self, timeout: float) -> None:
         """Called at the interpreter's exit. Recording still works: events go to the spool, for the next
         process.
         """
         engine = self._engine
         if engine is not None and not self._closed:
             engine.close(timeout, keep_recording=True)
+
+    def _given(
+        self, action: str, event: Mapping[str, Any], kind: type = EventFields
+    ) -> EventArguments | None:
+        """The arguments, or None if one is wrong and was counted as a loss."""
+        fault = event_fault(action, event, kind)
+        if fault is None:
+            return EventArguments(action, event)
+        self._wrong(fault)
+        return None
+
+    def _right(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The fields of a context, without those that are wrong and were counted as a loss."""
+        wrong = faults(fields, ContextFields)
+        for fault in wrong.values():
+            self._wrong(fault)
+        return {name: value for name, value in fields.items() if name not in wrong} if wrong else fields
+
+    def _is_right(self, fields: Mapping[str, object]) -> bool:
+        wrong = faults(fields)
+        for fault in wrong.values():
+            self._wrong(fault)
+        return not wrong
+
+    def _wrong(self, fault: SettingsError) -> None:
+        if self._options.strict:
+            raise fault
+        self._running().tally.drop(str(fault))
 
 
 class RejectedError(Exception):
@@ -401,11 +503,3 @@ def _whole(built: Event | Exception) -> Event:
     if isinstance(built, Exception):
         raise built
     return built
-
-
-def _given(action: str, event: dict[str, Any]) -> EventArguments:
-    own = {name: event.pop(name) for name in tuple(event) if name in _OWN}
-    return EventArguments(action, fields=event, **own)
-
-
-_OWN = {"entity", "before", "after", "changes", "outcome", "occurred_at", "metadata"}

@@ -7,10 +7,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, TypedDict, get_args
 
 from usersync.audit.spool.window import Keep
 from usersync.errors import SettingsError
@@ -21,6 +21,28 @@ SPOOL_VARIABLE = "USERSYNC_SPOOL_DIR"
 KEEP_VARIABLE = "USERSYNC_KEEP_DELIVERED"
 
 _KEEP_S = 900.0
+
+
+class AuditOptions(TypedDict, total=False):
+    """The options of ``AuditLog``, for type checkers; docs/audit.md has a table of them."""
+
+    durability: Durability
+    spool_dir: Path | str | None
+    project: str | None
+    redact: Collection[str]
+    reveal: Collection[str]
+    denied: Collection[type[BaseException]]
+    strict: bool
+    spool_bytes: int
+    memory_events: int
+    memory_bytes: int
+    event_bytes: int
+    batch_events: int
+    batch_bytes: int
+    send_timeout: float
+    keep_delivered: float | None
+    keep_bytes: int
+    exit_timeout: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,8 @@ class Options:
     reveal: Collection[str] = ()
     #: Exceptions that mean ``denied`` in ``action()``, in addition to PermissionError.
     denied: Collection[type[BaseException]] = ()
+    #: Whether a wrong argument raises. If not, the event is counted as dropped.
+    strict: bool = True
     #: The maximum size of one process's spool file. When it is full, events go to memory.
     spool_bytes: int = 1 << 30
     memory_events: int = 10_000
@@ -68,6 +92,7 @@ class Options:
             self.durability in get_args(Durability),
             hint="To record in your own transaction, call record_in(), with any durability.",
         )
+        _expect("strict", self.strict, "True or False", isinstance(self.strict, bool))
         _expect("spool_dir", self.spool_dir, "a path", _is_path(self.spool_dir))
         _expect("project", self.project, "a text", isinstance(self.project, str | None))
         _expect("redact", self.redact, 'words, such as ("tax_no",)', _is_all(self.redact, _is_word))
@@ -91,16 +116,6 @@ class Options:
     def keep(self) -> Keep:
         """How many delivered events are kept, and for how long."""
         return Keep(round((self.keep_delivered or 0) * 1000), self.keep_bytes)
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Self:
-        """Create options from keyword arguments. Omitted ones have their defaults."""
-        known = [field.name for field in fields(cls)]
-        if unknown := [name for name in given if name not in known]:
-            raise SettingsError(
-                f"AuditLog has no option {', '.join(unknown)}", hint=f"There are {', '.join(known)}."
-            )
-        return cls(**given)
 
 
 # Minimum and maximum. The maximum is the largest sensible value that drivers and system accept.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 from psycopg_pool import ConnectionPool
 
 from usersync.audit import reading
+from usersync.audit.event.entity import FORMS, entity_of, joined
 from usersync.audit.models import EventFilter, as_uuid
 from usersync.errors import SettingsError
 from usersync.transports.processes import ForkSafeLock
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Unpack
     from uuid import UUID
 
-    from usersync.audit.log import Entity
+    from usersync.audit.event.entity import Entity
     from usersync.audit.models import EventPage, EventRecord
     from usersync.transports.psycopg import Transport
     from usersync.transports.psycopg_async import AsyncTransport
@@ -197,12 +198,10 @@ def filter_of(given: SearchFilters) -> EventFilter:
 
 
 def _entity_of(entity: Any) -> tuple[str, Any]:
-    match entity:
-        case (str() as kind, key) if key is not None:
-            return kind, key
-    raise SettingsError(
-        f"entity: expected a type and an id, got {entity!r:.80}", hint='Pass ("product", 42).'
-    )
+    kind, key = entity_of(entity)
+    if key is None:
+        raise SettingsError(f"entity: the {kind} has no id, so it has no events", hint=FORMS)
+    return kind, joined(key) if isinstance(key, tuple | list) else key
 
 
 def _search(given: SearchFilters, after: str | None, limit: int, *, oldest_first: bool) -> Steps[EventPage]:

@@ -18,6 +18,7 @@ from usersync.config.dsn import (
     check_dsn,
     connection_failed,
     connection_options,
+    describe_host,
     is_iso,
     is_lost,
     look_up_dsn,
@@ -107,6 +108,15 @@ def transport_for(source: object) -> Transport:
         f"{type(source).__name__}",
         hint="For AsyncConnection and AsyncConnectionPool, use AsyncUserSync.",
     )
+
+
+def describe_source(source: object) -> str:
+    """The source of a client for people, without a password."""
+    if isinstance(source, Sealed):
+        return describe_host(source.text)
+    if isinstance(source, DataApi):
+        return source.host
+    return f"{type(source).__module__}.{type(source).__qualname__}"
 
 
 class DsnTransport:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from sql_log import as_sent, event
 
 LONG = "x" * 201
@@ -135,3 +136,35 @@ def test_a_value_other_than_an_array_raises(log, events):
 def test_an_empty_array_is_nothing(log):
     assert log.record() == (0, 0, 0)
     assert log.rows() == log.rejects() == []
+
+
+@pytest.mark.newest_server
+def test_unknown_keys_are_kept_in_the_metadata_and_counted(log):
+    sent = [
+        event(entitty_id="42", actor="ada"),
+        event(metadata={"note": 1, "unknown": {"before": 2}}, tenant="t"),
+        event(metadata={"unknown": 3}, tenant={"id": 4}),
+        event(metadata=None, tenant=None),
+        event(metadata={"note": 1}),
+        event(metadata=[1], tenant="t"),
+        "an event",
+    ]
+    answer = log.owner.execute("select public.record_audit_events(%s)", [Jsonb(sent)]).fetchone()[0]
+    assert {name: answer[name] for name in ("stored", "rejected", "duplicates", "unknown")} == {
+        "stored": 5, "rejected": 2, "duplicates": 0, "unknown": 4,
+    }  # fmt: skip
+    kept = {str(row["id"]): row["metadata"] for row in log.rows()}
+    assert [kept.get(each["id"]) for each in sent[:5]] == [
+        {"unknown": {"entitty_id": "42", "actor": "ada"}},
+        {"note": 1, "unknown": {"before": 2, "tenant": "t"}},
+        {"unknown": {"unknown": 3, "tenant": {"id": 4}}},
+        {"unknown": {"tenant": None}},
+        {"note": 1},
+    ]
+    assert [kept for kept, *_ in log.rejects() if kept not in sent[5:]] == []
+    # Sent again, they are the same events.
+    assert log.record(*sent) == (0, 5, 2)
+    assert (
+        "unknown"
+        not in log.owner.execute("select public.record_audit_events(%s)", [Jsonb([event()])]).fetchone()[0]
+    )

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.newest_server
 RECORD_AND_DIE = """
 import os, sys
 from usersync import AuditLog
-log = AuditLog(None, spool_dir=sys.argv[1], project="test")
+log = AuditLog.recording_only(spool_dir=sys.argv[1], project="test")
 for number in range(5):
     log.record("shelf.counted", entity=("shelf", number))
 os._exit(9)
@@ -52,7 +52,7 @@ def test_the_variable_names_the_spool_directory(usersync, spool_dir, left_behind
 
 
 def test_a_running_process_keeps_its_file(usersync, spool_dir):
-    with AuditLog(None, spool_dir=spool_dir, project="test") as log:
+    with AuditLog.recording_only(spool_dir=spool_dir, project="test") as log:
         log.record("shelf.counted")
         done = usersync("audit", "spool", "--dir", spool_dir, "--project", "test")
         assert "alive" in done.out

@@ -134,7 +134,10 @@ def failing(request):
     [
         (by_header, ("cron", "user", {})),
         (f"{__name__}.by_header", ("cron", "user", {})),
-        (lambda _: {"actor_id": 5, "actor_type": "service", "shift": 2}, ("5", "service", {"shift": 2})),
+        (
+            lambda _: {"actor_id": 5, "actor_type": "service", "metadata": {"shift": 2}},
+            ("5", "service", {"shift": 2}),
+        ),
         (lambda _: {"actor_type": "anonymous"}, (None, "anonymous", {})),
         (failing, (None, "anonymous", {"actor_unreadable": "LookupError"})),
     ],

@@ -70,7 +70,7 @@ def shop(shop_database: SupabaseDatabase) -> Iterator[Shop]:
 @pytest.fixture
 def audit(tmp_path: Path) -> Iterator[AuditLog]:
     """A log that only records, in the transactions of its callers."""
-    with AuditLog(None, spool_dir=tmp_path, exit_timeout=0) as log:
+    with AuditLog.recording_only(spool_dir=tmp_path, exit_timeout=0) as log:
         yield log
 
 

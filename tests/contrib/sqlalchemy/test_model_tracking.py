@@ -242,7 +242,7 @@ def test_an_unreadable_attribute_does_not_fail_the_flush(shop, models, session, 
     def identity(*_):
         raise RuntimeError("the application's own code")
 
-    monkeypatch.setattr(tracking, "_identity", identity)
+    monkeypatch.setattr(tracking, "mapped_key", identity)
     session.add(models.Pet(name="Rex"))
     session.commit()
     assert shop.events("action, entity_id, metadata ->> 'unreadable'") == [

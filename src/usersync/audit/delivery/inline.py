@@ -14,23 +14,49 @@ import json
 import re
 from contextlib import nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
 from usersync.audit.spool.address import full_name
+from usersync.errors import ArgumentTypeError
 from usersync.transports import ownership
 from usersync.transports.run import execute, execute_async
 from usersync.transports.steps import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from usersync.transports.steps import Row, Statement
 
 _RECORD = "select cast(public.record_audit_events(cast({} as jsonb)) as text) as answer"
 
 Answer = dict[str, Any]
+
+
+class SqlAlchemyConnection(Protocol):
+    """A Connection or Session of SQLAlchemy."""
+
+    def begin_nested(self) -> Any: ...
+
+    def execute(self, statement: Any, parameters: Any = None, /) -> Any: ...
+
+
+class DjangoConnection(Protocol):
+    """A connection of Django."""
+
+    alias: str
+    in_atomic_block: bool
+
+    def get_autocommit(self) -> bool: ...
+
+
+class AsyncioConnection(Protocol):
+    """An AsyncConnection or AsyncSession of SQLAlchemy."""
+
+    def begin_nested(self) -> Any: ...
+
+    async def run_sync(self, fn: Callable[..., Any], /, *arg: Any, **kw: Any) -> Any: ...
 
 
 def is_async(connection: object) -> bool:
@@ -40,18 +66,42 @@ def is_async(connection: object) -> bool:
     return _comes_from(connection, "sqlalchemy") and callable(getattr(connection, "run_sync", None))
 
 
+def fault(connection: object, *, blocking: bool = False) -> ArgumentTypeError | None:
+    """Why the connection is not supported; None if it is."""
+    if blocking and is_async(connection):
+        return ArgumentTypeError(
+            f"record_prepared_in() takes blocking connections, not {full_name(type(connection))}"
+        )
+    if (
+        isinstance(connection, psycopg.Connection | psycopg.AsyncConnection)
+        or (_comes_from(connection, "sqlalchemy") and hasattr(connection, "begin_nested"))
+        or (_comes_from(connection, "django") and hasattr(connection, "in_atomic_block"))
+    ):
+        return None
+    return ArgumentTypeError(
+        f"record_in() takes connections of psycopg, SQLAlchemy and Django, not {full_name(type(connection))}",
+        hint=_hint(connection),
+    )
+
+
+def _hint(connection: object) -> str | None:
+    if connection is None or isinstance(connection, str):
+        return "record() takes no connection. record_in() takes the one that has your transaction."
+    if hasattr(connection, "fetchone"):
+        return "Pass the connection of the cursor."
+    if any(hasattr(connection, name) for name in ("connect", "getconn", "acquire", "begin")):
+        return "Pass the connection that has your transaction, and not what makes connections."
+    return None
+
+
 def store(connection: Any, *payloads: bytes) -> Answer:
     """Store events through a blocking connection. Raises what the connection raises."""
     events = f"[{','.join(map(_in_ascii, payloads))}]"
     if isinstance(connection, psycopg.Connection):
         return _read(execute(connection, _record("%(events)s", events)))
-    if _comes_from(connection, "sqlalchemy") and hasattr(connection, "begin_nested"):
+    if _comes_from(connection, "sqlalchemy"):
         return _through_sqlalchemy(connection, events)
-    if _comes_from(connection, "django"):
-        return _through_django(connection, events)
-    raise TypeError(
-        f"record_in() takes connections of psycopg, SQLAlchemy and Django, not {full_name(type(connection))}"
-    )
+    return _through_django(connection, events)
 
 
 def store_async(connection: Any, event: bytes) -> Awaitable[Answer]:

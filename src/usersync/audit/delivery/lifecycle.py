@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001 - these methods of AuditLog are not for applications.
 """Forks, the interpreter's exit, and the order of the locks.
 
 A thread that holds a lock may acquire only locks that come later in ``ORDER``. A fork acquires all of them,
@@ -24,18 +25,18 @@ ORDER = ("gate", "log", "intake", "spool")
 class ForkAware(Protocol):
     """An object with a thread, locks and files that must not be used by a forked child."""
 
-    exit_timeout: float
+    _exit_timeout: float
 
-    def hold(self) -> None:
+    def _hold(self) -> None:
         """Called before a fork: acquire the locks that must be free in the child."""
 
-    def let_go(self) -> None:
+    def _let_go(self) -> None:
         """Called in the parent after a fork: release the locks."""
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Called in a forked child: start anew, without closing anything of the parent."""
 
-    def end(self, timeout: float) -> None:
+    def _end(self, timeout: float) -> None:
         """Called at the interpreter's exit: send what can be sent in time."""
 
 
@@ -67,19 +68,19 @@ def _before_fork() -> None:
     gate.acquire()
     _held[:] = list(_living)
     for lived in _held:
-        lived.hold()
+        lived._hold()
 
 
 def _after_in_parent() -> None:
     for lived in _held:
-        lived.let_go()
+        lived._let_go()
     _held.clear()
     gate.release()
 
 
 def _after_in_child() -> None:
     for lived in _held:
-        lived.forget()
+        lived._forget()
     _held.clear()
     gate.release()
 
@@ -87,7 +88,7 @@ def _after_in_child() -> None:
 def _at_exit() -> None:
     deadline = time.monotonic() + _DEADLINE_S
     for lived in list(_living):
-        lived.end(max(0.0, min(lived.exit_timeout, deadline - time.monotonic())))
+        lived._end(max(0.0, min(lived._exit_timeout, deadline - time.monotonic())))
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

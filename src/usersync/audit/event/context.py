@@ -7,31 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import partial
-from types import FunctionType, MappingProxyType, MethodType
+from contextvars import ContextVar, Token
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from usersync.audit.event.fields import CONTEXT, FUNCTIONS
 from usersync.audit.event.objects import class_name, fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-FIELDS = frozenset(
-    (
-        "actor_id",
-        "actor_type",
-        "user_id",
-        "request_id",
-        "ip",
-        "user_agent",
-        "tenant_id",
-        "on_behalf_of",
-        "traceparent",
-        "severity",
-    )
-)
+    from collections.abc import Callable
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -65,35 +49,51 @@ def amend(fields: Mapping[str, Any]) -> bool:
     return True
 
 
-@contextmanager
-def begun(fields: Mapping[str, Any]) -> Iterator[Context]:
+class ContextBlock:
+    """A context manager for ``with`` and for ``async with``. It can be entered once."""
+
+    __slots__ = ("_find", "_token")
+
+    def __init__(self, find: Callable[[], Context]) -> None:
+        self._find = find
+        self._token: Token[Context | None] | None = None
+
+    def __enter__(self) -> Context:
+        context = self._find()
+        self._token = _current.set(context)
+        return context
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            # A generator may be closed from a context other than the one in which it started.
+            with contextlib.suppress(ValueError):
+                _current.reset(self._token)
+
+    async def __aenter__(self) -> Context:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
+
+
+def begun(fields: Mapping[str, Any]) -> ContextBlock:
     """A context with only these fields, for a request, a job or a WebSocket.
 
     It inherits nothing from the current context. A server may start a request inside the context of the
     previous request on the same connection (uvicorn does so for pipelined requests and after a large upload),
     and that request may have another actor.
     """
-    with resumed(Context(fields)) as context:
-        yield context
+    return resumed(Context(fields))
 
 
-@contextmanager
-def entered(fields: Mapping[str, Any]) -> Iterator[Context]:
+def entered(fields: Mapping[str, Any]) -> ContextBlock:
     """A context with these fields, inside the current one."""
-    with resumed(Context(merged(current(), fields))) as context:
-        yield context
+    return ContextBlock(lambda: Context(merged(current(), fields)))
 
 
-@contextmanager
-def resumed(context: Context) -> Iterator[Context]:
+def resumed(context: Context) -> ContextBlock:
     """Continue temporarily in a context that was entered before, with all later changes to it."""
-    token = _current.set(context)
-    try:
-        yield context
-    finally:
-        # A generator may be closed from a context other than the one in which it started.
-        with contextlib.suppress(ValueError):
-            _current.reset(token)
+    return ContextBlock(lambda: context)
 
 
 def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]
         result.pop("on_behalf_of", None)
     metadata = as_dict(outer.get("metadata")) | as_dict(inner.get("metadata"))
     for name, value in inner.items():
-        if name in FIELDS:
+        if name in CONTEXT:
             result[name] = value
         elif name != "metadata":
             metadata[name] = value
@@ -120,21 +120,31 @@ def merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]
 def with_actor(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return ``fields`` with a callable ``actor`` replaced by what it returns: an id, or a mapping of fields.
 
-    If the callable raises, the error is stored in the metadata.
+    Keys that are no fields are stored in the metadata, under ``unknown``. If the callable raises, the error
+    is stored in the metadata.
     """
     find = fields.get("actor_id")
-    if not isinstance(find, FunctionType | MethodType | partial):
+    if not isinstance(find, FUNCTIONS):
         return fields
     rest = {name: value for name, value in fields.items() if name != "actor_id"}
     # Events that the callable itself records have no actor. Otherwise they would call it again, without end.
     token = _current.set(Context(rest))
     try:
         found = find()
+        found = _known(found) if isinstance(found, Mapping) else {"actor_id": found}
     except Exception as error:  # noqa: BLE001 - recording never raises
         found = {"metadata": {"actor_unreadable": class_name(error)}}
     finally:
         _current.reset(token)
-    return merged(rest, found if isinstance(found, Mapping) else {"actor_id": found})
+    return merged(rest, found)
+
+
+def _known(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    unknown = {name: value for name, value in found.items() if name not in CONTEXT and name != "metadata"}
+    if not unknown:
+        return found
+    known = {name: value for name, value in found.items() if name in CONTEXT}
+    return {**known, "metadata": as_dict(found.get("metadata")) | {"unknown": unknown}}
 
 
 def as_dict(value: object) -> dict[Any, Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from usersync.audit.event.clock import Clock, moment
-from usersync.audit.event.context import FIELDS, current, merged, with_actor
+from usersync.audit.event.context import current, merged, with_actor
 from usersync.audit.event.diff import difference, from_pairs
+from usersync.audit.event.entity import entity_of, joined
+from usersync.audit.event.fields import CONTEXT, ContextFields, EventFields
 from usersync.audit.event.objects import class_name, fields_of, identity_of
 from usersync.audit.event.redaction import Redactor
 from usersync.audit.event.scalars import SCALARS, cut
@@ -29,7 +32,11 @@ _MARKER_LENGTH = 120
 
 _REDACTOR = Redactor()
 _LABEL = Limits(text=16_384, items=20, depth=2)
-_PAIR = 2
+
+_UUID = re.compile(r"\{?[0-9a-fA-F]{4}(-?[0-9a-fA-F]{4}){7}\}?")
+
+#: The fields that no context has.
+_OWN = EventFields.__optional_keys__ - ContextFields.__optional_keys__
 
 _FULL_LIMITS = Limits()
 
@@ -41,16 +48,9 @@ _SMALLER_LIMITS = (
 
 
 class EventArguments(NamedTuple):
-    """The caller's arguments. The keys of ``fields`` are names in ``usersync.audit.event.context.FIELDS``."""
+    """The caller's arguments. ``fields`` are those of ``EventFields``; None is like an omitted field."""
 
     action: object
-    entity: object = None
-    before: object = None
-    after: object = None
-    changes: object = None
-    outcome: object = "succeeded"
-    occurred_at: object = None
-    metadata: object = None
     fields: Mapping[str, object] = MappingProxyType({})
 
 
@@ -83,38 +83,42 @@ class EventBuilder:
         return Event(event_id, payload)
 
     def _body(self, given: EventArguments, limits: Limits, head: dict[str, Json]) -> dict[str, Json]:
-        known = {name: value for name, value in given.fields.items() if value is not None}
-        if given.metadata is not None:
-            known["metadata"] = given.metadata
+        own: dict[str, Any] = {}
         # The span of the work, and not of the request that has sent it, unless the caller says so.
-        known = current_trace() | known
-        fields = _in_context(known)
+        shared: dict[str, Any] = {**current_trace()}
+        for name, value in given.fields.items():
+            if value is not None:
+                (own if name in _OWN else shared)[name] = value
+        fields = _in_context(shared)
         metadata = fields.pop("metadata", None)
-        body: dict[str, Json] = {"action": label(given.action), "outcome": label(given.outcome)}
+        body: dict[str, Json] = {
+            "action": label(given.action),
+            "outcome": label(own.get("outcome", "succeeded")),
+        }
         ip = fields.pop("ip", None)
-        _name_actor(body, fields)
-        if given.entity is not None:
-            _name_entity(body, given.entity)
-        changes = self._changes(given, limits)
-        if changes:
-            body["changes"] = changes
         written = to_json(metadata, self._redactor, limits) if metadata is not None else {}
         extra: dict[str, Json] = written if isinstance(written, dict) else {"value": written}
+        _name_actor(body, fields, extra)
+        if "entity" in own:
+            _name_entity(body, own["entity"])
+        changes = self._changes(own, limits)
+        if changes:
+            body["changes"] = changes
         if ip is not None:
             _locate(body, ip, extra)
-        if given.occurred_at is not None:
-            _date(head, given.occurred_at, extra)
+        if "occurred_at" in own:
+            _date(head, own["occurred_at"], extra)
         if extra:
             body["metadata"] = extra
         body["source"] = "app"
         return body
 
-    def _changes(self, given: EventArguments, limits: Limits) -> dict[str, Json]:
+    def _changes(self, own: Mapping[str, Any], limits: Limits) -> dict[str, Json]:
         changes: dict[str, Json] = {}
-        if given.before is not None or given.after is not None:
-            changes = difference(given.before, given.after, self._redactor, limits)
-        if given.changes is not None:
-            changes |= from_pairs(given.changes, self._redactor, limits)
+        if "before" in own or "after" in own:
+            changes = difference(own.get("before"), own.get("after"), self._redactor, limits)
+        if "changes" in own:
+            changes |= from_pairs(own["changes"], self._redactor, limits)
         return changes
 
     def _cut(self, given: EventArguments, head: dict[str, Json], whole: bytes) -> bytes:
@@ -136,31 +140,32 @@ def _in_context(known: dict[str, Any]) -> dict[str, Any]:
     context = current()
     if not known:
         return dict(with_actor(context))
-    return dict(with_actor(merged(context, known))) if context or not known.keys() <= FIELDS else known
+    if context or not known.keys() <= CONTEXT:
+        known = merged(context, known)
+    return dict(with_actor(known))
 
 
-def _name_actor(body: dict[str, Json], fields: dict[str, Any]) -> None:
+def _name_actor(body: dict[str, Json], fields: dict[str, Any], metadata: dict[str, Json]) -> None:
     for name, value in fields.items():
         if value is not None:
             body[name] = label(value, USER_AGENT_LENGTH if name == "user_agent" else LABEL_LENGTH)
     if "actor_id" in body:
         body.setdefault("actor_type", "user")
+    user_id = body.get("user_id")
+    if isinstance(user_id, str) and not _UUID.fullmatch(user_id):
+        # The column is a uuid. With another text the database would reject the event.
+        metadata["user_id_unreadable"] = body.pop("user_id")
 
 
 def _name_entity(body: dict[str, Json], entity: object) -> None:
-    """Accepts ``("product", 42)``, ``"product/42"`` and ``"product"``."""
-    parts: Any = entity
-    if isinstance(entity, str):
-        parts = entity.split("/", 1)
-    if isinstance(parts, tuple | list) and len(parts) == _PAIR:
-        body["entity_type"] = label(parts[0])
-        # A record that is not stored yet has no id.
-        if parts[1] is not None:
-            body["entity_id"] = label(parts[1])
-        return
-    if isinstance(parts, tuple | list) and len(parts) == 1:
-        parts = parts[0]
-    body["entity_type"] = label(parts)
+    try:
+        kind, key = entity_of(entity)
+    except Exception:  # noqa: BLE001 - the object's own code raised
+        kind, key = f"[unreadable: {class_name(entity)}]", None
+    body["entity_type"] = label(kind)
+    # An object that is not stored yet has no id.
+    if key is not None:
+        body["entity_id"] = label(joined(key) if isinstance(key, tuple | list) else key)
 
 
 def _locate(body: dict[str, Json], ip: object, metadata: dict[str, Json]) -> None:

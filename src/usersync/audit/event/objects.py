@@ -11,9 +11,12 @@ import dataclasses
 from array import array
 from collections import deque
 from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
 from enum import Enum
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 _SEQUENCES: tuple[type, ...] = (list, tuple, deque, range, array, type({}.values()))
 _SETS: tuple[type, ...] = (set, frozenset, type({}.keys()), type({}.items()))
@@ -96,11 +99,28 @@ def attributes_of(value: object) -> Mapping[str, Any] | None:
     return {name: item for name, item in held.items() if not name.startswith("_")} or None
 
 
+#: The names of fields that identify a record.
+_IDENTITIES = ("id", "pk", "uuid", "user_id", "sub")
+
+_KEYS: tuple[type, ...] = (str, int, UUID, Decimal, Enum, date)
+
+
+def is_key(value: object) -> bool:
+    """Whether the value can be an id: a text, a number without fractions, a UUID, an enum or a date."""
+    return is_a(value, _KEYS) and not is_a(value, bool)
+
+
+def has_identity(value: object) -> bool:
+    """Whether the value is a record with an id. It is, even if the record is new and the id is None."""
+    fields = fields_of(value)
+    return fields is not None and any(name in fields or hasattr(type(value), name) for name in _IDENTITIES)
+
+
 def identity_of(value: object) -> object:
     """The value that identifies a record: its loaded field ``id``, ``pk`` or similar. Else None."""
     fields = fields_of(value)
     if fields is not None:
-        for name in ("id", "pk", "uuid", "user_id", "sub"):
+        for name in _IDENTITIES:
             found = fields.get(name)
             if found is not None and fields_of(found) is None and items_of(found, 1) is None:
                 return found

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from usersync.audit.options import directory_name
 from usersync.audit.spool.binding import Destination
 from usersync.config.dsn import Sealed, check_dsn, describe_host, sealed
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError
 from usersync.transports.data_api import DataApi
 
 if TYPE_CHECKING:
@@ -23,9 +23,13 @@ _POOL_METHODS = ("getconn", "putconn")
 _NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
 
 
+#: Instead of an address: this process only records.
+RECORDING_ONLY: Any = object()
+
+
 def check_address(given: object) -> Address:
-    """Return the destination unchanged, or raise ``SettingsError`` with the supported types."""
-    if given is None:
+    """Return the destination unchanged, or raise ``ArgumentTypeError`` with the supported types."""
+    if given is RECORDING_ONLY:
         return None
     given = sealed(given)
     if isinstance(given, Sealed):
@@ -35,13 +39,14 @@ def check_address(given: object) -> Address:
     kind = full_name(type(given))
     methods = [getattr(type(given), name, None) for name in _POOL_METHODS]
     if not all(map(callable, methods)):
-        raise SettingsError(
-            "AuditLog: expected a connection string, a psycopg_pool.ConnectionPool, a DataApi or None, "
-            f"not {kind}",
-            hint="To record in the transaction of your connection, pass the connection to record_in().",
+        raise ArgumentTypeError(
+            f"AuditLog: expected a connection string, a psycopg_pool.ConnectionPool or a DataApi, not {kind}",
+            hint="A process that only records has AuditLog.recording_only()."
+            if given is None
+            else "To record in the transaction of your connection, pass the connection to record_in().",
         )
     if any(map(inspect.iscoroutinefunction, methods)):
-        raise SettingsError(
+        raise ArgumentTypeError(
             f"AuditLog: the writer is a thread and cannot use a pool of asyncio, {kind}",
             hint="Pass the connection string: the writer keeps its own connection.",
         )
@@ -99,6 +104,13 @@ def _dsn_of(address: str | ConnectionPool[Any]) -> str:
     conninfo, options = (each() if callable(each) else each for each in given)
     named = {name: value for name, value in (options or {}).items() if name in _NAMING}
     return make_conninfo(conninfo, **named)
+
+
+def describe(address: Address) -> str:
+    """The destination for people, without a password."""
+    if address is None:
+        return "recording only"
+    return address.host if isinstance(address, DataApi) else describe_host(_dsn_of(address))
 
 
 def full_name(kind: type) -> str:

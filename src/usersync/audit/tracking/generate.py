@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from usersync.audit.event.entity import table_label
 from usersync.audit.tracking.columns import (
     TEXT_LIMIT,
     TrackedColumn,
@@ -105,7 +106,7 @@ def is_of_tracked_table(signature: str) -> bool:
 
 def entity_type(table: TableName) -> str:
     """The table's name in events, with the schema unless that is ``public``."""
-    return table.name if table.schema == "public" else f"{table.schema}.{table.name}"
+    return table_label(table.schema, table.name)
 
 
 def read_comment(comment: str | None) -> dict[str, object] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from django.core.signals import setting_changed
 from django.db import connections, transaction
@@ -12,6 +12,9 @@ from usersync.audit import AuditLog
 from usersync.contrib.django.config import config
 from usersync.contrib.django.connection_strings import dsn_of
 from usersync.transports.processes import ForkSafeLock
+
+if TYPE_CHECKING:
+    from usersync.audit.event.fields import EventFields
 
 _logs: dict[object, AuditLog] = {}
 _lock = ForkSafeLock()
@@ -40,7 +43,7 @@ def _name_of(alias: str) -> object:
 def _make(alias: str | None) -> AuditLog:
     options = config().audit
     if alias is None:
-        return AuditLog(None, **{"durability": "memory", **options})
+        return AuditLog.recording_only(**{"durability": "memory", **options})
     if service := connections.databases[alias]["OPTIONS"].get("service"):
         # The connection string has only this, and two services must not share a spool.
         options = {"project": f"service {service}", **options}
@@ -58,7 +61,7 @@ class _Current:
 audit: AuditLog = cast("AuditLog", _Current())
 
 
-def record_on_commit(action: str, *, using: str | None = None, **event: Any) -> None:
+def record_on_commit(action: str, *, using: str | None = None, **event: Unpack[EventFields]) -> None:
     """Record an event once the open transaction on the database ``using`` has committed.
 
     Nothing is recorded if the transaction or its savepoint is rolled back. Without a transaction the event is

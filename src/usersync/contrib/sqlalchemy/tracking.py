@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -12,10 +11,9 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import ClauseElement, Column, event, inspect
 from sqlalchemy.orm import Mapper, Session, object_session
 
-from usersync.audit.event.event import label
+from usersync.audit.event.entity import mapped_key, table_label
 from usersync.audit.event.objects import class_name
-from usersync.audit.tracking.generate import entity_type
-from usersync.config.mapping import TableName, did_you_mean
+from usersync.config.mapping import did_you_mean
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from usersync.audit import AuditLog
     from usersync.audit.event.event import Event
+    from usersync.audit.event.fields import EventFields
 
 #: A value that is not loaded, or that the database computes. Reading it would be a query, which an asyncio
 #: session does not allow.
@@ -113,11 +112,11 @@ class _Tracker:
         if session is None or _closest(type(target)) is not self:
             return
         table = mapper.local_table
-        kind = entity_type(TableName(getattr(table, "schema", None) or "public", str(table.description)))
-        given: dict[str, Any] = {"entity": kind}
+        kind = table_label(getattr(table, "schema", None), str(table.description))
+        given: EventFields = {"entity": (kind, None)}
         try:
             state = inspect(target)
-            given["entity"] = (kind, _identity(mapper, state))
+            given["entity"] = (kind, mapped_key(mapper, state))
             given["changes"] = self._changes(what, state, self._names(mapper))
         except Exception as error:  # noqa: BLE001 - types and attributes of the application may raise anything
             given["metadata"] = {"unreadable": class_name(error)}
@@ -171,17 +170,6 @@ def _differences(state: InstanceState[Any], names: dict[str, str]) -> Changes:
 
 def _is_computed(value: object) -> bool:
     return isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
-
-
-def _identity(mapper: Mapper[Any], state: InstanceState[Any]) -> str:
-    """The key as row tracking writes it; if it has just changed, the new key."""
-    keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-    known = state.identity or (None,) * len(keys)
-    values = [state.dict.get(key, before) for key, before in zip(keys, known, strict=True)]
-    if len(values) == 1:
-        return label(values[0])
-    parts = [value if type(value) is int else label(value) for value in values]
-    return json.dumps(parts, ensure_ascii=False)
 
 
 def _begin(session: Session, _context: UOWTransaction, _instances: object) -> None:

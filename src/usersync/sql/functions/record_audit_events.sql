@@ -2,6 +2,8 @@
 -- of their users first, in the same transaction. The content of an event never makes this function raise; invalid
 -- events are kept in usersync.audit_rejects. A batch that is sent again is stored once.
 --
+-- Keys that are no fields of an event are kept in its metadata, and the answer counts the events that had any.
+--
 -- A spool names the database that its events are for: in usersync.belongs_to, or in the header usersync-belongs-to. If
 -- this is another database, nothing is stored, and the answer contains this database's position. '?' asks only for the
 -- position; '*' accepts any database. With the header usersync-try, the events are stored and rolled back.
@@ -24,6 +26,7 @@ declare
     place text;
     result record;
     rejects jsonb;
+    unknown bigint;
 begin
     if belongs_to is not null then
         place := usersync.database_position();
@@ -39,6 +42,7 @@ begin
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
     events := usersync.add_event_ids(events);
+    select kept.events, kept.unknown into events, unknown from usersync.keep_unknown_fields(events) as kept;
     if headers ? 'usersync-try' then
         begin
             result := usersync.store_event_batch(events, false, false);
@@ -77,6 +81,7 @@ begin
         'duplicates', jsonb_array_length(events) - result.stored - result.rejected,
         'rejected', result.rejected,
         'rejects', rejects,
+        'unknown', nullif(unknown, 0),
         'position', place
     ));
 end;

@@ -184,8 +184,11 @@ def _of_database(code: str, message: str, hint: str | None, reply: Reply, host: 
         return Refusal(error, again=True, wait=_retry_after(reply), status=reply.status)
     error = error_for_sqlstate(code, message, _TIME_LIMIT if code == "57014" else hint)
     if isinstance(error, PrivilegeMissingError):
-        error.hint = (
-            "Only service_role may call usersync's functions. Is it this project's key? Else: usersync apply"
+        error = PrivilegeMissingError(
+            str(error),
+            hint="Only service_role may call usersync's functions. Is it this project's key? Else: usersync "
+            "apply",
+            sqlstate=error.sqlstate,
         )
     return Refusal(error, status=reply.status)
 

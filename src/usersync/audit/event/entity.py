@@ -1,0 +1,117 @@
+"""What an event is about: the type and the id of an object.
+
+The objects of an ORM are recognized by their attributes, so no ORM is imported. Their keys are read without a
+query: only loaded values and SQLAlchemy's own record of the key are used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from usersync.audit.event.objects import class_name, has_identity, identity_of, is_a, is_key
+from usersync.audit.event.values import Limits, to_json
+from usersync.errors import ArgumentTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class HasId(Protocol):
+    """An object with an ``id``: a model of an ORM or of pydantic, a dataclass."""
+
+    @property
+    def id(self) -> object: ...
+
+
+class HasPrimaryKey(Protocol):
+    """A model of Django or Tortoise."""
+
+    @property
+    def pk(self) -> object: ...
+
+
+class HasMapper(Protocol):
+    """A model of SQLAlchemy."""
+
+    __mapper__: ClassVar[Any]
+
+
+class HasTable(Protocol):
+    """A model of SQLModel."""
+
+    __tablename__: ClassVar[Any]
+
+
+#: The type and the id of an object, or the object. At run time, ``"product/42"`` is accepted, too.
+Entity = tuple[str, object] | HasId | HasPrimaryKey | HasMapper | HasTable | None
+
+FORMS = 'Pass ("product", 42), or an object of an ORM.'
+_PAIR = 2
+_KEY = Limits(text=200, items=20, depth=2)
+
+
+def entity_of(value: object) -> tuple[str, object]:
+    """The type and the id. The id is None for an object that is not stored yet. Raises ``TypeError``."""
+    if is_a(value, (tuple, list)) and not hasattr(type(value), "_fields"):
+        return _from_pair(value)  # type: ignore[arg-type]
+    if is_a(value, str):
+        kind, _, key = str.__str__(value).partition("/")
+        if kind and key:
+            return kind, key
+        raise ArgumentTypeError(f"entity: the text {value!r:.80} has no type and id", hint=FORMS)
+    found = _from_model(value)
+    if found is None:
+        raise ArgumentTypeError(f"entity: {class_name(value)} has no table and no id", hint=FORMS)
+    return found
+
+
+def _from_pair(value: Sequence[object]) -> tuple[str, object]:
+    if len(value) != _PAIR or not is_a(value[0], str) or not value[0]:
+        raise ArgumentTypeError("entity: expected a type and an id", hint=FORMS)
+    kind, key = value
+    keys: Any = key if is_a(key, (tuple, list)) else [key]
+    if not all(each is None or is_key(each) or has_identity(each) for each in keys):
+        raise ArgumentTypeError(f"entity: {class_name(key)} is not an id", hint=FORMS)
+    return str.__str__(kind), key
+
+
+def _from_model(value: object) -> tuple[str, object] | None:
+    kind: Any = type(value)
+    if issubclass(kind, Mapping):
+        return None
+    if hasattr(kind, "__mapper__"):
+        table = kind.__mapper__.local_table
+        state = value._sa_instance_state  # type: ignore[attr-defined]  # noqa: SLF001 - what inspect() returns
+        schema = getattr(table, "schema", None)
+        return table_label(schema, str(table.description)), mapped_key(kind.__mapper__, state)
+    meta = getattr(kind, "_meta", None)
+    # Django and Tortoise; peewee.
+    name = getattr(meta, "db_table", None) or getattr(meta, "table_name", None)
+    if isinstance(name, str):
+        key = value.pk if hasattr(kind, "pk") else value._pk  # type: ignore[attr-defined]  # noqa: SLF001 - peewee's
+        parts = key if isinstance(key, tuple) else (key,)
+        return table_label(getattr(meta, "schema", None), name.replace('"', "")), joined(parts)
+    return (class_name(value), identity_of(value)) if has_identity(value) else None
+
+
+def table_label(schema: str | None, name: str) -> str:
+    """The table's name in events, with the schema unless that is ``public``."""
+    return name if schema in {None, "public"} else f"{schema}.{name}"
+
+
+def mapped_key(mapper: Any, state: Any) -> object:
+    """The primary key of a SQLAlchemy object; if it has just changed, the new key."""
+    keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+    known = state.identity or (None,) * len(keys)
+    return joined([state.dict.get(key, before) for key, before in zip(keys, known, strict=True)])
+
+
+def joined(parts: Sequence[object]) -> object:
+    """The key as row tracking writes it: a key of several columns as a JSON array. None without a key."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(part is None for part in parts):
+        return None
+    return json.dumps([to_json(part, None, _KEY) for part in parts], ensure_ascii=False)
