@@ -1738,6 +1738,8 @@ AS $function$
 #variable_conflict use_column
 declare
     stored bigint;
+    -- Of events that name none, unless they were made in another session.
+    tenant text := case when not is_own then usersync.tenant_of_session() end;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     -- Facts that the database knows. They replace what the event contains.
     facts jsonb := jsonb_strip_nulls(jsonb_build_object('db_set_role', nullif(role_name, session_user)));
@@ -1801,7 +1803,7 @@ begin
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync') then 'app'
                 else coalesce(given.source, 'app')
             end as source,
-            given.tenant_id,
+            coalesce(given.tenant_id, tenant) as tenant_id,
             given.on_behalf_of,
             case
                 when insert_audit_events.is_own then coalesce(given.db_role, given.metadata ->> 'db_role', session_user)
@@ -3533,6 +3535,28 @@ CREATE OR REPLACE FUNCTION usersync.table_triggers(relation regclass)
 AS $function$
 begin
     return query select * from pg_trigger where tgrelid = relation;
+end;
+$function$
+
+
+-- function usersync.tenant_of_session()
+owner postgres; usersync: the tenant of events that name none.
+CREATE OR REPLACE FUNCTION usersync.tenant_of_session()
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    given text := coalesce(
+        nullif(current_setting('usersync.tenant_id', true), ''), usersync.context_of_request() ->> 'tenant_id');
+begin
+    if given is null and null::text[] is not null then
+        given := nullif(current_setting('request.jwt.claims', true), '')::jsonb #>> null::text[];
+    end if;
+    return left(nullif(given, ''), 200);
+exception when others then
+    return null;  -- Any session can set this to any text.
 end;
 $function$
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ FIELDS: Mapping[str, str] = {
 AUDIT_TABLE = TableName("public", "audit_logs")
 
 #: The keys of the section ``[audit]``.
-AUDIT_KEYS = ("enabled", "table", "columns", "personal")
+AUDIT_KEYS = ("enabled", "table", "columns", "personal", "tenant_claim", "tenants_read")
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,16 @@ class AuditColumns:
 
     ``columns`` is empty for a table that usersync creates: its columns have the names of the fields.
     ``personal`` are the words by which ``usersync erase`` finds personal data. ``enabled``: usersync creates
-    the table.
+    the table. ``tenant_claim``: the claim of the token that names the tenant, a path with dots.
+    ``tenants_read``: signed-in users read the events of their tenant.
     """
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
     personal: tuple[str, ...] = PERSONAL
     table: TableName = AUDIT_TABLE
     enabled: bool = False
+    tenant_claim: str | None = None
+    tenants_read: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -88,6 +92,10 @@ class AuditColumns:
                 for name, column in self.columns.items()
             },
             "personal": list(self.personal),
+        } | {
+            name: value
+            for name, value in (("tenant_claim", self.tenant_claim), ("tenants_read", self.tenants_read))
+            if value
         }
 
 
@@ -113,7 +121,35 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         )
     if len({column.name for column in columns.values()}) < len(columns):
         raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
-    return AuditColumns(columns, personal, table, enabled)
+    claim, reads = _parse_tenants(value, where, is_own=not columns)
+    return AuditColumns(columns, personal, table, enabled, claim, reads)
+
+
+def _parse_tenants(given: Mapping[str, Any], where: str, *, is_own: bool) -> tuple[str | None, bool]:
+    claim, reads = given.get("tenant_claim"), given.get("tenants_read", False)
+    if claim is not None and not (isinstance(claim, str) and re.fullmatch(r"[\w:/-]+(\.[\w:/-]+)*", claim)):
+        raise SettingsError(
+            f"{where}.tenant_claim: expected the path of a claim, got {claim!r:.80}",
+            hint='For example: tenant_claim = "app_metadata.tenant_id"',
+        )
+    if claim is not None and claim.split(".")[0] == "user_metadata":
+        raise SettingsError(
+            f"{where}.tenant_claim: users can write user_metadata, and could choose their tenant",
+            hint='Keep the tenant in app_metadata: tenant_claim = "app_metadata.tenant_id"',
+        )
+    if not isinstance(reads, bool):
+        raise SettingsError(f"{where}.tenants_read: expected true or false, got {reads!r:.80}")
+    if reads and claim is None:
+        raise SettingsError(
+            f"{where}.tenants_read: tenant_claim is missing",
+            hint='Name the claim of the token: tenant_claim = "app_metadata.tenant_id"',
+        )
+    if reads and not is_own:
+        raise SettingsError(
+            f"{where}.tenants_read: the audit log is the application's own table",
+            hint="Write a policy for it.",
+        )
+    return claim, reads
 
 
 def _parse_personal(value: object, where: str) -> tuple[str, ...]:

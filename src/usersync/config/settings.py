@@ -125,7 +125,9 @@ class Settings:
         "exists stays in use. `[audit] table`: the name of the log. `[audit.columns]`: for an audit table of "
         "the application's own, the column of each field of an event. `id` must be mapped, to a column with "
         "a unique constraint: it makes sure that an event is stored once. Fields that are not mapped go into "
-        "the column for `metadata`. `[audit] personal`: the words by which `usersync erase` finds the keys "
+        "the column for `metadata`. `[audit] tenant_claim`: the claim of the token that names the tenant of "
+        "an event, for example `app_metadata.tenant_id`. `[audit] tenants_read = true`: signed-in users read "
+        "the events of their tenant. `[audit] personal`: the words by which `usersync erase` finds the keys "
         "in `changes` and `metadata` that hold personal data.",
         default=AuditColumns(),
     )

@@ -127,7 +127,7 @@ class FlaskUserSync:
             return
         parts = self._parts()
         user = _verified(parts.verifier)
-        amend({"actor_id": str(user.id)})
+        amend(user.actor)
         exists = parts.ensurer.ensure(user.id)
         if self._required and not exists:
             raise ServiceUnavailable("Your account is not ready yet.", retry_after=5)

@@ -76,7 +76,7 @@ class CurrentUser:
         checked.
         """
         user = await self._verified(connection.headers.get("authorization"))
-        if not amend({"actor_id": str(user.id)}) and not self._warned:
+        if not amend(user.actor) and not self._warned:
             self._warned = True
             logger.warning("the request has no audit context for the actor: add AuditContextMiddleware")
         if self._ensurer is not None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Each is a setting with the prefix ``usersync.``.
-NAMES = ("actor_id", "actor_type", "request_id", "tenant_id", "ip", "user_agent")
+NAMES = ("actor_id", "actor_type", "on_behalf_of", "request_id", "tenant_id", "ip", "user_agent")
 
 NOTHING = ("",) * len(NAMES)
 
@@ -37,5 +37,6 @@ _WRITERS: dict[str, Callable[[object], str]] = {
     "request_id": label,
     "tenant_id": label,
     "ip": _ip,
+    "on_behalf_of": label,
     "user_agent": lambda value: label(value, USER_AGENT_LENGTH),
 }

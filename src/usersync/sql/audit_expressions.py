@@ -101,6 +101,46 @@ def log_form() -> dict[str, str]:
     }
 
 
+#: What a tenant reads of its events: not the application's metadata, and nothing about the database.
+TENANT_COLUMNS = (
+    "id",
+    "occurred_at",
+    "action",
+    "outcome",
+    "severity",
+    "actor_id",
+    "actor_type",
+    "on_behalf_of",
+    "entity_type",
+    "entity_id",
+    "changes",
+    "ip",
+    "tenant_id",
+)
+
+
+def tenant_rules(audit: AuditColumns) -> dict[str, str]:
+    """Expressions about the claim of a token that names the tenant."""
+    claim = audit.tenant_claim
+    path = literal(_text_array(claim.split("."))) + "::text[]" if claim else "null::text[]"
+    claims = "nullif(current_setting('request.jwt.claims', true), '')::jsonb"
+    return {
+        "tenant_claim": path,
+        "tenants_read": literal(audit.tenants_read),
+        # A sub-select, so that the planner runs it once and not for each row. Anonymous users have no tenant.
+        "tenant_of_token": (
+            f"(select case when ({claims} ->> 'is_anonymous') is distinct from 'true' "
+            f"then {claims} #>> {path} end)"
+        ),
+        "tenant_columns": _listed(TENANT_COLUMNS),
+        "tenant_policy": literal(f"usersync: {claim}"),
+    }
+
+
+def _text_array(names: Iterable[str]) -> str:
+    return "{" + ",".join(f'"{name}"' for name in names) + "}"
+
+
 def _listed(texts: Iterable[str]) -> str:
     return ", ".join(map(literal, texts))
 

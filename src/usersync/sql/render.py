@@ -25,6 +25,7 @@ from usersync.sql.audit_expressions import (
     is_audit_id,
     is_audit_user,
     log_form,
+    tenant_rules,
 )
 from usersync.sql.audit_reading import AuditReading
 from usersync.sql.expressions import Fragments, literal
@@ -66,6 +67,10 @@ class UnusedPlaceholderError(LookupError):
     """A value has no placeholder in any SQL file; a mistake in usersync itself."""
 
 
+#: The function that is installed only if tenants read the log.
+_OF_TENANTS = "audit_events_of_tenant"
+
+
 class Renderer:
     """Renders SQL for one set of settings."""
 
@@ -73,6 +78,7 @@ class Renderer:
         users, source = settings.users_table, settings.source_table
         fragments = Fragments(settings)
         self._key_type = settings.key_type
+        self.tenants_read = settings.audit.tenants_read
         self._used: set[str] = set()
         self._names = {
             "pinned": PINNED_SETTINGS,
@@ -105,7 +111,12 @@ class Renderer:
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
             "command_lock_timeout": literal(COMMAND_LOCK_TIMEOUT),
             "budget_ms": literal(str(settings.budget_ms)),
-            "public_functions": ", ".join(literal(name) for name in _public_functions()),
+            "all_public_functions": ", ".join(map(literal, _public_functions())),
+            "public_functions": ", ".join(
+                literal(name)
+                for name in _public_functions()
+                if name != _OF_TENANTS or settings.audit.tenants_read
+            ),
             "settings": _settings_json(settings),
             "is_expected": is_expected(settings, "source"),
             "is_user_row": is_user_row(settings),
@@ -114,7 +125,7 @@ class Renderer:
             "expects_everybody": literal(is_expected(settings, "source") == "true"),
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
         }
-        self._values |= fragments.values() | log_form()
+        self._values |= fragments.values() | log_form() | tenant_rules(settings.audit)
         self._values |= values or {}
         # A log that the settings do not name any more, once there is another one.
         self._values["is_former_log"] = self.render(
@@ -309,6 +320,8 @@ def _public_functions() -> tuple[str, ...]:
 
 def _functions(renderer: Renderer) -> Iterator[Function]:
     for file in _names_in("functions"):
+        if file == f"{_OF_TENANTS}.sql" and not renderer.tenants_read:
+            continue
         text = renderer.render(read_sql(f"functions/{file}"))
         found = re.search(r"^comment on function (\S+\([^)]*\)) is\b", text, re.MULTILINE)
         if found is None:

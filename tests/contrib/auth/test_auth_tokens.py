@@ -372,3 +372,16 @@ def test_an_auth_server_with_another_issuer(auth_server):
     assert refusal(verify, auth_server.token()) == "it is from another issuer"
     bare = TokenVerifier(issuer=auth_server.issuer, jwks_url=f"{auth_server.issuer}/.well-known/jwks.json")
     assert bare.verify(auth_server.token())
+
+
+def test_the_actor_of_an_impersonation_is_the_person_who_really_acts():
+    """RFC 8693, 4.1: ``sub`` is the user, the outermost ``act`` the current actor."""
+    user = "5d7b3c1e-0000-4000-8000-000000000001"
+    claims = {"sub": user, "role": "authenticated", "exp": 2_000_000_000}
+    acting = {"sub": "support", "act": {"sub": "earlier"}}
+    assert VerifiedUser.from_claims(claims | {"act": acting}).actor == {
+        "actor_id": "support",
+        "on_behalf_of": user,
+    }
+    for act in (None, "support", {}, {"sub": 5}, {"sub": ""}):
+        assert VerifiedUser.from_claims(claims | {"act": act}).actor == {"actor_id": user}

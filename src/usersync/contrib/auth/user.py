@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,17 @@ class VerifiedUser:
             phone=_text(claims.get("phone")),
             claims=MappingProxyType(dict(claims)),
         )
+
+    @property
+    def actor(self) -> dict[str, str]:
+        """Who acts, as fields of the audit context: ``actor_id``, and ``on_behalf_of`` with impersonation.
+
+        A token of an impersonation names the user in ``sub``, and in ``act`` who really acts (RFC 8693).
+        """
+        acting = self.claims.get("act")
+        real = _text(acting.get("sub")) if isinstance(acting, Mapping) else None
+        user = str(self.id)
+        return {"actor_id": real, "on_behalf_of": user} if real else {"actor_id": user}
 
 
 def _text(value: object) -> str | None:

@@ -29,7 +29,7 @@ def actor_of(request: Any) -> Mapping[str, Any]:
     """
     checked = getattr(request, "supabase_user", None)
     if checked is not None:
-        return {"actor_id": str(checked.id)}
+        return dict(checked.actor)
     user = _user_of(request)
     if user is None or not user.is_authenticated:
         return _NOBODY

@@ -7,6 +7,8 @@ as $usersync$
 #variable_conflict use_column
 declare
     stored bigint;
+    -- Of events that name none, unless they were made in another session.
+    tenant text := case when not is_own then usersync.tenant_of_session() end;
     role_name name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     -- Facts that the database knows. They replace what the event contains.
     facts jsonb := jsonb_strip_nulls(jsonb_build_object('db_set_role', nullif(role_name, session_user)));
@@ -70,7 +72,7 @@ begin
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync') then 'app'
                 else coalesce(given.source, 'app')
             end as source,
-            given.tenant_id,
+            coalesce(given.tenant_id, tenant) as tenant_id,
             given.on_behalf_of,
             case
                 when insert_audit_events.is_own then coalesce(given.db_role, given.metadata ->> 'db_role', session_user)

@@ -160,7 +160,7 @@ select jsonb_build_object(
         where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
             -- Any role can write such a comment on its own function.
             and (nspname = 'usersync' or nspname = 'public'
-                and proname in ('@public_functions'))
+                and proname in ('@all_public_functions'))
             and proowner in (
                 quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
     )

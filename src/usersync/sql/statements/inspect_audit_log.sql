@@ -41,13 +41,15 @@ select jsonb_build_object(
                 coalesce(rolname, 'public') as role,
                 string_agg(distinct lower(privilege_type), ', ' order by lower(privilege_type)) as privileges
             from (
-                select relacl as acl from pg_class where oid = to_regclass('@audit_table')
+                select relacl as acl, null::name as column_name from pg_class where oid = to_regclass('@audit_table')
                 union all
-                select attacl from pg_attribute where attrelid = to_regclass('@audit_table')
+                select attacl, attname from pg_attribute where attrelid = to_regclass('@audit_table')
             ) as lists
             cross join aclexplode(acl)
             left join pg_roles on pg_roles.oid = grantee
             where grantee in (0, to_regrole('anon'), to_regrole('authenticated'))
+                and not ('@tenants_read' and grantee = to_regrole('authenticated') and column_name = any(array['@tenant_columns'])
+                    and privilege_type = 'SELECT')
                 or grantee = to_regrole('service_role') and privilege_type <> 'SELECT'
             group by 1
         ) as granted
@@ -61,6 +63,26 @@ select jsonb_build_object(
             )
         ))
         from pg_class where oid = to_regclass('@audit_table')
+    ),
+    -- Whether signed-in users read the events of their tenant, exactly if the settings say so.
+    'audit_table_tenants', (
+        select to_regrole('authenticated') is null or case
+            when not '@tenants_read' then not exists (
+                select from pg_policy where polrelid = log and polname = 'A tenant reads its own events')
+            else exists (
+                select from pg_policy
+                where polrelid = log and polname = 'A tenant reads its own events' and polcmd = 'r'
+                    and polroles = array[to_regrole('authenticated')::oid]
+                    and obj_description(pg_policy.oid, 'pg_policy') = '@tenant_policy'
+            ) and (
+                select bool_and(has_column_privilege('authenticated', log, name, 'SELECT'))
+                from unnest(array['@tenant_columns']) as name
+                -- Before the log has its present form.
+                where exists (select from pg_attribute where attrelid = log and attname = name and not attisdropped)
+            )
+        end
+        from (select to_regclass('@audit_table')::oid as log) as given
+        where log is not null
     ),
     'audit_table_is_guarded', exists (
         select from pg_depend join pg_rewrite on pg_rewrite.oid = objid

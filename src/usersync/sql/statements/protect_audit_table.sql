@@ -18,6 +18,16 @@ begin
     revoke all on table "@audit_table" from public;
     if to_regrole('anon') is not null and to_regrole('authenticated') is not null then
         revoke all on table "@audit_table" from anon, authenticated;
+        drop policy if exists "A tenant reads its own events" on "@audit_table";
+        if '@tenants_read' then
+            execute (
+                select format('grant select (%s) on table %s to authenticated', string_agg(quote_ident(name), ', '), log)
+                from unnest(array['@tenant_columns']) as name
+            );
+            create policy "A tenant reads its own events" on "@audit_table" for select to authenticated
+                using (tenant_id = '@tenant_of_token');
+            comment on policy "A tenant reads its own events" on "@audit_table" is '@tenant_policy';
+        end if;
     end if;
     if to_regrole('service_role') is not null then
         revoke all on table "@audit_table" from service_role;

@@ -34,5 +34,9 @@ begin
             execute format('grant execute on function %s to service_role', object);
         end loop;
     end if;
+    if '@tenants_read' and to_regrole('authenticated') is not null then
+        -- It runs with the caller's rights: the policy of the log decides what the caller sees.
+        grant execute on function public.audit_events_of_tenant(timestamptz, uuid, integer) to authenticated;
+    end if;
 end;
 $usersync$;

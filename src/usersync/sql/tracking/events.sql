@@ -17,7 +17,7 @@
         tracking.user_agent as user_agent,
         'trigger' as source,
         tracking.tenant_id as tenant_id,
-        left(nullif(tracking.passed ->> 'on_behalf_of', ''), 200) as on_behalf_of,
+        tracking.on_behalf_of as on_behalf_of,
         session_user::text as db_role,
         left(nullif(tracking.passed ->> 'traceparent', ''), 200) as traceparent,
         null::text as severity

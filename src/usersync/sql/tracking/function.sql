@@ -28,6 +28,7 @@ declare
     ip inet;
     user_agent text;
     tenant_id text;
+    on_behalf_of text;
     role_name text;
     claims jsonb;
     passed jsonb;
@@ -65,19 +66,19 @@ begin
         tracking.metadata := case
             when tracking.role_name = session_user then '{}' else jsonb_build_object('role', tracking.role_name)
         end;
+        tracking.on_behalf_of := left(nullif(current_setting('usersync.on_behalf_of', true), ''), 200);
         tracking.actor_id := left(nullif(current_setting('usersync.actor_id', true), ''), 200);
         tracking.actor_type := nullif(current_setting('usersync.actor_type', true), '');
         tracking.actor_source := 'setting';
         if tracking.actor_id is null and tracking.actor_type is null and passed is not null then
             tracking.actor_id := left(nullif(passed ->> 'actor_id', ''), 200);
             tracking.actor_type := nullif(passed ->> 'actor_type', '');
+            tracking.on_behalf_of := left(nullif(passed ->> 'on_behalf_of', ''), 200);
             tracking.actor_source := 'header';
         end if;
-        if tracking.actor_id is not null or tracking.actor_type is not null then
-            if tracking.actor_type is null or tracking.actor_type not in ('user', 'service', 'system', 'anonymous') then
-                tracking.actor_type := 'user';
-            end if;
-        else
+        if (tracking.actor_id is null and tracking.actor_type is null)
+            or (tracking.tenant_id is null and '@tenant_claim' is not null)
+        then
             tracking.given := nullif(current_setting('request.jwt.claims', true), '');
             if tracking.given is not null then
                 begin
@@ -85,8 +86,23 @@ begin
                 exception when others then
                     tracking.claims := null;  -- Any session can set this to any text. The change is recorded anyway.
                 end;
+                tracking.tenant_id := left(coalesce(tracking.tenant_id, nullif(claims #>> '@tenant_claim', '')), 200);
+            end if;
+        end if;
+        if tracking.actor_id is not null or tracking.actor_type is not null then
+            if tracking.actor_type is null or tracking.actor_type not in ('user', 'service', 'system', 'anonymous') then
+                tracking.actor_type := 'user';
+            end if;
+        else
+            if tracking.given is not null then
                 tracking.actor_id := left(coalesce(nullif(claims ->> 'sub', ''), claims ->> 'role'), 200);
+                -- With impersonation (RFC 8693), "act" names who really acts.
+                if claims #>> '{act,sub}' <> '' then
+                    tracking.on_behalf_of := left(nullif(claims ->> 'sub', ''), 200);
+                    tracking.actor_id := left(claims #>> '{act,sub}', 200);
+                end if;
                 tracking.actor_type := case
+                    when claims #>> '{act,sub}' <> '' then 'user'
                     when claims ->> 'role' = 'service_role' then 'service'
                     when nullif(claims ->> 'sub', '') is not null then 'user'
                     when claims ->> 'role' = 'anon' then 'anonymous'
