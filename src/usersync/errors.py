@@ -55,6 +55,7 @@ __all__ = [
     "MigrationChangedError",
     "MissingExtraError",
     "NeedsDatabaseError",
+    "NotAcceptedError",
     "NotInstalledError",
     "PausedError",
     "PrivilegeMissingError",

@@ -26,7 +26,7 @@ class Context:
     __slots__ = ("fields",)
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
-        self.fields = fields
+        self.fields: Mapping[str, Any] = fields
 
 
 _current: ContextVar[Context | None] = ContextVar("usersync_audit_context", default=None)
