@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import griffe
 
 from usersync.cli.group import usersync as cli
 from usersync.cli.lazy import LazyGroup
@@ -150,7 +151,87 @@ def _differences_of(path: Path) -> str:
     return f"## {path.stem}\n\n| flows | what is different |\n|---|---|\n" + "\n".join(lines) + "\n"
 
 
+#: The sections of the reference, and the modules whose names they have.
+PUBLIC = {
+    "Clients, the audit log, settings": ("usersync",),
+    "Installing": ("usersync.manage",),
+    "What methods return": ("usersync.models",),
+    "Errors": ("usersync.errors",),
+    "Web frameworks": (
+        *("usersync.contrib.asgi", "usersync.contrib.wsgi", "usersync.contrib.request"),
+        *("usersync.contrib.auth", "usersync.contrib.starlette", "usersync.contrib.fastapi"),
+        "usersync.contrib.flask",
+    ),
+    "Django": (
+        *("usersync.contrib.django", "usersync.contrib.django.operations"),
+        *("usersync.contrib.django.audit_admin.models", "usersync.contrib.django.audit_admin.admin"),
+    ),
+    "SQLAlchemy": ("usersync.contrib.sqlalchemy",),
+    "Task queues": (
+        *("usersync.contrib.celery", "usersync.contrib.dramatiq", "usersync.contrib.procrastinate"),
+        "usersync.contrib.rq",
+    ),
+    "supabase-py and logs": ("usersync.contrib.supabase", "usersync.contrib.logs"),
+    "Metrics": (
+        *("usersync.metrics.reading", "usersync.metrics.prometheus", "usersync.metrics.opentelemetry"),
+        "usersync.metrics",
+    ),
+    "Tests": ("usersync.testing", "usersync.embedded"),
+}
+
+
+def public_names() -> Iterator[tuple[str, str, griffe.Object | griffe.Alias]]:
+    """Every public name: section, path, and the object or the name that it stands for."""
+    package = griffe.load(
+        "usersync",
+        search_paths=[DOCS.parent / "src"],
+        resolve_aliases=True,
+        extensions=griffe.load_extensions(DOCS / "comments.py"),
+    )
+    named = {name for modules in PUBLIC.values() for name in modules}
+    others = tuple(
+        each.canonical_path
+        for each in _modules(package["contrib"])
+        if each.exports is not None and each.canonical_path not in named
+    )
+    for section, modules in {**PUBLIC, "Other integrations": others}.items():
+        for name in modules:
+            module = package[name.removeprefix("usersync.")] if name != "usersync" else package
+            if module.exports is None:
+                raise LookupError(f"{name} has no __all__")
+            for each in module.exports:
+                yield section, f"{name}.{each}", module[str(each)]
+
+
+def _modules(module: griffe.Object) -> Iterator[griffe.Object]:
+    for each in module.modules.values():
+        yield each
+        yield from _modules(each)
+
+
+def reference_page() -> str:
+    """Every public name, from its docstring. A name that several modules export is described once."""
+    described = dict[str, str]()
+    parts = dict[str, list[str]]()
+    for section, path, found in public_names():
+        home = found.canonical_path
+        if home in described:
+            also = f"`{path}` is [`{described[home]}`][{described[home]}].\n"
+            parts.setdefault(section, []).append(also)
+            continue
+        described[home] = path
+        # Methods of a base class that is not public itself.
+        options = "\n    options: {inherited_members: true}" if section not in _WITHOUT_INHERITED else ""
+        parts.setdefault(section, []).append(f"::: {path}{options}\n")
+    pages = [f"## {section}\n\n" + "\n".join(names) for section, names in parts.items()]
+    return "\n".join([(DOCS / "reference.head.md").read_text(), *pages])
+
+
+_WITHOUT_INHERITED = {"What methods return", "Errors"}
+
+
 PAGES = {
+    "reference.md": reference_page,
     "differences.md": differences_page,
     "settings.md": settings_page,
     "commands.md": commands_page,

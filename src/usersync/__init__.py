@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from usersync.audit.event.event import Event
     from usersync.audit.event.fields import ActionFields, ContextFields, EventFields
     from usersync.audit.log import AuditLog
+    from usersync.audit.models import EventPage, EventRecord, FieldChange
     from usersync.audit.options import AuditOptions
+    from usersync.audit.reader import SearchFilters
     from usersync.client import UserSync
     from usersync.config.settings import Settings, load_settings, parse_settings
     from usersync.errors import (
@@ -95,7 +97,10 @@ __all__ = [
     "Erasure",
     "Event",
     "EventFields",
+    "EventPage",
+    "EventRecord",
     "Failure",
+    "FieldChange",
     "Finding",
     "InvalidTokenError",
     "KeysUnavailableError",
@@ -113,6 +118,7 @@ __all__ = [
     "RemovalLimitError",
     "Resumption",
     "SchemaPlan",
+    "SearchFilters",
     "Settings",
     "SettingsError",
     "SyncResult",
@@ -139,6 +145,10 @@ _MODULES = {
     "DataApi": "usersync.transports.data_api",
     "Event": "usersync.audit.event.event",
     "EventFields": "usersync.audit.event.fields",
+    "EventPage": "usersync.audit.models",
+    "EventRecord": "usersync.audit.models",
+    "FieldChange": "usersync.audit.models",
+    "SearchFilters": "usersync.audit.reader",
     "Settings": "usersync.config.settings",
     "UserSync": "usersync.client",
     "load_settings": "usersync.config.settings",

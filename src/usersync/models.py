@@ -31,7 +31,9 @@ __all__ = [
     "SyncStatus",
 ]
 
+#: ``degraded``: the row exists with fewer columns than the mapping asks for; ``failed``: it does not exist.
 Outcome = Literal["degraded", "failed"]
+#: What is different about a row, see ``Difference``.
 DifferenceClass = Literal["missing", "stale", "orphaned", "deleted_upstream"]
 #: Rows of deleted users. No run changes them; ``sync --remove-orphans`` and ``--apply-deletions`` do.
 LeftAlone = Literal["orphaned", "deleted_upstream"]

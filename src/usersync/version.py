@@ -1,3 +1,4 @@
 """The version of this library, in one place."""
 
+#: The version of this library.
 __version__ = "0.1.0"

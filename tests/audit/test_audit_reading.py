@@ -81,7 +81,7 @@ def test_every_source_finds_the_same(ids, each_log):
     async def read(log):
         pages = [await log.asearch(**wanted) for wanted, _ in SEARCHES]
         found = pages, await log.ahistory(("product", "0")), await log.aget(ids[0]), await log.aget(uuid4())
-        await log._reader.close_async()
+        await log.aclose()
         return found
 
     results = []

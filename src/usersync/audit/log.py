@@ -59,8 +59,9 @@ class AuditLog(ReadingMethods):
     ``ArgumentTypeError`` (a ``TypeError``), another value than the allowed ones ``ArgumentValueError`` (a
     ``ValueError``). With ``strict=False``, such an event is counted as dropped instead.
 
-    Creating it at import costs nothing: files, threads and connections are opened at the first event, and a
-    forked process opens its own. All methods may be called from threads, tasks and signal handlers.
+    A method blocks only if its description says so. Creating it at import costs nothing: files, threads and
+    connections are opened at the first event, and a forked process opens its own. All methods may be called
+    from threads, tasks and signal handlers.
     """
 
     def __init__(
@@ -298,7 +299,7 @@ class AuditLog(ReadingMethods):
         """Like ``record_in()``, for events from ``prepare()``, in one statement. Returns how many were
         stored.
 
-        ``connection`` must be a blocking one.
+        ``connection`` must be a blocking one. Blocks for one statement.
         """
         fault = inline.fault(connection, blocking=True)
         if fault is not None and self._options.strict:
@@ -338,7 +339,7 @@ class AuditLog(ReadingMethods):
         return bool(self.drain_all(timeout))
 
     def drain_all(self, timeout: float = 60.0, *, confirmed: bool = False) -> DrainResult:
-        """Like ``drain()``, but returns details.
+        """Like ``drain()``, but returns details. Blocks.
 
         With ``confirmed``, all events in this spool are sent to this database, whatever the files say.
         """
@@ -364,7 +365,7 @@ class AuditLog(ReadingMethods):
             sender.close()
 
     def close(self, timeout: float = 10.0) -> bool:
-        """``flush()``, stop the writer, and record no more. Unsent events stay in the spool."""
+        """``flush()``, stop the writer, and record no more. Unsent events stay in the spool. Blocks."""
         with self._lock:
             self._closed = True
             engine = self._engine

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def _field_change(name: str, value: Any) -> FieldChange:
 
 @dataclass(frozen=True)
 class EventFilter:
-    """Which events to find: those that match all given fields. Invalid values raise ``SettingsError``.
+    """Which events to find: those that match all given fields. Other types raise ``ArgumentTypeError``, other
+    values ``ArgumentValueError``.
 
     An ``action`` that ends in ``*`` is a prefix. ``since`` is inclusive, ``until`` exclusive; a time without
     a zone is taken as UTC. Each word of ``text`` is searched as a substring in the values of metadata and
@@ -108,11 +109,11 @@ class EventFilter:
             if (value := getattr(self, each.name)) is not None:
                 object.__setattr__(self, each.name, _CHECKS[each.name](each.name, value))
         if self.entity_id is not None and self.entity_type is None:
-            raise SettingsError(
+            raise ArgumentValueError(
                 "entity_id: the entity_type is missing", hint='Pass both, as in ("product", 42).'
             )
         if self.since is not None and self.until is not None and self.since >= self.until:
-            raise SettingsError("since must be before until")
+            raise ArgumentValueError("since must be before until")
 
     def describe(self) -> dict[str, Any]:
         """The given fields as JSON data, in the form that ``usersync.audit_conditions()`` reads."""
@@ -131,33 +132,35 @@ SEVERITIES = ("info", "low", "medium", "high", "critical")
 
 
 def as_uuid(name: str, value: object) -> UUID:
-    """An id. Raises ``SettingsError``."""
+    """An id. Raises ``ArgumentTypeError`` and ``ArgumentValueError``."""
     if isinstance(value, UUID):
         return value
+    if not isinstance(value, str):
+        raise ArgumentTypeError(f"{name}: expected a UUID, got {_shown(value)}")
     try:
-        return UUID(value if isinstance(value, str) else "")
+        return UUID(value)
     except ValueError:
-        raise SettingsError(f"{name}: expected a UUID, got {_shown(value)}") from None
+        raise ArgumentValueError(f"{name}: expected a UUID, got {_shown(value)}") from None
 
 
 def _as_key(name: str, value: object) -> str:
     if not isinstance(value, str | UUID | int) or isinstance(value, bool):
-        raise SettingsError(f"{name}: expected a text, a UUID or a whole number, got {_shown(value)}")
+        raise ArgumentTypeError(f"{name}: expected a text, a UUID or a whole number, got {_shown(value)}")
     return _as_text(name, str(value))
 
 
 def _as_text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise SettingsError(f"{name}: expected a text, got {_shown(value)}")
+        raise ArgumentTypeError(f"{name}: expected a text, got {_shown(value)}")
     if "\0" in value or _has_surrogates(value):
-        raise SettingsError(f"{name}: {_shown(value)} has characters that PostgreSQL does not store")
+        raise ArgumentValueError(f"{name}: {_shown(value)} has characters that PostgreSQL does not store")
     return value
 
 
 def _as_action(name: str, value: object) -> str:
     text = _as_text(name, value)
     if not re.fullmatch(r"[^*]+\*?|\*", text):
-        raise SettingsError(
+        raise ArgumentValueError(
             f"{name}: {_shown(text)} is neither an action nor a prefix",
             hint="A star is allowed at the end only, for example 'product.*'.",
         )
@@ -166,7 +169,7 @@ def _as_action(name: str, value: object) -> str:
 
 def _one_of(allowed: tuple[str, ...], name: str, value: object) -> str:
     if value not in allowed:
-        raise SettingsError(f"{name}: expected {', '.join(allowed)}, got {_shown(value)}")
+        raise ArgumentValueError(f"{name}: expected {', '.join(allowed)}, got {_shown(value)}")
     return str(value)
 
 
@@ -180,7 +183,7 @@ def _has_surrogates(text: str) -> bool:
 
 def _as_moment(name: str, value: object) -> datetime:
     if not isinstance(value, datetime):
-        raise SettingsError(f"{name}: expected a datetime, got {_shown(value)}")
+        raise ArgumentTypeError(f"{name}: expected a datetime, got {_shown(value)}")
     return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
@@ -231,14 +234,14 @@ class Search:
         return urlsafe_b64encode(data + self._check(data)).decode().rstrip("=")
 
     def position(self, cursor: object) -> Position:
-        """The position that a cursor names. Raises ``SettingsError`` unless it is from this search."""
+        """The position that a cursor names. Raises ``ArgumentValueError`` unless it is from this search."""
         try:
             data = urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}" if isinstance(cursor, str) else "")
         except ValueError:
             data = b""
         data, check = data[:-_CHECKED], data[-_CHECKED:]
         if not data.startswith(_VERSION) or len(data) < _HEAD or self._check(data) != check:
-            raise SettingsError(
+            raise ArgumentValueError(
                 f"{_shown(cursor)} is not a cursor of this search",
                 hint="Pass the cursor that the previous page returned, with the same filters and order. Only "
                 "since and until may differ.",

@@ -10,7 +10,7 @@ from psycopg_pool import ConnectionPool
 from usersync.audit import reading
 from usersync.audit.event.entity import FORMS, entity_of, joined
 from usersync.audit.models import EventFilter, as_uuid
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError, SettingsError
 from usersync.transports.processes import ForkSafeLock
 from usersync.transports.psycopg import transport_for
 from usersync.transports.psycopg_async import AsyncDsnTransport, async_transport_for
@@ -133,8 +133,9 @@ class ReadingMethods:
         ``since`` and ``until`` may differ. ``limit`` is 1 to 100,000 events. Events that are recorded between
         two pages change neither the order nor what is on later pages.
 
-        Raises ``SettingsError`` for an invalid argument or cursor, before it connects;
-        ``ConnectionFailedError``, ``NotInstalledError`` (no usersync, or no audit log), ``DatabaseError``.
+        Raises ``ArgumentTypeError`` and ``ArgumentValueError`` for an invalid argument or cursor, before it
+        connects; ``SettingsError`` for a log that only records; ``ConnectionFailedError``,
+        ``NotInstalledError`` (no usersync, or no audit log) and ``DatabaseError``.
         """
         found = _search(filters, after, limit, oldest_first=oldest_first)
         return self._reader.run(found, is_long="text" in filters)
@@ -170,7 +171,7 @@ class ReadingMethods:
     def get(self, event_id: UUID | str) -> EventRecord | None:
         """Return the stored event with this id, which ``record()`` returned; None if there is none. Blocks.
 
-        Raises ``SettingsError`` if ``event_id`` is not a UUID; other errors are those of ``search()``.
+        Raises ``ArgumentValueError`` if ``event_id`` is not a UUID; other errors are those of ``search()``.
         """
         return self._reader.run(_get(as_uuid("event_id", event_id)))
 
@@ -180,17 +181,17 @@ class ReadingMethods:
 
 
 def filter_of(given: SearchFilters) -> EventFilter:
-    """The filter of a search. Raises ``SettingsError``."""
+    """The filter of a search. Raises ``ArgumentTypeError`` and ``ArgumentValueError``."""
     values: dict[str, Any] = dict(given)
     if unknown := values.keys() - SearchFilters.__annotations__.keys():
-        raise SettingsError(
+        raise ArgumentTypeError(
             f"a search has no filter {min(unknown)!r:.80}",
             hint=f"It has {', '.join(SearchFilters.__annotations__)}.",
         )
     if (entity := values.pop("entity", None)) is not None:
         kind, key = _entity_of(entity)
         if values.get("entity_type") not in {None, kind}:
-            raise SettingsError(
+            raise ArgumentValueError(
                 f"entity_type: {values['entity_type']!r:.80} is not the type of the entity, {kind!r:.80}"
             )
         values |= {"entity_type": kind, "entity_id": key}
@@ -200,7 +201,7 @@ def filter_of(given: SearchFilters) -> EventFilter:
 def _entity_of(entity: Any) -> tuple[str, Any]:
     kind, key = entity_of(entity)
     if key is None:
-        raise SettingsError(f"entity: the {kind} has no id, so it has no events", hint=FORMS)
+        raise ArgumentValueError(f"entity: the {kind} has no id, so it has no events", hint=FORMS)
     return kind, joined(key) if isinstance(key, tuple | list) else key
 
 

@@ -27,11 +27,12 @@ from usersync.config.audit_columns import FIELDS
 from usersync.core.audit_log import has_log, no_log
 from usersync.core.installed import require_membership, settings_in_database
 from usersync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
     ConflictError,
     NeedsDatabaseError,
     NotInstalledError,
     PrivilegeMissingError,
-    SettingsError,
 )
 from usersync.sql.audit_reading import AuditReading
 from usersync.transports.steps import Steps, in_transaction, operate, query, query_row
@@ -87,8 +88,8 @@ def search(
 ) -> Steps[EventPage]:
     """A page of at most ``limit`` events after a position, newest first. Stable while events are added.
 
-    ``after`` is the cursor that the previous page returned. Raises ``SettingsError`` for a cursor of another
-    search and for an invalid ``limit``, before it reads anything.
+    ``after`` is the cursor that the previous page returned. Raises ``ArgumentValueError`` for a cursor of
+    another search and for an invalid ``limit``, before it reads anything.
     """
     check_limit(limit)
     this = Search(wanted, oldest_first)
@@ -97,10 +98,12 @@ def search(
 
 
 def check_limit(limit: object) -> None:
-    """Raise ``SettingsError`` unless it is the size of a page."""
-    is_number = isinstance(limit, int) and not isinstance(limit, bool)
-    if not is_number or not 1 <= limit <= LARGEST_PAGE:  # type: ignore[operator]
-        raise SettingsError(f"limit: expected 1 to {LARGEST_PAGE} events, got {repr(limit)[:80]}")
+    """Raise ``ArgumentTypeError`` or ``ArgumentValueError`` unless it is the size of a page."""
+    told = f"limit: expected 1 to {LARGEST_PAGE} events, got {repr(limit)[:80]}"
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise ArgumentTypeError(told)
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise ArgumentValueError(told)
 
 
 def _page(this: Search, place: Position | None, limit: int | None) -> Steps[EventPage]:

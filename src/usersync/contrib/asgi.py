@@ -8,6 +8,8 @@ from typing import Any
 from usersync.audit.event.context import begun
 from usersync.contrib.request import CONTEXT_KEY, REQUEST_ID_HEADER, TrustedProxies, fields_of_request
 
+__all__ = ["AuditContextMiddleware"]
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

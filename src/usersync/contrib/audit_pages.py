@@ -9,15 +9,13 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from usersync.audit.models import EventPage, EventRecord
-from usersync.errors import SettingsError
-
-__all__ = ["AuditChange", "AuditEvent", "AuditPage"]
+from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 #: The default and the maximum of events on a page.
 USUAL_PAGE, LARGEST_PAGE = 50, 500
 
 #: The codes of errors that the request causes.
-INVALID = {"US101", "US105", "US106"}
+INVALID = {ArgumentTypeError.code, ArgumentValueError.code}
 
 #: Audit events are not for caches.
 HEADERS = {"Cache-Control": "no-store"}
@@ -90,7 +88,7 @@ class AuditPage:
 
 
 def filters_of(given: dict[str, str]) -> dict[str, Any]:
-    """The arguments of ``search()``. Raises ``SettingsError``."""
+    """The arguments of ``search()``. Raises ``ArgumentValueError``."""
     wanted: dict[str, Any] = paging_of(given)
     if "entity_id" in wanted:
         wanted["entity"] = (wanted.get("entity_type"), wanted.pop("entity_id"))
@@ -98,7 +96,7 @@ def filters_of(given: dict[str, str]) -> dict[str, Any]:
         try:
             wanted[name] = datetime.fromisoformat(wanted[name])
         except ValueError:
-            raise SettingsError(f"{name}: expected a time, as in 2026-03-31T18:30:00Z") from None
+            raise ArgumentValueError(f"{name}: expected a time, as in 2026-03-31T18:30:00Z") from None
     if "oldest_first" in wanted:
         wanted["oldest_first"] = wanted["oldest_first"].lower() in {"1", "true"}
     return wanted
@@ -107,5 +105,5 @@ def filters_of(given: dict[str, str]) -> dict[str, Any]:
 def paging_of(given: dict[str, str]) -> dict[str, Any]:
     limit = given.get("limit", str(USUAL_PAGE))
     if not (limit.isascii() and limit.isdigit() and len(limit) < 10 and 1 <= int(limit) <= LARGEST_PAGE):  # noqa: PLR2004
-        raise SettingsError(f"limit: expected 1 to {LARGEST_PAGE}, got {limit!r:.80}")
+        raise ArgumentValueError(f"limit: expected 1 to {LARGEST_PAGE}, got {limit!r:.80}")
     return {**given, "limit": int(limit)}

@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 class CurrentUser(starlette.CurrentUser, SecurityBase):
-    __doc__ = starlette.CurrentUser.__doc__
+    """``usersync.contrib.starlette.CurrentUser``, which is also a security scheme of the OpenAPI schema."""
 
     model: HTTPBearer = HTTPBearer(
         bearerFormat="JWT", description="An access token of Supabase's auth server."

@@ -32,7 +32,13 @@ from usersync.config.extras import needed
 from usersync.contrib.audit_pages import HEADERS, INVALID, AuditEvent, AuditPage, filters_of, paging_of
 from usersync.contrib.ensuring import TIMEOUT_S, Ensurer
 from usersync.contrib.wsgi import AuditContextMiddleware
-from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError, UsersyncError
+from usersync.errors import (
+    ArgumentTypeError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    SettingsError,
+    UsersyncError,
+)
 
 with needed("flask", "usersync.contrib.flask"):
     from flask import Blueprint, Response, current_app, request
@@ -223,7 +229,7 @@ class _AuditViews:
         wanted = paging_of(request.args.to_dict())
         entity = (wanted.pop("entity_type", None), wanted.pop("entity_id", None))
         if unknown := wanted.keys() - {"after", "limit"}:
-            raise SettingsError(f"there is no parameter {min(unknown)!r:.80}")
+            raise ArgumentTypeError(f"there is no parameter {min(unknown)!r:.80}")
         return _page_answer(self._audit.history(cast("Any", entity), **wanted))
 
     def event(self, event_id: UUID) -> Response:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Address
 
+__all__ = ["TrustedProxies"]
+
 #: The header of the request id, in requests and responses.
 REQUEST_ID_HEADER = "X-Request-ID"
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
+__all__ = ["AuditContextMiddleware"]
+
 
 class AuditContextMiddleware:
     """Adds the request id, the client's address and the user agent to the events of a request.

@@ -71,6 +71,7 @@ class EmbeddedPostgres:
 
     @property
     def host(self) -> str:
+        """The loopback address that it listens on."""
         return _HOST
 
     @property
@@ -85,6 +86,7 @@ class EmbeddedPostgres:
 
     @property
     def superuser(self) -> str:
+        """The superuser's name."""
         return self._superuser
 
     @property

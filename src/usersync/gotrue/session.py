@@ -51,6 +51,7 @@ class AuthSession:
         )
 
     def close(self) -> None:
+        """Close the connection, unless it was passed in."""
         if self._owned:
             self.connection.close()
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from usersync.audit.spool.listing import SpoolSurvey
     from usersync.models import SyncStatus
 
+__all__ = ["Definition", "Sample", "definitions", "of_audit_log", "of_spools", "of_status"]
+
 Kind = Literal["gauge", "counter"]
 
 

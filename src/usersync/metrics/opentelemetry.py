@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import Meter
 
+__all__ = ["observe"]
+
 
 def observe(meter: Meter, **sources: Any) -> Reading:
     """Create an observable instrument for each metric. Takes the arguments of ``Reading``, and returns

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Family = CounterMetricFamily | GaugeMetricFamily
 
+__all__ = ["UsersyncCollector"]
+
 
 class UsersyncCollector(Reading, Collector):
     """A collector for ``REGISTRY.register()``. Takes the arguments of ``Reading``."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from usersync.client import UserSync
     from usersync.metrics import Sample
 
+__all__ = ["Reading"]
+
 _log = logging.getLogger("usersync.metrics")
 
 

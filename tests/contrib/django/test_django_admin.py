@@ -162,5 +162,5 @@ def test_no_page_counts_and_no_tool_reads_the_log(client, ids, site):
 def test_without_a_database_the_page_says_so(client, configure, ids):
     configure(DATABASE=None)
     answer = client("root").get(LOG)
-    assert answer.status_code == 400
+    assert answer.status_code == 503
     assert "only records" in answer.content.decode()

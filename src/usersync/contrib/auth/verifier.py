@@ -35,17 +35,7 @@ _REASONS: dict[type[Exception], str] = {
 
 
 class _Verifier:
-    """The common part of both verifiers.
-
-    ``url`` is the project's URL (``SUPABASE_URL``). ``secret`` is the shared secret of a project that signs
-    with one, or did recently; without it HS256 is refused. ``issuer`` and ``jwks_url`` follow from ``url``.
-    Pass them if the tokens of the auth server name another issuer, or its keys have another URL. ``roles``
-    are the database roles whose tokens are accepted, ``leeway`` the seconds by which clocks may differ.
-    Fetching the keys over ``http://`` is allowed from this machine, from a private network with a warning,
-    and from other hosts only with ``insecure_http``.
-
-    Raises ``SettingsError`` for invalid arguments.
-    """
+    """The common part of both verifiers."""
 
     def __init__(
         self,
@@ -146,7 +136,17 @@ class _Verifier:
 
 
 class TokenVerifier(_Verifier):
-    __doc__ = f"""Checks access tokens, from threads. {_Verifier.__doc__}"""
+    """Checks access tokens, from threads.
+
+    ``url`` is the project's URL (``SUPABASE_URL``). ``secret`` is the shared secret of a project that signs
+    with one, or did recently; without it HS256 is refused. ``issuer`` and ``jwks_url`` follow from ``url``.
+    Pass them if the tokens of the auth server name another issuer, or its keys have another URL. ``roles``
+    are the database roles whose tokens are accepted, ``leeway`` the seconds by which clocks may differ.
+    Fetching the keys over ``http://`` is allowed from this machine, from a private network with a warning,
+    and from other hosts only with ``insecure_http``.
+
+    Raises ``SettingsError`` for invalid arguments.
+    """
 
     def verify(self, token: str) -> VerifiedUser:
         """Verify a token and return its user. Blocks at most six seconds while keys are fetched.
@@ -158,7 +158,7 @@ class TokenVerifier(_Verifier):
 
 
 class AsyncTokenVerifier(_Verifier):
-    __doc__ = f"""Checks access tokens, from asyncio. {_Verifier.__doc__}"""
+    """Checks access tokens, from asyncio. The arguments are those of ``TokenVerifier``."""
 
     async def verify(self, token: str) -> VerifiedUser:
         """Verify a token and return its user; see ``TokenVerifier.verify()``. Never blocks the loop."""

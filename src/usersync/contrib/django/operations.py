@@ -19,6 +19,8 @@ from usersync.transports.run import run
 if TYPE_CHECKING:
     from usersync.transports.steps import Steps
 
+__all__ = ["ApplyUsersync"]
+
 
 class ApplyUsersync(Operation):
     """Installs or upgrades usersync, as ``usersync apply --no-sync`` does.
