@@ -27,7 +27,7 @@ from usersync.schema.trial.observation import (
 from usersync.schema.trial.placeholders import METADATA, TIMES, Placeholders, merged
 from usersync.schema.trial.rights import lacking_rights
 from usersync.schema.trial.rows import User, describe, minus, rows_of, written_tables
-from usersync.schema.trial.session import TrialSession
+from usersync.schema.trial.session import TrialSession, configure
 from usersync.transports.run import run, translate
 from usersync.transports.steps import query_row
 
@@ -42,12 +42,7 @@ if TYPE_CHECKING:
 #: After this time, no further flow starts.
 MOST_SECONDS = 60.0
 
-# If the client dies, the server ends its transaction, at the latest after this idle time.
-_SHORT = """
-    select set_config('statement_timeout', '3s', true), set_config('lock_timeout', '1s', true),
-        set_config('idle_in_transaction_session_timeout', '5s', true),
-        set_config('search_path', 'pg_catalog', true)
-"""
+_SHORT = configure(search_path="pg_catalog").encode()
 #: A lock that could not be acquired, a time-out, a deadlock: another session blocks.
 _BUSY = ("55P03", "57014", "40P01")
 
@@ -274,6 +269,9 @@ class Observer:
 
     def begin(self) -> None:
         """Begin a transaction's work. Waits at most half a second for a lock."""
+        if not self._first and not self._may_unpause:
+            self.connection.execute(_SHORT)
+            return
         for number in range(_MOST_WAITS):
             try:
                 with self.connection.transaction():
@@ -319,8 +317,6 @@ class _Attempt:
         self._auth.recorder.sent.clear()
         try:
             with self._connection.transaction():
-                # Again, because a trigger may have changed them for the transaction.
-                self._connection.execute(_SHORT)
                 self._flow.act(self._auth, person)
         except (GoTrueError, psycopg.Error) as error:
             return self._refused(error)
@@ -341,7 +337,6 @@ class _Attempt:
     def _make(self, flows: Sequence[Flow], person: Person) -> None:
         for flow in flows:
             try:
-                self._connection.execute(_SHORT)
                 flow.act(self._auth, person)
             except (GoTrueError, psycopg.Error) as error:
                 if self._connection.closed:

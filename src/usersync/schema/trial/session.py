@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
 
 from usersync.gotrue import GoTrue
 from usersync.gotrue.creation import NEW_USER
 from usersync.gotrue.errors import UNEXPECTED, answering
+from usersync.sql.expressions import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from uuid import UUID
 
-    import psycopg
     from psycopg import sql
 
     from usersync.schema.trial.environment import TrialEnvironment
 
 _EXPLAIN = "explain (analyze, costs off, format json) "
 _WRITE = re.compile(r"\s*(insert into|update|delete from) \"?auth\"?\.\"?(\w+)", re.IGNORECASE)
+
+_REQUEST = "usersync_request"
+
+# If the client dies, the server ends its transaction, at the latest after this idle time.
+_LIMITS = {
+    "statement_timeout": "3s",
+    "lock_timeout": "1s",
+    "idle_in_transaction_session_timeout": "5s",
+}
+
+
+def configure(**settings: str) -> str:
+    """A statement for these settings and the trial's time limits, until the transaction ends."""
+    calls = [f"set_config('{name}', {literal(value)}, true)" for name, value in (_LIMITS | settings).items()]
+    return f"select {', '.join(calls)}"
 
 
 class Recorder:
@@ -69,24 +86,26 @@ class TrialSession(GoTrue):
 
     @contextmanager
     def request(self, message: str = UNEXPECTED) -> Iterator[None]:
-        with answering(message), self.connection.transaction():
-            role = self._environment.auth_role if self._environment.may_assume else self._environment.role
-            self._become(role, self._environment.search_path)
-            yield
-            self._check_as_commit_does()
-            self._become(self._environment.role, "pg_catalog")
+        environment = self._environment
+        role = environment.auth_role if environment.may_assume else environment.role
+        usual = configure(role=environment.role, search_path="pg_catalog")
+        # The limits again and again, because a trigger may change them for the transaction.
+        # Each message is a round trip, and a trial has hundreds of requests.
+        with answering(message):
+            self._send(f"savepoint {_REQUEST}", configure(role=role, search_path=environment.search_path))
+            try:
+                yield
+                checks = ["set constraints all immediate"]
+                if environment.deferred:
+                    checks.append(f"set constraints {', '.join(environment.deferred)} deferred")
+                self._send(*checks, usual, f"release savepoint {_REQUEST}")
+            except BaseException:
+                with suppress(psycopg.Error):
+                    self._send(f"rollback to savepoint {_REQUEST}", f"release savepoint {_REQUEST}")
+                raise
 
-    def _become(self, role: str, search_path: str) -> None:
-        self.connection.execute(
-            "select set_config('role', %s, true), set_config('search_path', %s, true)", (role, search_path)
-        )
-
-    def _check_as_commit_does(self) -> None:
-        self.connection.execute("set constraints all immediate")
-        if self._environment.deferred:
-            self.connection.execute(
-                f"set constraints {', '.join(self._environment.deferred)} deferred".encode()
-            )
+    def _send(self, *statements: str) -> None:
+        self.connection.execute("; ".join(statements).encode())
 
     def user(self, user_id: UUID) -> dict[str, Any]:
         return {**NEW_USER, **super().user(user_id)}
