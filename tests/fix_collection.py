@@ -3,6 +3,8 @@
 On a slow machine a test runs long after its module was imported. What a module computes at import must not
 age: a time, a token that expires. With the clock moved, such a test fails everywhere, and not only on slow
 machines.
+
+The order is random, except that the longest tests come first.
 """
 
 from __future__ import annotations
@@ -21,3 +23,13 @@ if TYPE_CHECKING:
 def pytest_collection() -> Iterator[None]:
     with time_machine.travel(datetime.now(UTC) - timedelta(hours=1)):
         return (yield)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "starts_first: takes so long that other workers would wait for it")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After pytest-randomly: at the end of a run, no worker is alone with a long test."""
+    items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)
