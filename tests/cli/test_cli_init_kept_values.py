@@ -36,7 +36,7 @@ def test_an_address_that_the_application_wrote_survives_the_first_run(proposed, 
     assert data["settings"]["creates_rows"] is False
     assert data["settings"]["columns"]["email"]["owner"] == "app"
     assert "your application creates the rows" in data["toml"].replace("\n# ", " ")
-    assert usersync("apply", "--yes").code == 0
+    assert usersync("apply", "--yes", "--no-trial").code == 0
     assert usersync("sync").code == 0
     assert emails(postgres) == before
 

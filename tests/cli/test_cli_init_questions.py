@@ -76,7 +76,7 @@ def test_a_policy_by_which_users_insert_their_own_row_is_a_question(asked, users
     assert creates_rows(data) is False
     assert "A signed-in user may insert a row (policy own)." in data["decisions"][0]
     assert ("Auth users have rows" in data["decisions"][0]) is (row is not None)
-    assert usersync("apply", "--yes").code == 0
+    assert usersync("apply", "--yes", "--no-trial").code == 0
     user = auth.sign_up_email("bea@example.com")
     postgres.execute("insert into public.profiles (id, email) values (%s, 'bea@example.com')", [user])
     assert usersync("status").code == 0
@@ -93,7 +93,7 @@ def test_defaults_that_the_application_has_are_no_columns_to_map(asked, usersync
     assert 'alter column "role" set default …;' in question
     assert "app_metadata.id" not in data["toml"]
     assert "drop not null" not in data["toml"].lower()
-    assert usersync("apply", "--yes").code == 0
+    assert usersync("apply", "--yes", "--no-trial").code == 0
     user = auth.sign_up_email("bea@example.com")
     postgres.execute(
         "insert into public.members values (gen_random_uuid(), %s, 'bea@example.com', 'x')", [user]

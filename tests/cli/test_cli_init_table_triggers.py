@@ -61,7 +61,7 @@ def test_a_column_that_a_trigger_changes_is_filled_once(  # noqa: PLR0917 - fixt
     (email,) = [each for each in data["columns"] if each["name"] == "email"]
     assert ("a trigger of the table changes the written value" in email["why"]) is is_changed
     assert email["entry"]["owner"] == "app"  # The application creates the rows, too.
-    usersync("apply", "--yes")
+    usersync("apply", "--yes", "--no-trial")
     user = auth.sign_up_email("bea@example.com")
     postgres.execute("insert into public.profiles (id) values (%s) on conflict do nothing", [user])
     auth.change_email(user, "new@example.com")
@@ -80,7 +80,7 @@ def test_users_without_a_row_because_of_a_trigger_are_skipped(proposed, usersync
     skips = "if new.email is null then return null; end if;"
     data = proposed(PROFILES.format("email text") + MAKE + TOUCH.format(skips, "before insert"), row=False)
     assert data["settings"]["skip"] == ["without_email"]
-    assert usersync("apply", "--yes", "--adopt", "--accept-changes").code == 0
+    assert usersync("apply", "--yes", "--adopt", "--accept-changes", "--no-trial").code == 0
     user = auth.sign_up_phone("15551234567")
     assert usersync("failures", "--json").json["failures"] == []
     assert usersync("status").code == 0
@@ -106,7 +106,7 @@ def test_the_line_that_init_writes_for_a_unique_address_satisfies_the_canary(pro
     """Input: email is UNIQUE; on_conflict = "null" is what init writes."""
     data = proposed(PROFILES.format("email text unique") + MAKE, row=False)
     assert data["settings"]["columns"]["email"]["on_conflict"] == "null"
-    assert usersync("apply", "--yes", "--adopt").code == 0
+    assert usersync("apply", "--yes", "--adopt", "--no-trial").code == 0
     checks = {each["code"]: each for each in usersync("doctor", "--canary", "--json").json["checks"]}
     assert checks["D034"]["status"] == "ok"
 
@@ -139,7 +139,7 @@ def test_create_missing_with_max_creates_at_most_that_many_rows(proposed, usersy
         row=False,
     )
     assert any("fires touch" in each and "--create-missing --max 10" in each for each in data["decisions"])
-    assert usersync("apply", "--yes", "--no-sync", "--accept-changes").code == 0
+    assert usersync("apply", "--yes", "--no-sync", "--no-trial").code == 0
     done = usersync("sync", "--create-missing", "--max", "1")
     assert done.code == 0, done.err
     assert "usersync sync --create-missing --max 1" in done.out

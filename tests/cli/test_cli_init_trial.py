@@ -193,7 +193,7 @@ CHOOSES = """
 def test_a_row_of_sync_has_the_value_that_the_trigger_chooses(proposed, usersync, auth, postgres):
     """Input: the name is the one in the metadata, else the e-mail address's local part, else empty."""
     proposed(ACCOUNTS.format("name text not null, email text"), trigger(CHOOSES, declare="user_name text;"))
-    assert usersync("apply", "--yes").code == 0
+    assert usersync("apply", "--yes", "--no-trial").code == 0
     users = [
         auth.sign_up_email("ada@example.com"),
         auth.sign_up_email("bea@example.com", data={"name": "Bea"}),

@@ -258,7 +258,7 @@ def test_apply_and_status_agree_with_plan(usersync, dsn, people, postgres, direc
         "the first run would try to create 5 rows; 15 rows whose user is soft-deleted stay as they are"
         in said
     )
-    done = usersync("apply", "--yes", "--json")
+    done = usersync("apply", "--yes", "--no-trial", "--json")
     assert done.code == 0
     assert (done.json["sync"]["missing"], done.json["sync"]["synced"]) == (5, 5)
     assert (done.json["sync"]["deleted_upstream"], done.json["sync"]["errors"]) == (15, 0)

@@ -88,10 +88,10 @@ def test_confirm_project_delivers_to_this_database(project, usersync, spool_dir,
 def test_rollback_and_apply_keep_the_id(database, usersync):
     found = []
     for _ in range(2):
-        assert usersync("apply", "--yes", "--dsn", database.dsn()).code == 0
+        assert usersync("apply", "--yes", "--no-trial", "--dsn", database.dsn()).code == 0
         with database.connect() as owner:
             found += owner.execute("select installation from usersync.settings").fetchall()
-            assert usersync("apply", "--yes", "--dsn", database.dsn()).code == 0
+            assert usersync("apply", "--yes", "--no-trial", "--dsn", database.dsn()).code == 0
             assert owner.execute("select installation from usersync.settings").fetchall() == found[-1:]
         assert usersync("rollback", "--yes", "--dsn", database.dsn()).code == 0
     assert found[0] == found[1]

@@ -84,7 +84,7 @@ def test_rollback_drops_the_log_only_on_request(audited):
     assert "table public.audit_logs stays" in kept.out
     assert "no longer append-only" in kept.out
     assert all(len(line) <= 80 for line in kept.out.splitlines())
-    audited.call("apply", "--yes", "--dsn", dsn)
+    audited.call("apply", "--yes", "--no-trial", "--dsn", dsn)
     gone = audited.call("rollback", "--yes", "--drop-audit-log", "--dsn", dsn)
     assert gone.code == 0
     found = audited.project.owner.execute("select to_regclass('public.audit_logs')").fetchone()

@@ -36,7 +36,7 @@ def test_it_uses_the_settings_of_the_project(site, configure):
     assert json.loads(call("plan", "--json"))["settings"]["source"] == 'USERSYNC["SETTINGS"]'
     with pytest.raises(CommandError, match="exit code 1"):  # deletions would differ
         call("apply", "--yes", "--json", "--no-sync")
-    applied = json.loads(call("apply", "--yes", "--accept-changes", "--json", "--no-sync"))
+    applied = json.loads(call("apply", "--yes", "--no-trial", "--json", "--no-sync"))
     assert applied["state"] == "applied"
     stored = site.owner.execute("select settings ->> 'on_delete' from usersync.settings").fetchone()
     assert stored == ("keep",)
