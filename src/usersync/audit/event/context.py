@@ -6,16 +6,20 @@ All logs of a process share one context, kept in a ``ContextVar``: each thread a
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
+from inspect import CO_GENERATOR
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.event.fields import CONTEXT, FUNCTIONS
 from usersync.audit.event.objects import class_name, fields_of
+from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -76,6 +80,75 @@ class ContextBlock:
         self.__exit__()
 
 
+class InnerBlock(ContextBlock):
+    """A context inside the current one.
+
+    In a generator that a thread pool runs step by step, such as a synchronous generator dependency of
+    FastAPI, a context variable loses its value after the first step. There the block changes the fields of
+    the request's context instead, which the request shares with the pool's threads, and restores them at its
+    end.
+    """
+
+    __slots__ = ("_fields", "_shared", "_taken")
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        super().__init__(lambda: Context(merged(current(), fields)))
+        self._fields = fields
+        self._shared: Context | None = None
+
+    def __enter__(self) -> Context:
+        if not _is_step_of_thread_pool(sys._getframe(1)):  # noqa: SLF001 - who asks decides
+            return super().__enter__()
+        shared = _current.get()
+        if shared is None:
+            raise SettingsError(
+                "a context in a synchronous generator that a thread pool runs has no effect",
+                hint="Make the dependency or the generator `async def`, or add AuditContextMiddleware.",
+            )
+        before = shared.fields
+        shared.fields = merged(before, self._fields)
+        self._shared, self._taken = shared, (before, shared.fields)
+        return shared
+
+    def __exit__(self, *error: object) -> None:
+        if self._shared is None:
+            super().__exit__(*error)
+            return
+        before, after = self._taken
+        fields = dict(self._shared.fields)
+        for name in {*before, *after}:
+            # What was amended in the meantime stays.
+            if not _is_same(before.get(name), after.get(name)) and _is_same(
+                fields.get(name), after.get(name)
+            ):
+                fields.pop(name, None)
+                fields |= {name: before[name]} if name in before else {}
+        self._shared.fields = fields
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Without the values' own comparison, which may raise. ``merged()`` copies the metadata."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
+    return one is other
+
+
+def _is_step_of_thread_pool(frame: FrameType | None) -> bool:
+    """Whether a generator is called from a thread pool of AnyIO, which runs each step in a copy of the
+    context.
+    """
+    if frame is None or not frame.f_code.co_flags & CO_GENERATOR:
+        return False
+    frame = frame.f_back
+    while frame is not None and frame.f_globals.get("__name__") in _STEPPING:
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("anyio.")
+
+
+#: Modules whose functions call the next step of a generator.
+_STEPPING = frozenset(("contextlib", "starlette.concurrency"))
+
+
 def begun(fields: Mapping[str, Any]) -> ContextBlock:
     """A context with only these fields, for a request, a job or a WebSocket.
 
@@ -88,7 +161,7 @@ def begun(fields: Mapping[str, Any]) -> ContextBlock:
 
 def entered(fields: Mapping[str, Any]) -> ContextBlock:
     """A context with these fields, inside the current one."""
-    return ContextBlock(lambda: Context(merged(current(), fields)))
+    return InnerBlock(fields)
 
 
 def resumed(context: Context) -> ContextBlock:
