@@ -21,7 +21,7 @@ def traceparent(audit, **event):
 
 
 def test_the_current_span(tmp_path):
-    audit = AuditLog(spool_dir=tmp_path)
+    audit = AuditLog("postgresql://nobody@127.0.0.1:1/none", spool_dir=tmp_path)
     tracer = TracerProvider().get_tracer("test")
     assert traceparent(audit) is None
     with tracer.start_as_current_span("request") as span, entered({"actor_id": "ada"}):
@@ -42,9 +42,12 @@ def test_the_current_span(tmp_path):
 
 def test_a_tracer_that_raises_costs_the_trace_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(trace, "get_current_span", lambda: 1 / 0)
-    assert traceparent(AuditLog(spool_dir=tmp_path)) is None
+    assert traceparent(AuditLog("postgresql://nobody@127.0.0.1:1/none", spool_dir=tmp_path)) is None
 
 
 def test_opentelemetry_is_not_imported_for_it():
-    code = "import sys, usersync; usersync.AuditLog().prepare('a.b'); print('opentelemetry' in sys.modules)"
+    code = (
+        "import sys, usersync; usersync.AuditLog('postgresql://h/d').prepare('a.b');"
+        "print('opentelemetry' in sys.modules)"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

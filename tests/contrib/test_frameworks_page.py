@@ -130,7 +130,7 @@ def test_any_framework(shown, backend):
 
 def test_log_lines(shown, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    shown.module.audit = AuditLog()
+    shown.module.audit = AuditLog("postgresql://nobody@127.0.0.1:1/none")
     handler = shown("Traces and log lines").handler
     handler.setStream(io.StringIO())
     with shown.module.audit.context(request_id="r-1"):

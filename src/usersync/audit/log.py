@@ -20,7 +20,7 @@ from usersync.audit.event.action import Action
 from usersync.audit.event.context import amend, begun, entered, merged
 from usersync.audit.event.event import Event, EventArguments, EventBuilder
 from usersync.audit.event.fields import ActionFields, ContextFields, EventFields, event_fault, faults
-from usersync.audit.event.redaction import Redactor
+from usersync.audit.event.redaction import Kind, Redactor
 from usersync.audit.options import Options, default_spool_dir
 from usersync.audit.reader import Reader, ReadingMethods
 from usersync.audit.spool.address import RECORDING_ONLY, check_address, describe, destination_of
@@ -314,9 +314,9 @@ class AuditLog(ReadingMethods):
             return 0
         return len(payloads) - self._rejected(answer, required=required)
 
-    def redacts(self, name: str) -> bool:
-        """Whether a value under this name is recorded as ``[redacted]``."""
-        return self._redactor.is_secret(name)
+    def redacts(self, name: str, kind: Kind = "other") -> bool:
+        """Whether a value of this kind (a text, if omitted) under this name is recorded as ``[redacted]``."""
+        return self._redactor.is_secret(name, kind)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until the events accepted so far are in the database. Returns whether they are. Blocks.

@@ -140,7 +140,7 @@ def test_secrets_are_redacted_by_either_name_and_columns_left_out(shop, models, 
         {
             "id": [None, 1],
             "called": [None, "Rex"],
-            "secret": [None, "[redacted]"],
+            "chip": [None, "[redacted]"],
             "token": [None, "[redacted]"],
         },
         {"token": ["[redacted]", "[redacted]"]},
@@ -242,7 +242,7 @@ def test_an_unreadable_attribute_does_not_fail_the_flush(shop, models, session, 
     def identity(*_):
         raise RuntimeError("the application's own code")
 
-    monkeypatch.setattr(tracking, "mapped_key", identity)
+    monkeypatch.setattr(tracking, "joined", identity)
     session.add(models.Pet(name="Rex"))
     session.commit()
     assert shop.events("action, entity_id, metadata ->> 'unreadable'") == [

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.event.objects import attributes_of, class_name, fields_of, is_a
-from usersync.audit.event.redaction import REDACTED, kind_of
+from usersync.audit.event.redaction import REDACTED, Checked, kind_of
 from usersync.audit.event.values import Json, Limits, encode, free_name, key_text, to_json
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def _pair(key: str, old: object, new: object, redactor: Redactor, limits: Limits
     """Return both values, or that they were there if one of them is a secret."""
     if redactor.is_secret(key, kind_of(old)) or redactor.is_secret(key, kind_of(new)):
         return [None if old is None else REDACTED, None if new is None else REDACTED]
+    old, new = (each.value if type(each) is Checked else each for each in (old, new))
     # Most events are creations: None, and a value.
     return [None if old is None else to_json(old, redactor, limits), to_json(new, redactor, limits)]
 

@@ -190,12 +190,21 @@ class Redactor:
         return _TEXTS_AND_NUMBERS if _OF_DIGITS.intersection(words[-2:]) else _TEXTS
 
 
+class Checked:
+    """A value in ``changes`` that is recorded under any name: the caller has checked the name."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
 def kind_of(value: object) -> Kind:
     """The kind of a Python value, by its type alone."""
     kind = type(value)
     if kind is str:
         return "other"
-    if value is None:
+    if value is None or kind is Checked:
         return "null"
     if kind is bool or issubclass(kind, Enum):
         return "flag"
