@@ -291,6 +291,8 @@ class Erasure:
     recorded: bool = False
     #: The number of e-mail addresses and phone numbers that were searched for.
     addresses: int = 0
+    #: Events with personal data that a legal hold keeps unchanged.
+    held: int = 0
     #: Whether there is an audit log to search.
     has_log: bool = True
 

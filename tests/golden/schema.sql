@@ -1810,7 +1810,7 @@ begin
                 else session_user
             end as db_role,
             given.traceparent,
-            given.severity
+            coalesce(given.severity, null) as severity
         from given
         left join resolved on resolved.user_id = given.wanted
     ) as event
@@ -4187,6 +4187,51 @@ PRIMARY KEY (kind, name)
 
 -- table usersync.adopted index
 CREATE UNIQUE INDEX adopted_pkey ON usersync.adopted USING btree (kind, name)
+
+-- table usersync.audit_holds
+kind r; owner postgres; rls f f; Legal holds: events of these tenants and entities are neither pruned nor erased.
+
+-- table usersync.audit_holds column created_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.audit_holds column created_by
+text; not null; default SESSION_USER
+
+-- table usersync.audit_holds column entity_id
+text
+
+-- table usersync.audit_holds column entity_type
+text
+
+-- table usersync.audit_holds column hold_id
+bigint; not null; a
+
+-- table usersync.audit_holds column reason
+text; not null
+
+-- table usersync.audit_holds column tenant_id
+text
+
+-- table usersync.audit_holds constraint audit_holds_pkey
+PRIMARY KEY (hold_id)
+
+-- table usersync.audit_holds constraint holds_a_tenant_or_an_entity
+CHECK ((((tenant_id IS NOT NULL) <> (entity_type IS NOT NULL)) AND ((entity_id IS NULL) OR (entity_type IS NOT NULL))))
+
+-- table usersync.audit_holds index
+CREATE UNIQUE INDEX audit_holds_pkey ON usersync.audit_holds USING btree (hold_id)
+
+-- table usersync.audit_holds_hold_id_seq
+kind S; owner postgres; rls f f; 
+
+-- table usersync.audit_holds_hold_id_seq column is_called
+boolean; not null
+
+-- table usersync.audit_holds_hold_id_seq column last_value
+bigint; not null
+
+-- table usersync.audit_holds_hold_id_seq column log_cnt
+bigint; not null
 
 -- table usersync.audit_log_seq
 kind S; owner postgres; rls f f; The order in which events were inserted into the audit log.

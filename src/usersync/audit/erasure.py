@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from usersync.audit.holds import is_held
 from usersync.audit.reading import installed_settings
 from usersync.audit.tracking.columns import shortened
 from usersync.audit.tracking.generate import entity_type
@@ -128,14 +129,15 @@ def erase(
     found = Erasure(user_id, dry_run, spooled=spooled, addresses=len(words.values), has_log=logged)
     # Erase the row first: if the table is tracked, this records one more event with the old values.
     found = replace(found, row=(yield from _erase_row(settings, user_id, dry_run=dry_run)))
-    is_named, erased = False, 0
+    is_named, erased, held = False, 0, 0
     if logged:
-        is_named, erased = yield from _erase_events(
+        is_named, erased, held = yield from _erase_events(
             settings, user_id, words, dry_run=dry_run, on_progress=on_progress
         )
     found = replace(
         found,
         events=erased,
+        held=held,
         rejects=(yield from _erase_rejects(user_id, words, dry_run=dry_run)),
         copied=(yield from _erase_copy(settings, user_id, dry_run=dry_run)),
         failures=(yield from _erase_failure(user_id, dry_run=dry_run)),
@@ -289,10 +291,11 @@ def _erase_rejects(user_id: UUID, words: PersonalKeys, *, dry_run: bool) -> Step
 
 def _erase_events(
     settings: Settings, user_id: UUID, words: PersonalKeys, *, dry_run: bool, on_progress: OnProgress
-) -> Steps[tuple[bool, int]]:
+) -> Steps[tuple[bool, int, int]]:
     """Search the complete log page by page: no index covers all the ways in which an event may name a user.
 
-    Returns whether any event names the user, and how many held personal data. A changed event moves in the
+    Returns whether any event names the user, how many had personal data, and how many a legal hold kept
+    unchanged. A changed event moves in the
     table, and may be read again.
     """
     parts = yield from query(_PARTS, table=settings.audit_table.quoted)
@@ -301,12 +304,12 @@ def _erase_events(
             f"{settings.audit_table} does not exist, or is not a table", hint="Run: usersync doctor"
         )
     row_ids = yield from _row_ids(settings, user_id, parts)
-    before, is_named, erased = 0, False, 0
+    before, is_named, erased, held = 0, False, 0, 0
     total = sum(part["blocks"] for part in parts)
 
     def noted(row: Row, done: int) -> None:
-        nonlocal is_named, erased
-        is_named, erased = is_named or row["is_named"], erased + row["erased"]
+        nonlocal is_named, erased, held
+        is_named, erased, held = is_named or row["is_named"], erased + row["erased"], held + row["held"]
         on_progress(before + done, max(total, before + row["blocks"]))
 
     for part in parts:
@@ -322,7 +325,7 @@ def _erase_events(
             row_ids=row_ids,
         )
         before += part["blocks"]
-    return is_named, erased
+    return is_named, erased, held
 
 
 def _read_through(part: Row, statement: str, use: Callable[[Row, int], None], **values: Any) -> Steps[None]:
@@ -431,6 +434,7 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
         for name in ("changes", "metadata")
         if (document := _document(settings.audit_table, name, fields, types))
     }
+    held = is_held(_held_by(at, metadata))
     mentions, holds = _searched(list(documents.values()))
     words = f"case when {entity} then %(own)s::text[] else %(common)s::text[] end"
     sets = {
@@ -458,23 +462,36 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
     made = ", ".join(f"{value} as new_{name}" for name, value in sets.items())
     reads = (
         f"picked as materialized (select stored.ctid as place, {' or '.join(differs) or 'false'} as differs, "
-        f"is_own, is_named{''.join(f', new_{name}' for name in sets)} from {part['name']} as stored "
+        f"is_own, is_named, {held} as is_held{''.join(f', new_{name}' for name in sets)} "
+        f"from {part['name']} as stored "
         f"cross join lateral (select coalesce({whose}, false) as is_own offset 0) as owned "
         f"cross join lateral (select is_own or {mentions} as is_named offset 0) as named "
         f"cross join lateral (select {made or '1'} offset 0) as made "
         f"where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid and (is_named or {holds}))"
     )
     if dry_run or not assigned:
-        counts = "coalesce(bool_or(is_named), false) as is_named, count(*) filter (where differs) as erased"
+        counts = (
+            "coalesce(bool_or(is_named), false) as is_named, "
+            "count(*) filter (where differs and not is_held) as erased, "
+            "count(*) filter (where differs and is_held) as held"
+        )
         statement = f"with {reads} select {counts}, {_BLOCKS} from picked"
     else:
         statement = (
             f"with {reads}, done as (update {part['name']} as log set {', '.join(assigned)} from picked "
-            "where log.ctid = picked.place and picked.differs returning 1) "
+            "where log.ctid = picked.place and picked.differs and not picked.is_held returning 1) "
             "select exists (select from picked where is_named) as is_named, "
-            f"(select count(*) from done) as erased, {_BLOCKS}"
+            "(select count(*) from done) as erased, "
+            f"(select count(*) from picked where differs and is_held) as held, {_BLOCKS}"
         )
     return _bound(statement)
+
+
+def _held_by(at: dict[str, str], metadata: str | None) -> dict[str, str]:
+    """The fields by which a legal hold names an event. Without a column, a field is in the metadata."""
+    names = ("tenant_id", "entity_type", "entity_id")
+    found = {name: f"({metadata} ->> {literal(name)})" for name in names if metadata}
+    return found | {name: f"{at[name]}::text" for name in names if name in at}
 
 
 def _searched(documents: list[str]) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from usersync.config.audit_rules import SEVERITIES
 from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 
@@ -128,7 +129,6 @@ class EventFilter:
 
 
 OUTCOMES = ("succeeded", "failed", "denied")
-SEVERITIES = ("info", "low", "medium", "high", "critical")
 
 
 def as_uuid(name: str, value: object) -> UUID:
@@ -332,27 +332,77 @@ class AuditPartition:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """A legal hold: events of a tenant, of an entity, or of all entities of a type are kept unchanged."""
+
+    hold_id: int
+    tenant_id: str | None
+    entity_type: str | None
+    entity_id: str | None
+    reason: str
+    created_at: datetime
+    created_by: str
+
+    @property
+    def subject(self) -> str:
+        """``tenant acme``, ``entity product/42`` or ``entity product``."""
+        if self.tenant_id is not None:
+            return f"tenant {self.tenant_id}"
+        return "entity " + "/".join(part for part in (self.entity_type, self.entity_id) if part)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The times before which events are removed: by action (an action or a prefix with a star), and of all
+    others. None keeps them.
+    """
+
+    default: datetime | None
+    by_action: Mapping[str, datetime] = field(default_factory=dict)
+
+    @property
+    def latest(self) -> datetime | None:
+        """Events since this time are all kept."""
+        given = [*self.by_action.values(), *([self.default] if self.default else [])]
+        return max(given, default=None)
+
+
+@dataclass(frozen=True)
 class PrunedPart:
-    """What was removed from one partition: the complete partition, or rows of it."""
+    """What was removed from one partition: the complete partition, or rows of it.
+
+    ``held`` events would have been removed without a legal hold.
+    """
 
     name: str
     rows: int
     bytes: int
     dropped: bool
+    held: int = 0
 
 
 @dataclass(frozen=True)
 class PruneResult:
-    """What was removed, or with ``dry_run`` would be: everything before the start of a month (UTC)."""
+    """What was removed, or with ``dry_run`` would be: everything before the start of a month (UTC).
+
+    With a retention by action, ``before`` is the latest of its times. ``holds`` are the legal holds, if they
+    kept events.
+    """
 
     before: datetime
     dry_run: bool
     parts: tuple[PrunedPart, ...]
+    holds: tuple[Hold, ...] = ()
 
     @property
     def rows(self) -> int:
         """The number of removed events."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def held(self) -> int:
+        """The number of events that legal holds kept."""
+        return sum(part.held for part in self.parts)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from usersync.audit.models import AuditPartition, PrunedPart, PruneResult, RecordResult, RejectedEvent
+from usersync.audit.holds import holds, is_held
+from usersync.audit.models import (
+    AuditPartition,
+    PrunedPart,
+    PruneResult,
+    RecordResult,
+    RejectedEvent,
+    Retention,
+)
 from usersync.audit.reading import installed_settings, settings_with_log
+from usersync.config.audit_rules import DEFAULT
 from usersync.config.mapping import TableName
+from usersync.config.periods import parse_period
 from usersync.core.blockers import blockers
 from usersync.core.clocks import compare_clocks
 from usersync.errors import SettingsError
+from usersync.sql.audit_expressions import by_action
+from usersync.sql.expressions import literal
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked
 from usersync.transports.steps import Steps, in_transaction, query, query_row
 
@@ -51,95 +64,155 @@ _PARTITIONS = """
 """
 
 
+def retention() -> Steps[Retention | None]:
+    """The retention of the installed settings, by the database server's clock. None if there is none.
+
+    The time of ``default`` is the start of a month, so that complete partitions can be dropped.
+    """
+    settings = yield from settings_with_log()
+    rules = settings.audit.retention
+    if not rules:
+        return None
+    now = (yield from compare_clocks()).server.astimezone(UTC)
+    times = {action: parse_period(text).before(now) for action, text in rules.items()}
+    default = times.pop(DEFAULT, None)
+    return Retention(_month_of(default) if default else None, times)
+
+
+def _month_of(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
 def prune(
-    before: datetime, *, dry_run: bool = False, on_part: Callable[[PrunedPart], None] = lambda _: None
+    before: datetime | Retention,
+    *,
+    dry_run: bool = False,
+    on_part: Callable[[PrunedPart], None] = lambda _: None,
 ) -> Steps[PruneResult]:
     """Remove the events of months that ended before ``before``, and rejected events of the same age.
 
-    An event's age is that of the later of ``occurred_at`` and ``recorded_at``, so a wrong or forged time does
-    not remove a new event. A partition with only old events is dropped, in its own transaction, which waits a
-    tenth of a second for its lock and is retried; finally it raises ``BusyError``. From other partitions, old
-    events are deleted in batches. An interruption leaves complete partitions. Manually attached partitions
-    stay. ``on_part`` is called with each removed part.
+    A ``Retention`` has a time for each action. An event's age is that of the later of ``occurred_at`` and
+    ``recorded_at``, so a wrong or forged time does not remove a new event. A partition whose events are all
+    to be removed is dropped, in its own transaction, which waits a tenth of a second for its lock and is
+    retried; finally it raises ``BusyError``. From other partitions, events are deleted in batches. Events
+    under a legal hold stay. An interruption leaves complete partitions. Manually attached partitions stay.
+    ``on_part`` is called with each part.
     """
-    first_kept = before.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    if before > (yield from compare_clocks()).server:
+    rules = before if isinstance(before, Retention) else Retention(_month_of(before))
+    given = before.latest if isinstance(before, Retention) else before
+    latest = rules.latest
+    if latest is None or given is None:
+        raise SettingsError("the retention has no rule")
+    if given > (yield from compare_clocks()).server:
         raise SettingsError("before: is in the future by the database server's clock")
-    removed = []
+    parts = []
 
     def note(part: PrunedPart) -> None:
-        if part.rows or part.dropped:
-            removed.append(part)
+        if part.rows or part.dropped or part.held:
+            parts.append(part)
             on_part(part)
 
     for partition in (yield from partitions()):
-        if partition.is_own and _may_be_old(partition, first_kept):
-            note((yield from _prune(partition, first_kept, dry_run=dry_run)))
-    note((yield from _prune_rows("audit_rejects", "rejected_at", first_kept, dry_run=dry_run)))
-    return PruneResult(first_kept, dry_run, tuple(removed))
+        if partition.is_own and (
+            partition.is_default or (partition.starts_at is not None and partition.starts_at < latest)
+        ):
+            note((yield from _prune(partition, rules, latest, dry_run=dry_run)))
+    if rules.default is not None:
+        note((yield from _prune_rejects(rules.default, dry_run=dry_run)))
+    found = PruneResult(latest, dry_run, tuple(parts))
+    return replace(found, holds=(yield from holds())) if found.held else found
 
 
-def _may_be_old(partition: AuditPartition, before: datetime) -> bool:
-    return partition.is_default or (partition.ends_at is not None and partition.ends_at <= before)
-
-
-def _prune(partition: AuditPartition, before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
-    table = _table(partition)
-    if not partition.is_default:
-        counted = yield from query_row(
-            "select count(*) as rows, count(*) filter (where recorded_at >= %(before)s) as younger "
-            f"from {table}",
-            before=before,
-        )
-        is_dropped = counted["younger"] == 0
-        if is_dropped and not dry_run:
-            settings = yield from installed_settings()
-            is_dropped = yield from retry_while_locked(
-                lambda: in_transaction(_drop(table, before)), "the audit log", lambda: blockers(settings)
-            )
-        if is_dropped:
-            return PrunedPart(partition.name, counted["rows"], partition.bytes, dropped=True)
-    return (
-        yield from _prune_rows(partition.name, "greatest(occurred_at, recorded_at)", before, dry_run=dry_run)
+def _expired(rules: Retention) -> str:
+    """A condition: the retention does not keep an event ``stored``. For statements with parameters."""
+    times = {**rules.by_action, **({DEFAULT: rules.default} if rules.default else {})}
+    texts = {action: moment.isoformat() for action, moment in times.items()}
+    values = {text: f"{literal(text)}::timestamptz" for text in texts.values()}
+    condition = (
+        f"greatest(stored.occurred_at, stored.recorded_at) < {by_action(texts, 'stored.action', values)}"
     )
+    return condition.replace("%", "%%")
 
 
-def _drop(table: str, before: datetime) -> Steps[bool]:
-    """Drop a partition, unless a newer event was stored in it since the count."""
+_HELD = is_held({name: f"stored.{name}" for name in ("tenant_id", "entity_type", "entity_id")})
+_HELD_REJECT = is_held(
+    {name: f"(stored.event ->> '{name}')" for name in ("tenant_id", "entity_type", "entity_id")}
+)
+
+
+def _prune(
+    partition: AuditPartition, rules: Retention, latest: datetime, *, dry_run: bool
+) -> Steps[PrunedPart]:
+    table, expired = _table(partition), _expired(rules)
+    counted = yield from query_row(
+        f"select count(*) as rows, count(*) filter (where ({expired}) and not {_HELD}) as removed, "
+        f"count(*) filter (where ({expired}) and {_HELD}) as held from {table} as stored "
+        "where %(always)s",
+        always=True,
+    )
+    may_drop = partition.ends_at is not None and partition.ends_at <= latest
+    is_dropped = may_drop and counted["removed"] == counted["rows"]
+    if is_dropped and not dry_run:
+        settings = yield from installed_settings()
+        is_dropped = yield from retry_while_locked(
+            lambda: in_transaction(_drop(table, expired)), "the audit log", lambda: blockers(settings)
+        )
+    if is_dropped:
+        return PrunedPart(partition.name, counted["rows"], partition.bytes, dropped=True)
+    removed = counted["removed"]
+    if removed and not dry_run:
+        removed = yield from _delete_rows(table, f"({expired}) and not {_HELD}")
+    return PrunedPart(partition.name, removed, 0, dropped=False, held=counted["held"])
+
+
+def _drop(table: str, expired: str) -> Steps[bool]:
+    """Drop a partition, unless an event in it is to be kept: stored, or held, since the count."""
     settings = yield from installed_settings()
     yield from query("select set_config('lock_timeout', %(timeout)s, true)", timeout=BUSY_LOCK_TIMEOUT)
     # The log first: PostgreSQL locks a partition and its table in this order.
     yield from query(f"lock table only {settings.audit_table.quoted} in access exclusive mode")
     found = yield from query_row(
-        f"select exists (select from {table} where recorded_at >= %(before)s) as younger", before=before
+        f"select exists (select from {table} as stored where ({expired}) is not true or {_HELD}) as kept "
+        "where %(always)s",
+        always=True,
     )
-    if not found["younger"]:
+    if not found["kept"]:
         yield from query(f"drop table {table}")
-    return not found["younger"]
+    return not found["kept"]
 
 
-def _prune_rows(name: str, age: str, before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
-    """Delete old rows of a table in batches that commit separately; ``age`` is an SQL expression."""
-    table, rows = TableName("usersync", name).quoted, 0
-    if dry_run:
-        counted = yield from query_row(
-            f"select count(*) as rows from {table} where {age} < %(before)s", before=before
-        )
-        return PrunedPart(name, counted["rows"], 0, dropped=False)
+def _prune_rejects(before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
+    table, expired = (
+        "usersync.audit_rejects",
+        f"stored.rejected_at < {literal(before.isoformat())}::timestamptz",
+    )
+    counted = yield from query_row(
+        f"select count(*) filter (where not {_HELD_REJECT}) as removed, "
+        f"count(*) filter (where {_HELD_REJECT}) as held from {table} as stored where {expired}"
+    )
+    removed = counted["removed"]
+    if removed and not dry_run:
+        removed = yield from _delete_rows(table, f"{expired} and not {_HELD_REJECT}")
+    return PrunedPart("audit_rejects", removed, 0, dropped=False, held=counted["held"])
+
+
+def _delete_rows(table: str, condition: str) -> Steps[int]:
+    """Delete rows ``stored`` in batches that commit separately."""
+    rows = 0
 
     def delete() -> Steps[int]:
         yield from query("select set_config('usersync.maintaining', 'audit', true)")
         deleted = yield from query_row(
-            f"with gone as (delete from {table} where ctid = any(array(select ctid from {table} "
-            f"where {age} < %(before)s limit %(batch)s)) returning 1) select count(*) as rows from gone",
-            before=before,
+            f"with gone as (delete from {table} where ctid = any(array("
+            f"select stored.ctid from {table} as stored where {condition} limit %(batch)s"
+            ")) returning 1) select count(*) as rows from gone",
             batch=DELETE_BATCH,
         )
         return int(deleted["rows"])
 
     while deleted := (yield from in_transaction(delete())):
         rows += deleted
-    return PrunedPart(name, rows, 0, dropped=False)
+    return rows
 
 
 def _table(partition: AuditPartition) -> str:

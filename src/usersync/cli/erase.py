@@ -51,7 +51,7 @@ class EraseView:
             yield f"{good('Done:')} the personal data of {found.user_id} was erased."
         else:
             yield f"{bold(str(found.user_id))}  {good('nothing to erase')}"
-        if found.anything:
+        if found.anything or found.held:
             yield ""
             yield from align(self._rows(), indent="  ")
         yield ""
@@ -83,6 +83,7 @@ class EraseView:
             (found.events, f"events in {settings.audit_table}"),
             (found.rejects, "rejected events (usersync.audit_rejects)"),
             (found.spooled, "spooled events on this machine"),
+            (found.held, "events kept unchanged under a legal hold (usersync audit hold list)"),
         )
         yield from ((number(rows).rjust(9), plain(what)) for rows, what in parts if rows)
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from usersync.config.audit_rules import parse_retention, parse_severity
 from usersync.config.mapping import TableName, check_name, parse_name, parse_type
 from usersync.config.personal_data import PERSONAL, spelt
 from usersync.errors import SettingsError
@@ -44,7 +45,16 @@ FIELDS: Mapping[str, str] = {
 AUDIT_TABLE = TableName("public", "audit_logs")
 
 #: The keys of the section ``[audit]``.
-AUDIT_KEYS = ("enabled", "table", "columns", "personal", "tenant_claim", "tenants_read")
+AUDIT_KEYS = (
+    "enabled",
+    "table",
+    "columns",
+    "personal",
+    "tenant_claim",
+    "tenants_read",
+    "retention",
+    "severity",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,7 @@ class AuditColumns:
     ``personal`` are the words by which ``usersync erase`` finds personal data. ``enabled``: usersync creates
     the table. ``tenant_claim``: the claim of the token that names the tenant, a path with dots.
     ``tenants_read``: signed-in users read the events of their tenant.
+    ``retention`` (a duration) and ``severity`` by action.
     """
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
@@ -71,6 +82,8 @@ class AuditColumns:
     enabled: bool = False
     tenant_claim: str | None = None
     tenants_read: bool = False
+    retention: Mapping[str, str] = field(default_factory=dict)
+    severity: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_own(self) -> bool:
@@ -94,7 +107,12 @@ class AuditColumns:
             "personal": list(self.personal),
         } | {
             name: value
-            for name, value in (("tenant_claim", self.tenant_claim), ("tenants_read", self.tenants_read))
+            for name, value in (
+                ("tenant_claim", self.tenant_claim),
+                ("tenants_read", self.tenants_read),
+                ("retention", dict(self.retention)),
+                ("severity", dict(self.severity)),
+            )
             if value
         }
 
@@ -122,7 +140,14 @@ def parse_audit(value: object, where: str) -> AuditColumns:
     if len({column.name for column in columns.values()}) < len(columns):
         raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
     claim, reads = _parse_tenants(value, where, is_own=not columns)
-    return AuditColumns(columns, personal, table, enabled, claim, reads)
+    retention = parse_retention(value.get("retention", {}), f"{where}.retention")
+    severity = parse_severity(value.get("severity", {}), f"{where}.severity")
+    if retention and columns:
+        raise SettingsError(
+            f"{where}.retention: the audit log is the application's own table",
+            hint="usersync does not delete its rows: use the application's own retention.",
+        )
+    return AuditColumns(columns, personal, table, enabled, claim, reads, retention, severity)
 
 
 def _parse_tenants(given: Mapping[str, Any], where: str, *, is_own: bool) -> tuple[str | None, bool]:

@@ -71,6 +71,10 @@ def plan_removal(
     else:
         changes += _audit_log(settings, bundle, inspection, drop=drop_audit_log, rejects=rejects)
     changes += _former_logs(bundle, inspection)
+    holds = (yield from _count("usersync.audit_holds")) if inspection.noted is not None else 0
+    if holds:
+        reason = f"with {holds:,} legal hold{'' if holds == 1 else 's'} (usersync audit hold list)"
+        changes.append(Change("drop", "table usersync.audit_holds", reason, "select;"))
     changes += [
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
@@ -229,8 +233,12 @@ def _users_table(settings: Settings, inspection: Inspection, *, drop: bool) -> I
 
 
 def _count_rejects() -> Steps[int]:
-    found = yield from query_row("select to_regclass('usersync.audit_rejects') is not null as found")
+    return (yield from _count("usersync.audit_rejects"))
+
+
+def _count(table: str) -> Steps[int]:
+    found = yield from query_row("select to_regclass(%(table)s) is not null as found", table=table)
     if not found["found"]:
         return 0
-    counted = yield from query_row("select count(*) as events from usersync.audit_rejects")
-    return int(counted["events"])
+    counted = yield from query_row(f"select count(*) as rows from {table}")
+    return int(counted["rows"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usersync.config.audit_columns import FIELDS
+from usersync.config.audit_rules import DEFAULT, most_specific_first
 from usersync.config.mapping import quote
 from usersync.sql.expressions import literal
 
@@ -135,6 +136,25 @@ def tenant_rules(audit: AuditColumns) -> dict[str, str]:
         "tenant_columns": _listed(TENANT_COLUMNS),
         "tenant_policy": literal(f"usersync: {claim}"),
     }
+
+
+def by_action(rules: Mapping[str, str], action: str, values: Mapping[str, str]) -> str:
+    """The value of the rule that matches an expression ``action``; ``values`` are SQL expressions."""
+    whens = []
+    for pattern, value in most_specific_first(rules):
+        is_match = (
+            f"starts_with({action}, {literal(pattern[:-1])})"
+            if pattern.endswith("*")
+            else f"{action} = {literal(pattern)}"
+        )
+        whens.append(f" when {is_match} then {values[value]}")
+    default = values[rules[DEFAULT]] if DEFAULT in rules else "null"
+    return f"case{''.join(whens)} else {default} end" if whens else default
+
+
+def severity_of(audit: AuditColumns, action: str) -> str:
+    """The severity that the settings give to an expression ``action``."""
+    return by_action(audit.severity, action, {value: literal(value) for value in audit.severity.values()})
 
 
 def _text_array(names: Iterable[str]) -> str:

@@ -25,6 +25,7 @@ from usersync.sql.audit_expressions import (
     is_audit_id,
     is_audit_user,
     log_form,
+    severity_of,
     tenant_rules,
 )
 from usersync.sql.audit_reading import AuditReading
@@ -111,6 +112,7 @@ class Renderer:
             "lock_timeout": literal(f"{settings.lock_timeout_ms}ms"),
             "command_lock_timeout": literal(COMMAND_LOCK_TIMEOUT),
             "budget_ms": literal(str(settings.budget_ms)),
+            "severity_of_action": severity_of(settings.audit, "given.action"),
             "all_public_functions": ", ".join(map(literal, _public_functions())),
             "public_functions": ", ".join(
                 literal(name)

@@ -25,6 +25,7 @@ from usersync.audit.tracking.columns import (
     sha256,
     shortened,
 )
+from usersync.config.audit_rules import value_of
 from usersync.config.mapping import TableName, quote
 from usersync.sql.audit_expressions import audit_column_list, audit_log, audit_value_list, tenant_rules
 from usersync.sql.expressions import literal
@@ -262,6 +263,9 @@ class _Part:
             "id": _ID,
             "action": literal(f"{kind}.{_PAST[self._operation]}"),
             "entity_type": literal(kind),
+            "severity": _literal_or_null(
+                value_of(self._settings.audit.severity, f"{kind}.{_PAST[self._operation]}")
+            ),
             "metadata": metadata,
         }
         return _fill(read_sql("tracking/events.sql"), {"changed": changed}, values).strip()
@@ -413,6 +417,10 @@ _NO_ROWS = "(select null::bigint as position, null::jsonb as body where false)"
 def trigger_name(operation: Operation) -> str:
     """The trigger's name. Trigger names are unique per table."""
     return f"usersync_{_PAST[operation]}"
+
+
+def _literal_or_null(text: str | None) -> str:
+    return "null" if text is None else literal(text)
 
 
 def _json_key(column: TrackedColumn) -> str:

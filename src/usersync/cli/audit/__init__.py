@@ -24,7 +24,8 @@ SECTIONS: Sections = {
     "Maintain": (
         _entry("spool", "Show and deliver the spooled events of this machine."),
         _entry("rejects", "Show and retry rejected events."),
-        _entry("prune", "Delete audit events and rejected events that are older than --keep."),
+        _entry("prune", "Delete audit events and rejected events that are older than the retention."),
+        _entry("hold", "Keep the events of a tenant or an entity (legal hold)."),
     ),
     "Record without code": (
         _entry("track", "Record every change of a table's rows from now on."),

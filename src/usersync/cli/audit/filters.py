@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.audit.periods import as_moment
+from usersync.config.audit_rules import SEVERITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from usersync.audit.models import EventFilter
 
 OUTCOMES = ("succeeded", "failed", "denied")
-
-SEVERITIES = ("info", "low", "medium", "high", "critical")
 
 _NAMES = (
     "user_id",

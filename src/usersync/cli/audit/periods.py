@@ -2,67 +2,14 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import click
 
-_UNITS = {
-    "s": timedelta(seconds=1),
-    "min": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
-_MONTHS = {"mo": 1, "y": 12}
-_MONTHS_A_YEAR = 12
-
-_PERIOD = re.compile(r"(?P<number>[0-9]{1,12})\s*(?P<unit>[a-z]+)", re.IGNORECASE)
-_KNOWN = ", ".join([*_UNITS, *_MONTHS])
+from usersync.config.periods import Period, parse_period
 
 _SHAPE = re.compile(r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9:.,]+\s*(Z|[+-][0-9:]+)?)?)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Period:
-    """A duration. Months are calendar months. ``text`` is the user's input."""
-
-    text: str
-    months: int = 0
-    rest: timedelta = timedelta()
-
-    def before(self, moment: datetime) -> datetime:
-        """The point in time this long before ``moment``. Raises OverflowError before the year 1."""
-        index = moment.year * _MONTHS_A_YEAR + moment.month - 1 - self.months
-        year, month = divmod(index, _MONTHS_A_YEAR)
-        if year < 1:
-            raise OverflowError(f"{self.text} before {moment.year} is before the year 1")
-        day = min(moment.day, calendar.monthrange(year, month + 1)[1])
-        return moment.replace(year=year, month=month + 1, day=day) - self.rest
-
-
-def parse_period(text: str) -> Period:
-    """Read ``90min``, ``2h``, ``3d``, ``13mo``. Raises ValueError with the expected format."""
-    match = _PERIOD.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(
-            f"{text!r} is not a duration; expected a number and one of {_KNOWN}, for example 2h or 13mo"
-        )
-    number, unit = int(match["number"]), match["unit"].lower()
-    if unit == "m":
-        raise ValueError(f"{text!r} is ambiguous; write {number}min or {number}mo")
-    if number == 0:
-        raise ValueError(f"{text!r} is not allowed; the duration must be longer than 0")
-    if unit in _UNITS:
-        try:
-            return Period(text, rest=_UNITS[unit] * number)
-        except OverflowError:
-            raise ValueError(f"{text!r} is too long") from None
-    if unit in _MONTHS:
-        return Period(text, months=_MONTHS[unit] * number)
-    raise ValueError(f"{text!r}: unknown unit {unit!r}; units: {_KNOWN}")
 
 
 def parse_moment(text: str, now: datetime) -> datetime:

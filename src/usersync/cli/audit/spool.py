@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from usersync.audit.delivery.stats import AuditStats
     from usersync.audit.spool.listing import QuarantinedEvent, SpoolFile, SpoolSurvey
     from usersync.audit.spool.quarantine import RetryResult
-    from usersync.cli.audit.periods import Period
     from usersync.cli.output import View
+    from usersync.config.periods import Period
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ begin
                 else session_user
             end as db_role,
             given.traceparent,
-            given.severity
+            coalesce(given.severity, '@severity_of_action') as severity
         from given
         left join resolved on resolved.user_id = given.wanted
     ) as event

@@ -1,6 +1,21 @@
 -- What the second form of the audit log needs: more fields of an event, and the sequence that orders events. The log
 -- itself is altered by statements/alter_audit_table.sql, because it may be created, or adopted again, later.
 
+create table if not exists usersync.audit_holds (
+    hold_id bigint generated always as identity primary key,
+    tenant_id text,
+    entity_type text,
+    entity_id text,
+    reason text not null,
+    created_at timestamptz not null default now(),
+    created_by text not null default session_user,
+    constraint holds_a_tenant_or_an_entity check (
+        (tenant_id is not null) <> (entity_type is not null) and (entity_id is null or entity_type is not null)
+    )
+);
+comment on table usersync.audit_holds is
+    'Legal holds: events of these tenants and entities are neither pruned nor erased.';
+
 do $usersync$
 begin
     if to_regtype('usersync.event_severity') is null then

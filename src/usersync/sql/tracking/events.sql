@@ -20,6 +20,6 @@
         tracking.on_behalf_of as on_behalf_of,
         session_user::text as db_role,
         left(nullif(tracking.passed ->> 'traceparent', ''), 200) as traceparent,
-        null::text as severity
+        '@severity'::text as severity
     from "@changed"
 )

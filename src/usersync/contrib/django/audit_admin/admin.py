@@ -14,7 +14,8 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from usersync.audit import EventPage
-from usersync.audit.models import OUTCOMES, SEVERITIES
+from usersync.audit.models import OUTCOMES
+from usersync.config.audit_rules import SEVERITIES
 from usersync.contrib.audit_pages import INVALID, filters_of
 from usersync.contrib.django.audit_admin.models import AuditEvent
 from usersync.contrib.django.log import audit_log
