@@ -21,12 +21,12 @@ from procedure_pages import DOCS, Page, blocks
 
 from admin_api import AdminApi
 from fix_lacking import skip_without
+from fix_project import clone_installed
 from logged import logged
 from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
 from usersync.config.settings import Settings
 from usersync.testing import GoTrue
-from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
@@ -85,9 +85,8 @@ def settings():
 
 @pytest.fixture
 def database(cluster, settings):
-    database = cluster.create()
-    if settings:
-        install(database, settings)
+    bare = cluster.template("supabase_old")
+    database = clone_installed(cluster, settings) if settings else cluster.clone(bare)
     yield database
     cluster.drop(database)
 

@@ -99,6 +99,7 @@ def apply(
     """
     bundle = render_bundle(settings)
     applied: list[Change] = []
+    alone: list[Change] = []
 
     def step(*, busy: bool) -> Steps[tuple[Finding, ...]]:
         yield from take_lock(BUSY_LOCK_TIMEOUT if busy else COMMAND_LOCK_TIMEOUT)
@@ -112,6 +113,7 @@ def apply(
         for change in changes:
             yield from query(change.sql)
         applied.extend(changes)
+        alone[:] = [change for change in planned if change.alone]
         return *findings, *renewal.findings
 
     def remaining() -> Steps[tuple[Change, ...]]:
@@ -121,7 +123,7 @@ def apply(
         return tuple(change for change in planned if not change.alone)
 
     # A schema that existed before cannot be undone, even if parts of it are missing.
-    installed = (yield from inspect(bundle)).catalog["has_schema"]
+    installed = rehearse is not None and (yield from inspect(bundle)).catalog["has_schema"]
     if rehearse is not None and installed:
         rehearse((yield from remaining()))
     findings = yield from retry_while_locked(
@@ -137,7 +139,7 @@ def apply(
     )
     for change in applied[before:]:
         on_change(change)
-    built, missing = yield from build_indexes(settings, bundle, (yield from inspect(bundle)), on_change)
+    built, missing = yield from build_indexes(settings, bundle, alone, on_change)
     return SchemaPlan((*applied, *built), (*findings, *missing))
 
 

@@ -16,7 +16,7 @@ from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked
 from usersync.transports.steps import Pause, Steps, in_transaction, query, query_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from usersync.config.settings import Settings
     from usersync.schema.inspection import Inspection
@@ -37,16 +37,16 @@ def index_changes(inspection: Inspection) -> Iterator[Change]:
 
 
 def build_indexes(
-    settings: Settings, bundle: Bundle, inspection: Inspection, on_change: Callable[[Change], None]
+    settings: Settings, bundle: Bundle, pending: Sequence[Change], on_change: Callable[[Change], None]
 ) -> Steps[tuple[tuple[Change, ...], tuple[Finding, ...]]]:
-    """Build the indexes one after another. Returns those that were built, and why others were not.
+    """Build the ``pending`` indexes one after another. Returns those that were built, and why others are not.
 
     Each is one statement outside of a transaction, which waits for the transactions that are open at its
     start. It can be interrupted at any time: the next ``apply()`` continues.
     """
-    built, pending = [], list(index_changes(inspection))
     if not pending:
         return (), ()
+    built: list[Change] = []
     before = (yield from query_row("select current_setting('statement_timeout') as value"))["value"]
     yield from _set_timeout("0")
     try:
