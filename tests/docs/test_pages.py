@@ -159,7 +159,7 @@ def test_audit(page, database, postgres, superuser):
         page.python["connection"] = connection
         page.run(1)
     assert page.python["audit"].flush()
-    page.run(1)
+    page.run(6)
     page.python["event_id"] = page.python["audit"].search(limit=1).events[0].id
     page.run(1)
     assert page.python["event"].action
@@ -168,7 +168,7 @@ def test_audit(page, database, postgres, superuser):
     Path("usersync.toml").unlink()
     page.names["my_app"] = role = f"my_app_{uuid4().hex}"
     superuser.execute(f"create role {role}")
-    page.run(3)
+    page.run(5)
     superuser.execute(f"drop owned by {role}; drop role {role}")
     page.run()
     partitions = "select count(*) from pg_inherits where inhparent = 'public.audit_logs'::regclass"
