@@ -27,9 +27,9 @@ from measuring import Times, production_lab, superuser_of, take_turns, timed
 from reconcile import Filled, filled
 from run import RESULTS, about, machine
 from tracking import TABLE
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.config.settings import Settings
 from usersync.transports.run import run
 

@@ -20,7 +20,7 @@ from measuring import (
     timed,
     wal_bytes,
 )
-from usersync.config.settings import Settings
+from usersync.config.settings import Settings, parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 
@@ -193,6 +193,16 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     imports = take_turns(
         {name: (lambda s=side: s.import_users(options.imported)) for name, side in sides.items()}, lab.rounds
     )
+    logged = logged_sides(lab, stack)
+    recorded = take_turns(
+        {
+            name: (lambda s=side: s.sign_up(max(1, options.statements // SLICES)))
+            for name, side in logged.items()
+        },
+        lab.rounds,
+        slices=SLICES,
+        before=lambda: [side.empty() for side in logged.values()],
+    )
     ids = [sides["usersync"].transaction_ids(options.imported) for _ in range(2)]
     rows = [
         slower("sign-up", "the hand-written trigger", ups, "usersync", "hand-written trigger", limit=1.3),
@@ -221,6 +231,15 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
             base="none",
         ),
         slower("import", "no trigger", imports, "usersync", "none"),
+        share(
+            "sign-up, added by [audit] user_events",
+            "what a bare INSERT into the log adds",
+            recorded,
+            "user events",
+            "bare INSERT",
+            base="without",
+            limit=1.33,
+        ),
         plain(f"import of {options.imported:,}, transaction ids", "", ids, "", limit=3),
         plain("token refresh and OAuth sign-in, rows of ours written", "", [rewritten(ours)], "", limit=0),
     ]
@@ -232,6 +251,34 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
         "wal bytes": {name: side.wal(options.statements) for name, side in sides.items()},
     }
     return rows, profile
+
+
+#: A trigger that fires after usersync's, and records the sign-up in the shortest way.
+BARE_INSERT = """
+    create function public.record_sign_up() returns trigger language plpgsql security definer as $$ begin
+        insert into public.audit_logs (id, occurred_at, action, outcome, actor_id, actor_type, user_id,
+            entity_type, entity_id, metadata, source)
+        values (gen_random_uuid(), clock_timestamp(), 'user.created', 'succeeded', 'supabase_auth_admin',
+            'system', new.id, 'user', new.id::text, '{"origin": "trigger", "actor_source": "role"}', 'sync');
+        return null;
+    end $$;
+    create trigger record_sign_up after insert on auth.users
+        for each row execute function public.record_sign_up();
+"""
+
+
+def logged_sides(lab: Lab, stack: ExitStack) -> dict[str, Side]:
+    """usersync with an audit log: without events of users, with them, and with a bare INSERT instead."""
+    sides = {}
+    for name, events in (("without", False), ("user events", True), ("bare INSERT", False)):
+        database = stack.enter_context(lab.database())
+        install(database, parse_settings({"audit": {"enabled": True, "user_events": events}}))
+        if name == "bare INSERT":
+            with database.connect("postgres") as connection:
+                connection.execute(BARE_INSERT)
+        sides[name] = Side(database, has_users=True)
+        stack.callback(sides[name].superuser.close)
+    return sides
 
 
 def make_sides(lab: Lab, stack: ExitStack) -> tuple[dict[str, Side], SupabaseDatabase]:

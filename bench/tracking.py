@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from measuring import LOGGED, Row, medians, slower, superuser_of, take_turns, timed
 from tracking_peers import PEER_NAMES, PEERS
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.testing.install import install
 from usersync.transports.run import run
 

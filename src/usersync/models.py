@@ -173,6 +173,8 @@ class SyncStatus:
     degraded: int
     failed: int
     removal_failed: int
+    #: Users with events that could not be stored in the audit log.
+    event_failed: int
     oldest_missing_at: datetime | None
     oldest_failure_at: datetime | None
     last_run: LastRun | None
@@ -199,7 +201,7 @@ class SyncStatus:
     @property
     def failures(self) -> int:
         """The number of users in the failures table, of every kind of failure."""
-        return self.degraded + self.failed + self.removal_failed
+        return self.degraded + self.failed + self.removal_failed + self.event_failed
 
     @property
     def lag(self) -> timedelta | None:
@@ -231,7 +233,7 @@ class SyncStatus:
 
 _STATUS_COUNTS = (
     *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream", "skipped"),
-    *("degraded", "failed", "removal_failed"),
+    *("degraded", "failed", "removal_failed", "event_failed"),
 )
 
 

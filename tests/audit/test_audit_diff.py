@@ -8,8 +8,8 @@ import enum
 import pytest
 
 from usersync.audit.event.diff import difference, from_pairs
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.event.values import Limits
+from usersync.config.redaction import Redactor
 
 
 def diff(before, after, **limits):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from usersync.audit.event.redaction import REDACTED, Redactor, kind_of
+from usersync.config.redaction import REDACTED, Redactor, kind_of
 
 SECRET = "hunter2-do-not-store"  # noqa: S105 - a made-up value
 

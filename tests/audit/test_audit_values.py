@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from usersync.audit.event import values
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.event.values import Limits, plain_encode, to_json
+from usersync.config.redaction import Redactor
 
 
 @pytest.fixture(autouse=True, params=["orjson", "json"])

@@ -9,10 +9,10 @@ import pytest
 
 from logged import logged
 from usersync.audit import erasure, reading, upkeep
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.models import EventFilter
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.core import why
 from usersync.errors import DatabaseError, NotInstalledError
 from usersync.schema import delete_plan, installation

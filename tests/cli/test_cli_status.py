@@ -41,6 +41,7 @@ def test_status_as_json(usersync, dsn, project):
         "database", "in_step", "read_only", "paused", "auth_users", "users", "missing", "stale", "orphaned",
         "deleted_upstream", "skipped", "degraded", "failed",
         "removal_failed",
+        "event_failed",
         "oldest_missing_at", "oldest_failure_at", "lag_seconds", "by_sqlstate", "last_run", "observed_at",
     ]  # fmt: skip
     assert (data["auth_users"], data["users"], data["in_step"], data["last_run"]) == (1, 1, True, None)

@@ -11,9 +11,9 @@ import pytest
 from fix_project import clone_installed
 from logged import logged
 from usersync import AuditLog, UserSync
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.errors import (
     BusyError,
     ColumnMissingError,

@@ -17,9 +17,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from logged import logged
 from postgrest_server import SERVICE_KEY
 from usersync import AuditLog, UserSync
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.contrib.auth import bearer_token
 from usersync.transports.run import run
 

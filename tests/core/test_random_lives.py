@@ -1,5 +1,7 @@
 """P1 to P3 over random sequences: users come, change and go, the schema breaks and is repaired, in any order.
 
+And the events of a user, folded, give the state of the row, whatever its owner does to the log.
+
 ``USERSYNC_STATEFUL_EXAMPLES=500`` looks longer than the suite does. What fails is shrunk and printed as a
 sequence of steps, with a line that repeats it.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck
@@ -43,6 +45,24 @@ MIRRORED = (
     "banned_until",
     "created_at",
 )
+#: Mirrored columns whose values are the same in a row and in JSON.
+TEXTS = ("email", "phone", "is_anonymous")
+
+LOG = "public.audit_logs"
+_HOOK = (
+    "create function public.log_hook() returns trigger language plpgsql as $$ begin {} end $$;"
+    f"create trigger hook before insert on {LOG} for each row execute function public.log_hook()"
+)
+#: What the log's owner does to it, so that it takes no event.
+LOG_BREAKS = {
+    "raises": _HOOK.format("raise 'no'; "),
+    "skips": _HOOK.format("return null;"),
+    "column": f"alter table {LOG} rename column request_id to request",
+}
+LOG_REPAIR = f"""drop function if exists public.log_hook() cascade;
+do $$ begin
+    alter table {LOG} rename column request to request_id;
+exception when undefined_column then null; end $$"""
 PERSONAL = ("email", "phone", "full_name", "avatar_url")
 
 SIGN_UPS = (
@@ -76,6 +96,8 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.number = 0
         self.how = None
+        self.log_is_broken = False
+        self.with_values = False
         self.damage = ExitStack()
         #: Users changed where no trigger saw it: only the next reconciling run can know.
         self.unseen = set()
@@ -83,6 +105,7 @@ class Lives(RuleBasedStateMachine):
 
     def teardown(self):
         self.damage.close()
+        self.repair_log()
         users = self.project.users
         self.superuser.execute("set usersync.maintaining = 'audit'")  # the log refers to the users
         self.superuser.execute(f"truncate auth.users cascade; truncate {users} cascade")
@@ -108,8 +131,10 @@ class Lives(RuleBasedStateMachine):
 
     # The application, and the platform.
 
-    @initialize(how=st.sampled_from(BREAKS), kind=st.sampled_from(SIGN_UPS))
-    def begin_broken(self, how, kind):
+    @initialize(how=st.sampled_from(BREAKS), kind=st.sampled_from(SIGN_UPS), values=st.booleans())
+    def begin_broken(self, how, kind, values):
+        self.with_values = values
+        self.project.owner.execute("select usersync.request_user_events('test', true, %s)", [values])
         self.break_it(how, kind)
 
     @precondition(lambda self: self.how is None)
@@ -129,6 +154,23 @@ class Lives(RuleBasedStateMachine):
     def repair(self):
         self.damage.close()
         self.how = None
+
+    @rule(way=st.sampled_from(sorted(LOG_BREAKS)))
+    def break_or_repair_log(self, way):
+        if self.log_is_broken:
+            self.repair_log()
+        else:
+            self.project.owner.execute(LOG_BREAKS[way])
+            self.log_is_broken = True
+
+    def repair_log(self):
+        if self.log_is_broken:
+            self.project.owner.execute(LOG_REPAIR)
+            self.log_is_broken = False
+
+    @property
+    def is_sound(self):
+        return self.how is None and not self.log_is_broken
 
     @precondition(lambda self: self.living())
     @rule(
@@ -169,7 +211,7 @@ class Lives(RuleBasedStateMachine):
             if each.difference in {"orphaned", "deleted_upstream"}
         }
         self.unseen &= left_alone
-        if self.how is None and not left_alone:
+        if self.is_sound and not left_alone:
             assert self.project.client.failures() == []
             assert self.project.client.status().in_step
             rows = self.rows_and_versions()
@@ -191,7 +233,7 @@ class Lives(RuleBasedStateMachine):
     def retry(self):
         tried = {failure.user_id for failure in self.project.client.failures()}
         self.project.client.retry()
-        if self.how is None:
+        if self.is_sound:
             assert not tried & {failure.user_id for failure in self.project.client.failures()}
 
     @precondition(lambda self: self.how is None and self.living())
@@ -206,7 +248,7 @@ class Lives(RuleBasedStateMachine):
     def every_row_is_right_or_the_failures_table_says_why(self):
         if self.how in UNREADABLE:
             return
-        excused = {failure.user_id for failure in self.project.client.failures()} | self.unseen
+        excused = self.users_with_failures() | self.unseen
         auth_users = self.auth_users()
         for user in self.known - excused:
             there, row = auth_users.get(user), self.project.row(user)
@@ -217,6 +259,30 @@ class Lives(RuleBasedStateMachine):
                 assert row, f"{user} is missing, and nothing says so"
                 assert {name: row[name] for name in MIRRORED} == {name: there[name] for name in MIRRORED}
                 assert row["full_name"] == metadata.get("full_name", metadata.get("name"))
+
+    @invariant()
+    def the_events_of_a_user_give_the_state_of_the_row(self):
+        if self.how in UNREADABLE:
+            return
+        excused = self.users_with_failures() | self.unseen
+        events = self.events()
+        assert len({each["id"] for each in events}) == len(events)
+        for user in self.known - excused:
+            has_row, is_alive, values = False, False, {}
+            for event in events:
+                if event["entity_id"] != str(user):
+                    continue
+                if event["action"] == "user.deleted":
+                    is_alive, has_row = False, has_row and event["metadata"]["how"] != "hard"
+                else:
+                    assert has_row or event["action"] == "user.created"
+                    is_alive = has_row = True
+                    values |= {name: new for name, (_, new) in (event["changes"] or {}).items()}
+            row = self.project.row(user)
+            assert has_row == (row is not None)
+            assert is_alive == (row is not None and row["deleted_at"] is None)
+            if self.with_values and is_alive:
+                assert [values.get(name) for name in TEXTS] == [row[name] for name in TEXTS]
 
     @invariant()
     def one_pass_says_the_same_as_the_pages(self):
@@ -230,6 +296,20 @@ class Lives(RuleBasedStateMachine):
     def the_ledger_holds_no_address(self):
         for failure in self.project.client.failures():
             assert "@" not in failure.message
+
+    def users_with_failures(self):
+        return {each.user_id for each in self.project.client.failures() if each.kind != "event"}
+
+    def events(self):
+        """The events of users, those that the failures table keeps included, the oldest first."""
+        found = [
+            event
+            for (event,) in self.superuser.execute(
+                "select event from usersync.sync_failures where kind = 'event' union all "
+                f"select to_jsonb(log) from {LOG} as log where entity_type = 'user'"
+            )
+        ]
+        return sorted(found, key=lambda event: datetime.fromisoformat(event["occurred_at"]))
 
     def auth_users(self):
         with self.superuser.cursor(row_factory=dict_row) as cursor:
@@ -246,6 +326,7 @@ class Lives(RuleBasedStateMachine):
 
 
 @pytest.mark.newest_server
+@pytest.mark.settings(audit={"enabled": True})
 @pytest.mark.timeout(0)  # the number of steps bounds it, however busy the machine is
 def test_whatever_happens_in_whatever_order(project):
     project.owner.prepare_threshold = None  # the table's columns change under it

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.transports.run import run
 
 is_secret = Redactor().is_secret

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.doctor import choose, examine
 from usersync.doctor.context import Spool
 from usersync.transports.run import run

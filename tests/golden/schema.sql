@@ -16,7 +16,7 @@ begin
     end if;
     -- False would say that there is no such user.
     perform usersync.refuse_read_only();
-    perform usersync.sync_on_request(array[user_id]);
+    perform usersync.sync_on_request(array[user_id], 'ENSURE');
     return usersync.user_exists(user_id);
 exception when undefined_table or undefined_column then
     return false;
@@ -303,7 +303,7 @@ begin
             user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
     when 'failed_ids' then
         return to_jsonb(array(
-            select failure.user_id from usersync.sync_failures as failure
+            select distinct failure.user_id from usersync.sync_failures as failure
             where (given.user_id is null or failure.user_id = given.user_id)
                 and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
                 and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
@@ -316,14 +316,15 @@ begin
             select jsonb_build_object(
                 'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
                 'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
-                'removal_failed', count(*) filter (where failure.kind = 'removal')
+                'removal_failed', count(*) filter (where failure.kind = 'removal'),
+                'event_failed', count(distinct failure.user_id) filter (where failure.kind = 'event')
             )
             from usersync.sync_failures as failure
             where (given.user_id is null or failure.user_id = given.user_id)
                 and case
                     -- Those who were tried a moment ago.
                     when arguments ? 'ids' then failure.user_id = any(given.ids)
-                    else failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+                    else failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 end
         );
     when 'search_audit_log' then
@@ -991,7 +992,7 @@ begin
     if reason = '23505' and half = 0 and may_try and array['degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade', 'degrade'] && '{"null",suffix}' then
         select * into resolved from usersync.write_row_without_conflict(ids[1], failed_constraint);
         if resolved.written and resolved.lacking is null then
-            delete from usersync.sync_failures where user_id = ids[1];
+            delete from usersync.sync_failures where user_id = ids[1] and kind <> 'event';
             return;
         elsif resolved.written then
             failed_column := resolved.lacking;
@@ -1205,17 +1206,18 @@ begin
             'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
             'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
             'removal_failed', count(*) filter (where failure.kind = 'removal'),
+            'event_failed', count(distinct failure.user_id) filter (where failure.kind = 'event'),
             'oldest_failure_at', min(failure.first_failed_at)
         )
         from usersync.sync_failures as failure
-        where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+        where failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[])
     ) || jsonb_build_object(
         'by_sqlstate', (
             select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
             from (
-                select failure.sqlstate, count(*) as users
+                select failure.sqlstate, count(distinct failure.user_id) as users
                 from usersync.sync_failures as failure
-                where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+                where failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 group by 1
             ) as counted
         )
@@ -1427,7 +1429,8 @@ declare
     first_start integer := 0;
 begin
     foreach statement in array array[
-        'insert into ' || '"public"."users"', 'update ' || '"public"."users"', 'delete from ' || '"public"."users"', 'set constraints '
+        'insert into ' || '"public"."users"', 'update ' || '"public"."users"', 'delete from ' || '"public"."users"', 'insert into ' || '"public"."audit_logs"',
+        'set constraints '
     ] loop
         -- The last match is usersync's statement: a trigger of the application may write to the table as well.
         start := length(below) - coalesce(
@@ -1444,6 +1447,22 @@ begin
         substring(below from '([[:alnum:]_.$"]+\([^()]{0,200}\)[^\n]{0,60})'),
         left(below, 200)
     ) end;
+end;
+$function$
+
+
+-- function usersync.fires_on_insert(oid)
+owner postgres; usersync: whether a trigger of the application fires for an INSERT into a table.
+CREATE OR REPLACE FUNCTION usersync.fires_on_insert(relation oid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+    return exists (
+        select from pg_trigger where tgrelid = relation and (tgdeferrable or not tgisinternal and tgtype & 4 <> 0)
+    );
 end;
 $function$
 
@@ -1541,6 +1560,7 @@ CREATE OR REPLACE FUNCTION usersync.handle_new_user()
  SET lock_timeout TO '250ms'
 AS $function$
 #variable_conflict use_column
+<<recording>>
 declare
     last_row text := 'usersync.last_new_user_' || pg_trigger_depth();
     last_id text := current_setting(last_row, true);
@@ -1551,6 +1571,23 @@ declare
     reason text;
     problem text;
     is_simple boolean;
+    records_events boolean := false;
+    is_recorded boolean := false;
+    event_id uuid;
+    occurred_at timestamptz;
+    id_prefix text;
+    actor_id text;
+    actor_type text;
+    metadata jsonb;
+    request_id text;
+    ip inet;
+    user_agent text;
+    tenant_id text;
+    on_behalf_of text;
+    traceparent text;
+    entity_id text;
+    db_role text;
+    stored_in oid;
 begin
     if last_id <> '' then
         if last_id = new."id"::text then
@@ -1571,6 +1608,12 @@ begin
             if is_simple and usersync.has_default('"public"."users"'::regclass, array['email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at']) then
                 is_simple := not exists (select from new_users as source where (source."email") is null and usersync.has_default('"public"."users"'::regclass, array['email']) or (source."phone") is null and usersync.has_default('"public"."users"'::regclass, array['phone']) or (coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}') is null and usersync.has_default('"public"."users"'::regclass, array['full_name']) or (coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}') is null and usersync.has_default('"public"."users"'::regclass, array['avatar_url']) or (source."is_anonymous") is null and usersync.has_default('"public"."users"'::regclass, array['is_anonymous']) or (source."email_confirmed_at") is null and usersync.has_default('"public"."users"'::regclass, array['email_confirmed_at']) or (source."phone_confirmed_at") is null and usersync.has_default('"public"."users"'::regclass, array['phone_confirmed_at']) or (source."banned_until") is null and usersync.has_default('"public"."users"'::regclass, array['banned_until']) or (source."created_at") is null and usersync.has_default('"public"."users"'::regclass, array['created_at']));
             end if;
+            if usersync.has_user_events('usersync.user_event_requests'::regclass, false) then
+                records_events := true;
+                is_simple := is_simple
+                    and not usersync.has_user_events('usersync.user_event_requests'::regclass, true)
+                    and usersync.stores_events_at_once('"public"."audit_logs"'::regclass);
+            end if;
             if is_simple then
                 insert into "public"."users" ("id", "email", "phone", "full_name", "avatar_url", "is_anonymous", "email_confirmed_at", "phone_confirmed_at", "banned_until", "created_at", "deleted_at")
                 select source."id", source."email", source."phone", coalesce(source."raw_user_meta_data" -> 'full_name', source."raw_user_meta_data" -> 'name') #>> '{}', coalesce(source."raw_user_meta_data" -> 'avatar_url', source."raw_user_meta_data" -> 'picture') #>> '{}', source."is_anonymous", source."email_confirmed_at", source."phone_confirmed_at", source."banned_until", source."created_at", source."deleted_at" from new_users as source where source."deleted_at" is null and (true);
@@ -1581,14 +1624,87 @@ begin
                 if usersync.has_rules('"public"."users"'::regclass) then
                     perform usersync.record_out_of_sync_users(array(select new_users."id" from new_users), false);
                 end if;
+                is_recorded := records_events and inserted = 1 and new."deleted_at" is null and (true);
+                if is_recorded then
+                    -- See record_user_events. If this fails, sync_users inserts the row again. The values are computed
+                    -- outside of the INSERT: PL/pgSQL keeps such expressions ready until the transaction ends.
+                    occurred_at := clock_timestamp();
+                    id_prefix := overlay(lpad(to_hex(floor(extract(epoch from recording.occurred_at) * 1000)::bigint), 12, '0') || '-7' placing '-' from 9 for 0);
+                    event_id := (id_prefix || substr(gen_random_uuid()::text, 16))::uuid;
+                    entity_id := new."id"::text;
+                    db_role := session_user;
+                    if current_setting('role') = 'none' and '' = all (array[
+                        coalesce(current_setting('request.jwt.claims', true), ''),
+                        coalesce(current_setting('usersync.actor_id', true), ''),
+                        coalesce(current_setting('usersync.actor_type', true), ''),
+                        coalesce(current_setting('usersync.on_behalf_of', true), ''),
+                        coalesce(current_setting('usersync.tenant_id', true), ''),
+                        coalesce(current_setting('usersync.request_id', true), ''),
+                        coalesce(current_setting('usersync.ip', true), ''),
+                        coalesce(current_setting('usersync.user_agent', true), '')
+                    ]) then
+                        -- The usual sign-up.
+                        actor_id := db_role;
+                        actor_type := 'system';
+                        metadata := '{"origin": "trigger", "actor_source": "role"}';
+                    else
+                        select passed.actor_id, passed.actor_type, passed.on_behalf_of, passed.tenant_id,
+                            passed.request_id, passed.ip, passed.user_agent, passed.traceparent,
+                            passed.metadata || '{"origin": "trigger"}'
+                        into actor_id, actor_type, on_behalf_of, tenant_id, request_id, ip, user_agent, traceparent, metadata
+                        from usersync.user_event_context() as passed;
+                    end if;
+                    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
+                    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity from (
+    select
+        recording.event_id as id,
+        recording.occurred_at as occurred_at,
+        now() as recorded_at,
+        'user.created' as action,
+        'succeeded' as outcome,
+        recording.actor_id as actor_id,
+        recording.actor_type as actor_type,
+        new."id" as user_id,
+        'user' as entity_type,
+        recording.entity_id as entity_id,
+        null::jsonb as changes,
+        recording.metadata as metadata,
+        recording.request_id as request_id,
+        recording.ip as ip,
+        recording.user_agent as user_agent,
+        'sync' as source,
+        recording.tenant_id as tenant_id,
+        recording.on_behalf_of as on_behalf_of,
+        recording.db_role as db_role,
+        recording.traceparent as traceparent,
+        null::text as severity
+) as event
+                    returning tableoid::oid into strict stored_in;
+                    if usersync.fires_on_insert(stored_in) then
+                        raise exception 'the partition of the audit log has a trigger';
+                    end if;
+                end if;
             end if;
         exception when others or assert_failure then
             inserted := 0;
+            is_recorded := false;
             if sqlstate = '55P03' then
                 perform set_config('usersync.has_waited', 'yes', true);
             end if;
             has_failed := true;
         end;
+        if records_events and inserted > 0 and not is_recorded then
+            begin
+                perform usersync.record_created_users(
+                    array(
+                        select source."id" from new_users as source where source."deleted_at" is null and (true)
+                    ),
+                    null, tg_op);
+            exception when others or assert_failure then
+                raise warning 'usersync: user.created was not recorded: % %', sqlstate, sqlerrm
+                    using hint = 'Run "usersync doctor".';
+            end;
+        end if;
         if inserted = 1 then
             return null;
         end if;
@@ -1724,6 +1840,20 @@ CREATE OR REPLACE FUNCTION usersync.has_rules(relation regclass)
 AS $function$
 begin
     return (select has_rules from usersync.read_catalog(relation));
+end;
+$function$
+
+
+-- function usersync.has_user_events(regclass, boolean)
+owner postgres; usersync: whether events of users are recorded, as of when a statement is planned.
+CREATE OR REPLACE FUNCTION usersync.has_user_events(request_table regclass, with_values boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return usersync.records_user_events(with_values);
 end;
 $function$
 
@@ -2032,14 +2162,15 @@ begin
                 failure.last_failed_at,
                 failure.next_try_at
             from usersync.sync_failures as failure
-            where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+            where (failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[]))
                 and (list_failures.user_id is null or failure.user_id = list_failures.user_id)
                 and (
                     list_failures.after_time is null
                     or (failure.first_failed_at, failure.user_id) > (list_failures.after_time, list_failures.after_id)
                 )
             order by failure.first_failed_at, failure.user_id
-            limit list_failures.page_size
+            -- A user may have several failures of one transaction. A page does not end between them.
+            fetch first (coalesce(list_failures.page_size, 1000000000)) rows with ties
         ) as page
     );
 end;
@@ -2454,7 +2585,7 @@ begin
     failed_ids := array(
         select failure.user_id from usersync.sync_failures as failure
         where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
-            and failure.user_id is distinct from reconcile_page.next_id
+            and failure.user_id is distinct from reconcile_page.next_id and failure.kind <> 'event'
     );
 
     is_empty := not reconcile_page.dry_run and true and not exists (
@@ -2551,21 +2682,27 @@ begin
                 select out_of_sync.user_id
                 from usersync.find_out_of_sync_users(array(
                     select failure.user_id from usersync.sync_failures as failure
-                    where failure.user_id = any(failed_ids) and failure.sqlstate = 'US001'
+                    where failure.user_id = any(failed_ids) and failure.kind <> 'event' and failure.sqlstate = 'US001'
                 ), false) as out_of_sync
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
                 where out_of_sync.sqlstate = 'US001'
                 except
                 select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id = any(failed_ids) and failure.next_try_at > now()
+                where failure.user_id = any(failed_ids) and failure.kind <> 'event' and failure.next_try_at > now()
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');
+        perform usersync.record_kept_events(array(
+            select distinct failure.user_id from usersync.sync_failures as failure
+            where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+                and failure.user_id is distinct from reconcile_page.next_id and failure.kind = 'event'
+                and coalesce(failure.next_try_at <= now(), true)
+        ));
         -- PostgreSQL itself may store another value than it was given, for example a text cut to its column's length.
         perform usersync.record_out_of_sync_users(array(
             select unnest(stale_ids)
             except
-            select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)
+            select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids) and failure.kind <> 'event'
         ), false);
     end if;
 
@@ -2625,6 +2762,53 @@ end;
 $function$
 
 
+-- function usersync.record_created_users(uuid[], jsonb, text)
+owner postgres; usersync: records the event user.created for these users.
+CREATE OR REPLACE FUNCTION usersync.record_created_users(ids uuid[], more jsonb, fired_by text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+AS $function$
+#variable_conflict use_column
+declare
+    with_values boolean := usersync.records_user_events(true);
+    installed_at timestamptz;
+    details jsonb[];
+begin
+    if fired_by is distinct from 'INSERT' then
+        installed_at := (select min(applied_at) from usersync.schema_version);
+    end if;
+    if installed_at is not null or with_values or more is not null then
+        details := array(
+            select jsonb_build_object('metadata', coalesce(more, '{}') || case
+                when (select source."created_at" < installed_at from "auth"."users" as source where source."id" = created.id)
+                then jsonb '{"backfill": true}'
+                else '{}'
+            end) || case when with_values then coalesce((
+                select jsonb_build_object('changes', jsonb_object_agg(
+                    entry.key, jsonb_build_array(null, case
+                        when entry.key = any(array[]::text[]) then '"[redacted]"' else entry.value
+                    end)
+                ))
+                from "public"."users" as target
+                cross join lateral jsonb_each((select to_jsonb(mapped) from (select target."email" as "email", target."phone" as "phone", target."full_name" as "full_name", target."avatar_url" as "avatar_url", target."is_anonymous" as "is_anonymous", target."email_confirmed_at" as "email_confirmed_at", target."phone_confirmed_at" as "phone_confirmed_at", target."banned_until" as "banned_until", target."created_at" as "created_at", target."deleted_at" as "deleted_at") as mapped)) as entry
+                where target."id" = created.id and entry.value <> 'null'
+            ), '{}') else '{}' end
+            from unnest(ids) with ordinality as created (id, position)
+            order by created.position
+        );
+    end if;
+    perform usersync.record_user_events('user.created', ids, details, true, fired_by);
+end;
+$function$
+
+
 -- function usersync.record_failures(uuid[], text, text, text, text, text)
 owner postgres; usersync: records in the failures table why these users could not be synced.
 CREATE OR REPLACE FUNCTION usersync.record_failures(ids uuid[], reason text, failed_constraint text, failed_column text, error_message text, raised_in text)
@@ -2661,7 +2845,7 @@ begin
         usersync.redact_message(reason, error_message),
         record_failures.raised_in
     from unnest(ids) as id
-    on conflict (user_id) do update set
+    on conflict (user_id) where kind <> 'event' do update set
         kind = excluded.kind,
         outcome = excluded.outcome,
         sqlstate = excluded.sqlstate,
@@ -2674,6 +2858,100 @@ begin
         next_try_at = case
             when failure.attempts >= 5 then now() + interval '1 minute' * least(2 ^ least(failure.attempts - 5, 11), 1440)
         end;
+end;
+$function$
+
+
+-- function usersync.record_kept_events(uuid[])
+owner postgres; usersync: stores the events of these users that the failures table keeps.
+CREATE OR REPLACE FUNCTION usersync.record_kept_events(ids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    half integer := cardinality(ids) / 2;
+    kept bigint[];
+    events jsonb;
+    linked uuid[];
+    reason text;
+    failed_constraint text;
+    failed_column text;
+    error_message text;
+    error_context text;
+begin
+    if coalesce(cardinality(ids), 0) = 0 then
+        return;
+    end if;
+    for attempt in 1..2 loop
+        begin
+            select array_agg(failure.failure_id), jsonb_agg(failure.event order by failure.failure_id) into kept, events
+            from (
+                select failure.failure_id, failure.event from usersync.sync_failures as failure
+                where failure.kind = 'event' and failure.user_id = any(ids) for update skip locked
+            ) as failure;
+            if kept is null then
+                return;
+            end if;
+            -- In the second attempt no event is linked: the log may reference another table than the users table.
+            linked := case when attempt = 1
+                then (select locking.locked_ids from usersync.lock_user_rows(ids) as locking)
+            end;
+            insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
+            select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity
+            from (
+                select
+                    given.id, given.occurred_at, given.action, given.outcome, given.actor_id, given.actor_type, given.entity_type, given.entity_id, given.changes, given.metadata, given.request_id, given.ip, given.user_agent, given.source, given.tenant_id, given.on_behalf_of, given.db_role, given.traceparent, given.severity,
+                    now() as recorded_at,
+                    case when given.user_id = any(coalesce(linked, '{}')) then given.user_id end as user_id
+                from jsonb_populate_recordset(null::usersync.audit_event, events) as given
+            ) as event
+            on conflict ("id", "occurred_at") do nothing;
+            if exists (
+                select from (
+                    select (each_event ->> 'id')::uuid as id from jsonb_array_elements(events) as each_event
+                ) as given
+                where not exists (select from "public"."audit_logs" as stored where stored."id" = given.id)
+            ) then
+                raise exception 'a trigger on the audit log returned null, so the event was not stored'
+                    using errcode = 'triggered_data_change_violation';
+            end if;
+            perform usersync.check_deferred_constraints();
+            delete from usersync.sync_failures as failure where failure.failure_id = any(kept);
+            return;
+        exception when others or assert_failure then
+            get stacked diagnostics
+                reason = returned_sqlstate,
+                failed_constraint = constraint_name,
+                failed_column = column_name,
+                error_message = message_text,
+                error_context = pg_exception_context;
+        end;
+        exit when reason <> '23503';
+    end loop;
+    if half > 0 and left(reason, 2) not in ('42', '53', '55', '57', '58', 'XX') then
+        perform usersync.record_kept_events(ids[:half]);
+        perform usersync.record_kept_events(ids[half + 1:]);
+        return;
+    end if;
+    update usersync.sync_failures as failure
+    set sqlstate = reason,
+        constraint_name = usersync.redact_message(reason, nullif(failed_constraint, '')),
+        column_name = usersync.redact_message(reason, nullif(failed_column, '')),
+        message = usersync.redact_message(reason, error_message),
+        raised_in = usersync.find_raising_function(error_context),
+        attempts = failure.attempts + 1,
+        last_failed_at = now(),
+        next_try_at = case
+            when failure.attempts >= 5 then now() + interval '1 minute' * least(2 ^ least(failure.attempts - 5, 11), 1440)
+        end
+    where failure.kind = 'event' and failure.user_id = any(ids);
+exception when others or assert_failure then
+    raise warning 'usersync: kept events of % user(s) were not stored: % %', cardinality(ids), sqlstate, sqlerrm
+        using hint = 'Run "usersync doctor".';
 end;
 $function$
 
@@ -2741,7 +3019,7 @@ begin
         'Not tried: usersync is paused. To sync the user: usersync resume'
     from (select id, usersync.auth_user_exists(id) as alive from unnest(usersync.expected_users(ids)) as id offset 0) as noted
     where noted.alive or applies_deletions
-    on conflict (user_id) do update set
+    on conflict (user_id) where kind <> 'event' do update set
         kind = excluded.kind,
         outcome = excluded.outcome,
         sqlstate = excluded.sqlstate,
@@ -2759,6 +3037,113 @@ end;
 $function$
 
 
+-- function usersync.record_row_changes(uuid[], uuid[], jsonb[], jsonb, text, boolean)
+owner postgres; usersync: records events for what has become of the rows of these users.
+CREATE OR REPLACE FUNCTION usersync.record_row_changes(ids uuid[], user_ids uuid[], stored jsonb[], more jsonb, fired_by text, applied_deletions boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    with_values boolean := usersync.records_user_events(true);
+    is_deleting boolean := applied_deletions and fired_by in ('UPDATE', 'DELETE');
+    created uuid[];
+    transaction_id bigint := pg_current_xact_id()::text::bigint;
+    changes record;
+begin
+    created := array(
+        select target."id" from "public"."users" as target
+        where target."id" = any(record_row_changes.ids) and (true)
+            and target."id" <> all(coalesce(record_row_changes.user_ids, '{}'))
+            and (
+                fired_by = 'INSERT'
+                or usersync.transaction_status(target.xmin, transaction_id) = 'in progress'
+            )
+            and (
+                select source."deleted_at" is null from "auth"."users" as source where source."id" = target."id"
+            )
+    );
+    perform usersync.record_created_users(created, more, fired_by);
+    if cardinality(user_ids) > 0 then
+        for changes in
+            select changed.action, changed.is_linked, array_agg(changed.user_id) as ids, array_agg(changed.detail) as details
+            from (
+                select
+                    compared.user_id,
+                    case when compared.is_alive then 'user.updated' else 'user.deleted' end as action,
+                    compared.now_stored is not null as is_linked,
+                    case
+                        when not compared.is_alive then jsonb_build_object('metadata', jsonb_build_object(
+                            'how', case
+                                when compared.now_stored is null then 'hard'
+                                when compared.now_stored = compared.was_stored then 'kept'
+                                when compared.policy = 'soft' then 'soft'
+                                else 'anonymized'
+                            end,
+                            'auth_user', case when compared.is_soft_deleted then 'soft_deleted' else 'deleted' end
+                        ))
+                        else (
+                            select jsonb_build_object('metadata', jsonb_build_object(
+                                'columns', jsonb_agg(entry.key order by entry.key)
+                            )) || case when with_values then jsonb_build_object('changes', jsonb_object_agg(
+                                entry.key, case when entry.key = any(array[]::text[])
+                                    then '["[redacted]", "[redacted]"]'
+                                    else jsonb_build_array(entry.value, compared.now_stored -> entry.key)
+                                end
+                            )) else '{}' end
+                            from jsonb_each(compared.was_stored) as entry
+                            where entry.key = any(array['email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at']::text[])
+                                and entry.value is distinct from compared.now_stored -> entry.key
+                            having count(*) > 0
+                        )
+                    end as detail
+                from (
+                    select
+                        was.user_id,
+                        was.stored as was_stored,
+                        new_row.stored as now_stored,
+                        coalesce(source.is_alive, false) as is_alive,
+                        source.is_alive is not null as is_soft_deleted,
+                        case when source.is_alive is null then 'anonymize' else 'anonymize' end as policy
+                    from unnest(user_ids, stored) as was (user_id, stored)
+                    left join lateral (
+                        select (select to_jsonb(mapped) from (select target."email" as "email", target."phone" as "phone", target."full_name" as "full_name", target."avatar_url" as "avatar_url", target."is_anonymous" as "is_anonymous", target."email_confirmed_at" as "email_confirmed_at", target."phone_confirmed_at" as "phone_confirmed_at", target."banned_until" as "banned_until", target."created_at" as "created_at", target."deleted_at" as "deleted_at") as mapped) as stored from "public"."users" as target
+                        where target."id" = was.user_id offset 0
+                    ) as new_row on true
+                    left join lateral (
+                        select source."deleted_at" is null as is_alive from "auth"."users" as source
+                        where source."id" = was.user_id offset 0
+                    ) as source on true
+                ) as compared
+                where case
+                    when compared.is_alive then compared.now_stored is not null
+                    when not applied_deletions then false
+                    when compared.now_stored is null then compared.policy = 'delete'
+                    when compared.now_stored <> compared.was_stored then compared.policy in ('anonymize', 'soft')
+                    else is_deleting and compared.policy = 'keep'
+                end
+            ) as changed
+            where changed.detail is not null
+            group by changed.action, changed.is_linked
+        loop
+            perform usersync.record_user_events(changes.action, changes.ids, changes.details, changes.is_linked, fired_by);
+        end loop;
+    end if;
+exception when others or assert_failure then
+    raise warning 'usersync: the events of % user(s) were not recorded: % %', cardinality(ids), sqlstate, sqlerrm
+        using detail = concat('Users: ', left(array_to_string(ids, ', '), 1000)), hint = 'Run "usersync doctor".';
+end;
+$function$
+
+
 -- function usersync.record_untried_users(uuid[])
 owner postgres; usersync: records users who are not tried in this transaction any more.
 CREATE OR REPLACE FUNCTION usersync.record_untried_users(ids uuid[])
@@ -2770,7 +3155,7 @@ begin
     perform usersync.record_failures(
         array(
             select unnest(ids)
-            except select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(ids)
+            except select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(ids) and failure.kind <> 'event'
         ),
         'US003', null, null,
         'Not tried: earlier attempts in the same transaction failed, and took too long or raised in a trigger of the '
@@ -2781,6 +3166,235 @@ exception when others or assert_failure then
     raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
         using detail = format('Users: %s. Cause: %s %s.', left(array_to_string(ids, ', '), 1000), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
+end;
+$function$
+
+
+-- function usersync.record_user_events(text, uuid[], jsonb[], boolean, text)
+owner postgres; usersync: stores one event for each of these users in the audit log.
+CREATE OR REPLACE FUNCTION usersync.record_user_events(action text, ids uuid[], details jsonb[], is_linked boolean, fired_by text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '250ms'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+<<recording>>
+declare
+    action text := record_user_events.action;
+    ids uuid[] := record_user_events.ids;
+    details jsonb[] := record_user_events.details;
+    is_linked boolean := record_user_events.is_linked;
+    -- An unknown caller is treated like the auth server.
+    in_request boolean := coalesce(nullif(record_user_events.fired_by, ''), 'INSERT') in ('INSERT', 'UPDATE', 'DELETE');
+    occurred_at timestamptz := clock_timestamp();
+    id_prefix text := overlay(lpad(to_hex(floor(extract(epoch from recording.occurred_at) * 1000)::bigint), 12, '0') || '-7' placing '-' from 9 for 0);
+    statement_timeout text := current_setting('statement_timeout');
+    actor_id text;
+    actor_type text;
+    metadata jsonb;
+    request_id text;
+    ip inet;
+    user_agent text;
+    tenant_id text;
+    on_behalf_of text;
+    traceparent text;
+    stored bigint;
+    stored_in oid;
+    kept uuid[];
+    deferred text;
+    reason text;
+    failed_constraint text;
+    failed_column text;
+    error_message text;
+    error_context text;
+begin
+    if coalesce(cardinality(recording.ids), 0) = 0 then
+        return;
+    end if;
+    select passed.actor_id, passed.actor_type, passed.on_behalf_of, passed.tenant_id, passed.request_id, passed.ip,
+        passed.user_agent, passed.traceparent, passed.metadata
+    into actor_id, actor_type, on_behalf_of, tenant_id, request_id, ip, user_agent, traceparent, metadata
+    from usersync.user_event_context() as passed;
+    metadata := metadata || jsonb_build_object('origin', case record_user_events.fired_by
+        when 'PAGE' then 'reconcile'
+        when 'ENSURE' then 'ensure'
+        when 'RETRY' then 'retry'
+        when 'REQUEST' then 'request'
+        else 'trigger'
+    end);
+    if in_request and current_setting('usersync.keeps_user_events', true) = 'yes' then
+        reason := 'US003';
+        error_message := 'Not tried: an earlier event of the same transaction could not be stored.';
+    elsif record_user_events.fired_by is distinct from 'INSERT' then
+        kept := array(
+            select failure.user_id from usersync.sync_failures as failure
+            where failure.kind = 'event' and failure.user_id = any(recording.ids)
+        );
+        if cardinality(kept) > 0 then
+            reason := 'US003';
+            error_message := 'Not tried: an earlier event of the user is not stored yet.';
+            if not recording.ids <@ kept then
+                perform usersync.record_user_events(
+                    recording.action, array_agg(changed.user_id), array_agg(changed.detail), recording.is_linked,
+                    record_user_events.fired_by)
+                from unnest(recording.ids, recording.details) as changed (user_id, detail)
+                where changed.user_id <> all(kept);
+                select array_agg(changed.user_id), array_agg(changed.detail) into recording.ids, recording.details
+                from unnest(recording.ids, recording.details) as changed (user_id, detail)
+                where changed.user_id = any(kept);
+            end if;
+        end if;
+    end if;
+
+    if reason is null then
+        if current_setting('usersync.has_waited', true) = 'yes' then
+            -- This transaction has waited for a lock once. A sign-up waits only once.
+            perform set_config('lock_timeout', '10ms', true);
+        end if;
+        loop
+            begin
+                with stored as (
+                    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
+                    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity from (
+    select
+        (recording.id_prefix || substr(gen_random_uuid()::text, 16))::uuid as id,
+        recording.occurred_at as occurred_at,
+        now() as recorded_at,
+        recording.action as action,
+        'succeeded' as outcome,
+        recording.actor_id as actor_id,
+        recording.actor_type as actor_type,
+        case when recording.is_linked then changed.user_id end as user_id,
+        'user' as entity_type,
+        changed.user_id::text as entity_id,
+        changed.detail -> 'changes' as changes,
+        recording.metadata || coalesce(changed.detail -> 'metadata', '{}') as metadata,
+        recording.request_id as request_id,
+        recording.ip as ip,
+        recording.user_agent as user_agent,
+        'sync' as source,
+        recording.tenant_id as tenant_id,
+        recording.on_behalf_of as on_behalf_of,
+        session_user::text as db_role,
+        recording.traceparent as traceparent,
+        null::text as severity
+    from unnest(recording.ids, recording.details) as changed (user_id, detail)
+) as event
+                    returning tableoid::oid as relation
+                )
+                select count(*), max(stored.relation) into recording.stored, stored_in from stored;
+                if recording.stored < cardinality(recording.ids) then
+                    raise exception 'a trigger on the audit log returned null, so the event was not stored'
+                        using errcode = 'triggered_data_change_violation';
+                end if;
+                -- A check of the log that waits for COMMIT would fail the sign-up there, outside of this block. A trigger
+                -- may also have written to a table with such a check.
+                if usersync.fires_on_insert(stored_in) then
+                    if in_request and current_setting('usersync.in_request', true) is distinct from 'true' then
+                        deferred := (
+                            select string_agg(distinct format('%I.%I', nspname, conname), ', ')
+                            from pg_constraint join pg_namespace on pg_namespace.oid = connamespace
+                            where condeferred
+                        );
+                        set constraints all immediate;
+                        perform usersync.defer_constraints(deferred);
+                    else
+                        perform usersync.check_deferred_constraints();
+                    end if;
+                end if;
+                if current_setting('statement_timeout') <> statement_timeout then
+                    perform set_config('statement_timeout', statement_timeout, false);
+                end if;
+                return;
+            exception when others or assert_failure then
+                get stacked diagnostics
+                    reason = returned_sqlstate,
+                    failed_constraint = constraint_name,
+                    failed_column = column_name,
+                    error_message = message_text,
+                    error_context = pg_exception_context;
+            end;
+            -- The audit log of the application may reference another table than the users table.
+            exit when reason <> '23503' or not recording.is_linked;
+            recording.is_linked := false;
+        end loop;
+        recording.is_linked := record_user_events.is_linked;
+        if in_request then
+            perform set_config('usersync.keeps_user_events', 'yes', true);
+        end if;
+        if reason = '55P03' then
+            perform set_config('usersync.has_waited', 'yes', true);
+        end if;
+    end if;
+
+    begin
+        insert into usersync.sync_failures (
+            user_id, kind, outcome, sqlstate, constraint_name, column_name, message, raised_in, event
+        )
+        select
+            event.entity_id::uuid,
+            'event',
+            'failed',
+            recording.reason,
+            usersync.redact_message(recording.reason, nullif(recording.failed_constraint, '')),
+            usersync.redact_message(recording.reason, nullif(recording.failed_column, '')),
+            usersync.redact_message(recording.reason, recording.error_message),
+            usersync.find_raising_function(recording.error_context),
+            to_jsonb(event) - 'recorded_at'
+        from (
+    select
+        (recording.id_prefix || substr(gen_random_uuid()::text, 16))::uuid as id,
+        recording.occurred_at as occurred_at,
+        now() as recorded_at,
+        recording.action as action,
+        'succeeded' as outcome,
+        recording.actor_id as actor_id,
+        recording.actor_type as actor_type,
+        case when recording.is_linked then changed.user_id end as user_id,
+        'user' as entity_type,
+        changed.user_id::text as entity_id,
+        changed.detail -> 'changes' as changes,
+        recording.metadata || coalesce(changed.detail -> 'metadata', '{}') as metadata,
+        recording.request_id as request_id,
+        recording.ip as ip,
+        recording.user_agent as user_agent,
+        'sync' as source,
+        recording.tenant_id as tenant_id,
+        recording.on_behalf_of as on_behalf_of,
+        session_user::text as db_role,
+        recording.traceparent as traceparent,
+        null::text as severity
+    from unnest(recording.ids, recording.details) as changed (user_id, detail)
+) as event;
+    exception when others or assert_failure then
+        raise warning 'usersync: % was not recorded for % user(s), and the failures table could not be written',
+            recording.action, cardinality(recording.ids)
+            using detail = format(
+                'Users: %s. Cause: %s %s. Failures table: %s %s.',
+                left(array_to_string(recording.ids, ', '), 1000), recording.reason,
+                usersync.redact_message(recording.reason, recording.error_message), sqlstate, sqlerrm),
+            hint = 'Run "usersync doctor".';
+    end;
+end;
+$function$
+
+
+-- function usersync.records_user_events(boolean)
+owner postgres; usersync: whether events of users are recorded.
+CREATE OR REPLACE FUNCTION usersync.records_user_events(with_values boolean DEFAULT false)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '10ms'
+AS $function$
+begin
+    return exists (
+        select from usersync.user_event_requests as request where request.with_values or not records_user_events.with_values
+    );
+exception when others then
+    return false;
 end;
 $function$
 
@@ -3017,6 +3631,30 @@ end;
 $function$
 
 
+-- function usersync.request_user_events(text, boolean, boolean)
+owner postgres; usersync: switches events of users in the audit log on or off.
+CREATE OR REPLACE FUNCTION usersync.request_user_events(wanted_by text, wanted boolean, with_values boolean DEFAULT false)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if wanted then
+        insert into usersync.user_event_requests as request (wanted_by, with_values)
+        values (request_user_events.wanted_by, coalesce(request_user_events.with_values, false))
+        on conflict on constraint user_event_requests_pkey do update set with_values = excluded.with_values
+        where request.with_values <> excluded.with_values;
+    else
+        delete from usersync.user_event_requests as request where request.wanted_by = request_user_events.wanted_by;
+    end if;
+    if found then
+        -- Changes nothing, but makes PostgreSQL plan the calls of has_user_events again.
+        alter table usersync.user_event_requests set (fillfactor = 100);
+    end if;
+end;
+$function$
+
+
 -- function usersync.reset_columns(uuid, text[])
 owner postgres; usersync: sets columns of a row to their DEFAULT.
 CREATE OR REPLACE FUNCTION usersync.reset_columns(user_id uuid, column_names text[])
@@ -3028,6 +3666,8 @@ AS $function$
 #variable_conflict use_column
 declare
     assignments text;
+    records_events boolean := usersync.records_user_events();
+    before record;
 begin
     select string_agg(format('%I = default', name), ', ') into assignments
     from unnest(column_names) as name
@@ -3035,8 +3675,15 @@ begin
     if assignments is null then
         return;
     end if;
+    if records_events then
+        before := usersync.user_rows(array[user_id], true);
+    end if;
     execute format('update %s as target set %s where %s', '"public"."users"', assignments, 'target."id" = $1') using user_id;
     set constraints all immediate;
+    if records_events then
+        perform usersync.record_row_changes(
+            array[user_id], before.user_ids, before.stored, null, 'UPDATE', false);
+    end if;
 exception when others or assert_failure then
     perform usersync.record_failures(
         array[user_id], sqlstate, null, array_to_string(column_names, ', '), sqlerrm, null);
@@ -3077,7 +3724,7 @@ begin
                 select target."id" from "public"."users" as target
                 where target."id" = any(resolve_users.ids)
             );
-            perform usersync.sync_on_request(absent);
+            perform usersync.sync_on_request(absent, 'ENSURE');
             present := present || (select locking.locked_ids from usersync.lock_user_rows(absent) as locking);
         end if;
         absent := array(select unnest(ids) except select unnest(present));
@@ -3094,7 +3741,7 @@ begin
                     'the user has no row: the sync created none and reported no failure')
                 from unnest(absent) with ordinality as wanted (id, position)
                 left join usersync.sync_failures as failure
-                    on failure.user_id = wanted.id and failure.outcome = 'failed'
+                    on failure.user_id = wanted.id and failure.outcome = 'failed' and failure.kind <> 'event'
                 left join "auth"."users" as source on source."id" = wanted.id
                 order by wanted.position
             );
@@ -3231,8 +3878,9 @@ declare
         where failure.user_id = any(ids) and failure.kind = 'removal'
     );
 begin
-    perform usersync.sync_on_request(removals, null, true);
-    perform usersync.sync_on_request(array(select unnest(ids) except select unnest(removals)));
+    perform usersync.sync_on_request(removals, 'RETRY', true);
+    perform usersync.sync_on_request(array(select unnest(ids) except select unnest(removals)), 'RETRY');
+    perform usersync.record_kept_events(ids);
 end;
 $function$
 
@@ -3423,6 +4071,20 @@ end;
 $function$
 
 
+-- function usersync.stores_events_at_once(regclass)
+owner postgres; usersync: whether the audit log stores events as they are inserted.
+CREATE OR REPLACE FUNCTION usersync.stores_events_at_once(log regclass)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return not usersync.fires_on_insert(log);
+end;
+$function$
+
+
 -- function usersync.stores_rows_unchanged(regclass, regclass)
 owner postgres; usersync: whether rows that are inserted into the users table are stored unchanged.
 CREATE OR REPLACE FUNCTION usersync.stores_rows_unchanged(users_table regclass, source_table regclass)
@@ -3496,6 +4158,7 @@ declare
     statement_timeout text := current_setting('statement_timeout');
     to_check text := case when own_transaction then 'all' else '' end;
     to_defer text;
+    outer_call text := coalesce(current_setting('usersync.fired_by', true), '');
 begin
     if ids is null or cardinality(ids) = 0 then
         return;
@@ -3512,9 +4175,11 @@ begin
     end if;
     perform set_config('usersync.checked_constraints', to_check, true);
     perform set_config('usersync.in_request', in_request::text, true);
+    perform set_config('usersync.fired_by', coalesce(fired_by, 'REQUEST'), true);
     perform usersync.try_users(ids, fired_by, in_request, applies_deletions, cardinality(ids) = 1);
     perform set_config('usersync.checked_constraints', checked, true);
     perform set_config('usersync.in_request', '', true);
+    perform set_config('usersync.fired_by', outer_call, true);
     if in_request then
         perform usersync.defer_constraints(to_defer);
         if current_setting('statement_timeout') <> statement_timeout then
@@ -3574,6 +4239,18 @@ where substr(id::text, 15, 1) = '7' and left(id::text, 2) < 'e0'
 $function$
 
 
+-- function usersync.transaction_status(xid, bigint)
+owner postgres; usersync: the status of the transaction that has written a row.
+CREATE OR REPLACE FUNCTION usersync.transaction_status(xmin xid, current_id bigint)
+ RETURNS text
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select pg_xact_status(
+        (current_id - 2147483648 + ((xmin::text::bigint - current_id + 2147483648) & 4294967295))::text::xid8)
+$function$
+
+
 -- function usersync.try_users(uuid[], text, boolean, boolean, boolean)
 owner postgres; usersync: writes the rows of these users, and finds those that are refused.
 CREATE OR REPLACE FUNCTION usersync.try_users(ids uuid[], fired_by text, in_request boolean, applies_deletions boolean, is_alone boolean)
@@ -3590,6 +4267,9 @@ declare
     error_message text;
     error_context text;
     written bigint;
+    source_is_locked boolean := coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false);
+    records_events boolean := usersync.records_user_events();
+    before record;
     has_triggers boolean;
     out_of_sync uuid[] := '{}'::uuid[];
     half integer;
@@ -3606,7 +4286,12 @@ begin
         perform set_config('lock_timeout', '10ms', true);
     end if;
     begin
-        written := usersync.write_full_rows(ids, source_is_locked => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
+        if records_events and fired_by is distinct from 'INSERT' then
+            before := usersync.user_rows(ids, source_is_locked);
+        else
+            select null::uuid[] as user_ids, null::jsonb[] as stored into before;
+        end if;
+        written := usersync.write_full_rows(ids, source_is_locked);
         if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
@@ -3624,11 +4309,15 @@ begin
         if fired_by is distinct from 'INSERT' then
             begin
                 delete from usersync.sync_failures as failure
-                where failure.user_id = any(try_users.ids) and failure.user_id <> all(out_of_sync)
+                where failure.user_id = any(try_users.ids) and failure.kind <> 'event' and failure.user_id <> all(out_of_sync)
                     and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
                 null;  -- The rows are right even if the failures table is locked or missing. The next run checks it again.
             end;
+        end if;
+        if records_events then
+            perform usersync.record_row_changes(
+                ids, before.user_ids, before.stored, null, coalesce(fired_by, 'REQUEST'), applies_deletions);
         end if;
         if in_request then
             perform set_config('usersync.refusals', '', true);
@@ -3758,6 +4447,87 @@ end;
 $function$
 
 
+-- function usersync.user_event_context()
+owner postgres; usersync: the actor, the tenant and the request of an event that usersync records.
+CREATE OR REPLACE FUNCTION usersync.user_event_context(OUT actor_id text, OUT actor_type text, OUT on_behalf_of text, OUT tenant_id text, OUT request_id text, OUT ip inet, OUT user_agent text, OUT traceparent text, OUT metadata jsonb)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    role_name text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+    actor_source text := 'setting';
+    given_ip text := nullif(current_setting('usersync.ip', true), '');
+    claims jsonb;
+    passed jsonb;
+begin
+    if role_name = 'service_role' then
+        passed := usersync.context_of_request();
+    end if;
+    if current_setting('request.jwt.claims', true) <> '' then
+        begin
+            claims := current_setting('request.jwt.claims', true)::jsonb;
+        exception when others then
+            null;  -- Any session can set this to any text.
+        end;
+    end if;
+    actor_id := left(nullif(current_setting('usersync.actor_id', true), ''), 200);
+    actor_type := nullif(current_setting('usersync.actor_type', true), '');
+    on_behalf_of := left(nullif(current_setting('usersync.on_behalf_of', true), ''), 200);
+    tenant_id := left(coalesce(
+        nullif(current_setting('usersync.tenant_id', true), ''),
+        nullif(passed ->> 'tenant_id', ''),
+        nullif(claims #>> null::text[], '')
+    ), 200);
+    if actor_id is null and actor_type is null and passed is not null then
+        actor_id := left(nullif(passed ->> 'actor_id', ''), 200);
+        actor_type := nullif(passed ->> 'actor_type', '');
+        on_behalf_of := left(nullif(passed ->> 'on_behalf_of', ''), 200);
+        actor_source := 'header';
+    end if;
+    if actor_id is not null or actor_type is not null then
+        if actor_type is null or actor_type not in ('user', 'service', 'system', 'anonymous') then
+            actor_type := 'user';
+        end if;
+    else
+        actor_source := 'jwt';
+        actor_id := left(coalesce(nullif(claims ->> 'sub', ''), claims ->> 'role'), 200);
+        -- With impersonation (RFC 8693), "act" names who really acts.
+        if claims #>> '{act,sub}' <> '' then
+            on_behalf_of := left(nullif(claims ->> 'sub', ''), 200);
+            actor_id := left(claims #>> '{act,sub}', 200);
+        end if;
+        actor_type := case
+            when claims #>> '{act,sub}' <> '' then 'user'
+            when claims ->> 'role' = 'service_role' then 'service'
+            when nullif(claims ->> 'sub', '') is not null then 'user'
+            when claims ->> 'role' = 'anon' then 'anonymous'
+            else 'service'
+        end;
+        if actor_id is null then
+            actor_source := 'role';
+            actor_id := role_name;
+            actor_type := 'system';
+        end if;
+    end if;
+    metadata := jsonb_build_object('actor_source', actor_source);
+    if role_name <> session_user then
+        metadata := metadata || jsonb_build_object('role', role_name);
+    end if;
+    request_id := left(coalesce(nullif(current_setting('usersync.request_id', true), ''), nullif(passed ->> 'request_id', '')), 200);
+    user_agent := left(nullif(current_setting('usersync.user_agent', true), ''), 2000);
+    traceparent := left(nullif(passed ->> 'traceparent', ''), 200);
+    if given_ip is not null then
+        begin
+            ip := given_ip::inet;
+        exception when others then
+            metadata := metadata || jsonb_build_object('ip', left(given_ip, 200));
+        end;
+    end if;
+end;
+$function$
+
+
 -- function usersync.user_exists(uuid)
 owner postgres; usersync: whether this user has a row in the users table.
 CREATE OR REPLACE FUNCTION usersync.user_exists(user_id uuid)
@@ -3769,6 +4539,33 @@ AS $function$
 #variable_conflict use_column
 begin
     return exists (select from "public"."users" as target where target."id" = user_exists.user_id and (true));
+end;
+$function$
+
+
+-- function usersync.user_rows(uuid[], boolean)
+owner postgres; usersync: locks the rows of these users, and returns their mapped columns.
+CREATE OR REPLACE FUNCTION usersync.user_rows(ids uuid[], source_is_locked boolean, OUT user_ids uuid[], OUT stored jsonb[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+begin
+    if not source_is_locked then
+        perform from "auth"."users" as source where source."id" = any(user_rows.ids) for key share;
+    end if;
+    perform from "public"."users" as target where target."id" = any(user_rows.ids) for no key update;
+    select array_agg(target."id"), array_agg((select to_jsonb(mapped) from (select target."email" as "email", target."phone" as "phone", target."full_name" as "full_name", target."avatar_url" as "avatar_url", target."is_anonymous" as "is_anonymous", target."email_confirmed_at" as "email_confirmed_at", target."phone_confirmed_at" as "phone_confirmed_at", target."banned_until" as "banned_until", target."created_at" as "created_at", target."deleted_at" as "deleted_at") as mapped)) into user_ids, stored
+    from "public"."users" as target
+    where target."id" = any(user_rows.ids) and (true);
 end;
 $function$
 
@@ -3875,7 +4672,12 @@ AS $function$
 declare
     column_list text;
     value_list text;
+    records_events boolean := usersync.records_user_events();
+    before record;
 begin
+    if records_events then
+        before := usersync.user_rows(ids, true);
+    end if;
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
     from unnest(array['id', 'email', 'phone', 'full_name', 'avatar_url', 'is_anonymous', 'email_confirmed_at', 'phone_confirmed_at', 'banned_until', 'created_at', 'deleted_at'], array['source."id"', 'coalesce(source."email", usersync.column_default(''email'')::text)', 'coalesce(source."phone", usersync.column_default(''phone'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''full_name'', source."raw_user_meta_data" -> ''name'') #>> ''{}'', usersync.column_default(''full_name'')::text)', 'coalesce(coalesce(source."raw_user_meta_data" -> ''avatar_url'', source."raw_user_meta_data" -> ''picture'') #>> ''{}'', usersync.column_default(''avatar_url'')::text)', 'coalesce(source."is_anonymous", usersync.column_default(''is_anonymous'')::boolean)', 'coalesce(source."email_confirmed_at", usersync.column_default(''email_confirmed_at'')::timestamptz)', 'coalesce(source."phone_confirmed_at", usersync.column_default(''phone_confirmed_at'')::timestamptz)', 'coalesce(source."banned_until", usersync.column_default(''banned_until'')::timestamptz)', 'coalesce(source."created_at", usersync.column_default(''created_at'')::timestamptz)', 'source."deleted_at"'], array['key', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth', 'auth'])
@@ -3894,6 +4696,10 @@ begin
         '"public"."users"', column_list, value_list, '"auth"."users"', '"public"."users"', 'target."id" = source."id"', 'id'
     ) using ids;
     perform usersync.check_deferred_constraints();
+    if records_events then
+        perform usersync.record_row_changes(
+            ids, before.user_ids, before.stored, '{"degraded": true}', current_setting('usersync.fired_by', true), false);
+    end if;
 end;
 $function$
 
@@ -3921,11 +4727,16 @@ declare
     digits integer;
     colliding integer;
     statement text;
+    records_events boolean := usersync.records_user_events();
+    before record;
 begin
     written := false;
     -- As in write_full_rows: locks first and compares afterwards, so that no newer value is overwritten.
     perform from "auth"."users" as source where source."id" = write_row_without_conflict.user_id for key share;
     perform from "public"."users" as target where target."id" = write_row_without_conflict.user_id for no key update;
+    if records_events then
+        before := usersync.user_rows(array[user_id], true);
+    end if;
     loop
         select subscript into colliding
         from generate_subscripts(names, 1) as subscript
@@ -3993,6 +4804,12 @@ begin
                 execute statement using user_id;
             end if;
             perform usersync.check_deferred_constraints();
+            if records_events then
+                perform usersync.record_row_changes(
+                    array[user_id], before.user_ids, before.stored,
+                    case when lacking is not null then jsonb '{"degraded": true}' end,
+                    current_setting('usersync.fired_by', true), false);
+            end if;
             written := true;
             return;
         exception when unique_violation then
@@ -5713,6 +6530,12 @@ text
 -- table usersync.sync_failures column constraint_name
 text
 
+-- table usersync.sync_failures column event
+jsonb; The event that could not be stored in the audit log, if the kind is event. "usersync retry" and "usersync sync" store it.
+
+-- table usersync.sync_failures column failure_id
+bigint; not null; a
+
 -- table usersync.sync_failures column first_failed_at
 timestamp with time zone; not null; default now()
 
@@ -5747,10 +6570,24 @@ CHECK ((kind = ANY (ARRAY['row'::text, 'removal'::text, 'event'::text])))
 CHECK ((outcome = ANY (ARRAY['degraded'::text, 'failed'::text])))
 
 -- table usersync.sync_failures constraint sync_failures_pkey
-PRIMARY KEY (user_id)
+PRIMARY KEY (failure_id)
 
 -- table usersync.sync_failures index
-CREATE UNIQUE INDEX sync_failures_pkey ON usersync.sync_failures USING btree (user_id)
+CREATE INDEX sync_failures_user ON usersync.sync_failures USING btree (user_id)
+CREATE UNIQUE INDEX sync_failures_pkey ON usersync.sync_failures USING btree (failure_id)
+CREATE UNIQUE INDEX sync_failures_row ON usersync.sync_failures USING btree (user_id) WHERE (kind <> 'event'::text)
+
+-- table usersync.sync_failures_failure_id_seq
+kind S; owner postgres; rls f f; 
+
+-- table usersync.sync_failures_failure_id_seq column is_called
+boolean; not null
+
+-- table usersync.sync_failures_failure_id_seq column last_value
+bigint; not null
+
+-- table usersync.sync_failures_failure_id_seq column log_cnt
+bigint; not null
 
 -- table usersync.sync_runs
 kind r; owner postgres; rls f f; Reconciling runs, a row for each range of ids: how far it came (next_id) and what it found.
@@ -5817,6 +6654,24 @@ CHECK ((state = ANY (ARRAY['running'::text, 'interrupted'::text, 'finished'::tex
 
 -- table usersync.sync_runs index
 CREATE UNIQUE INDEX sync_runs_pkey ON usersync.sync_runs USING btree (run_id, part)
+
+-- table usersync.user_event_requests
+kind r; owner postgres; rls f f; What wants events of users in the audit log: the settings ([audit] user_events), and whatever called usersync.request_user_events. While the table is empty, usersync records none.
+
+-- table usersync.user_event_requests column wanted_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.user_event_requests column wanted_by
+text; not null
+
+-- table usersync.user_event_requests column with_values
+boolean; not null; default false
+
+-- table usersync.user_event_requests constraint user_event_requests_pkey
+PRIMARY KEY (wanted_by)
+
+-- table usersync.user_event_requests index
+CREATE UNIQUE INDEX user_event_requests_pkey ON usersync.user_event_requests USING btree (wanted_by)
 
 -- trigger keep_all_audit_logs on public.audit_logs
 CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON public.audit_logs FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O

@@ -9,10 +9,10 @@ import pytest
 from logged import logged
 from usersync import UserSync, doctor
 from usersync.audit import reading, upkeep
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.models import EventFilter
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.schema import installation
 from usersync.testing import GoTrue
 from usersync.testing.install import install

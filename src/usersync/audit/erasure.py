@@ -140,7 +140,7 @@ def erase(
         held=held,
         rejects=(yield from _erase_rejects(user_id, words, dry_run=dry_run)),
         copied=(yield from _erase_copy(settings, user_id, dry_run=dry_run)),
-        failures=(yield from _erase_failure(user_id, dry_run=dry_run)),
+        failures=(yield from _erase_failures(user_id, words, dry_run=dry_run)),
     )
     if not (known or found.anything or is_named):
         raise UserNotFoundError(
@@ -191,7 +191,8 @@ def _addresses_in_log(settings: Settings, user_id: UUID, words: PersonalKeys) ->
     kind, name, changes = (_named(fields[each].name) for each in ("entity_type", "entity_id", "changes"))
     rows = yield from query(
         f"select {changes}::jsonb as changes from {_named(settings.audit_table)} "
-        f"where {kind} = %(kind)s and {name}::text = %(id)s and {changes} is not null limit {MOST_CHANGES}",
+        f"where {kind} in (%(kind)s, 'user') and {name}::text = %(id)s and {changes} is not null "
+        f"limit {MOST_CHANGES}",
         kind=entity_type(settings.users_table),
         id=str(user_id),
     )
@@ -242,15 +243,23 @@ def _erase_copy(settings: Settings, user_id: UUID, *, dry_run: bool) -> Steps[bo
     return bool(rows)
 
 
-def _erase_failure(user_id: UUID, *, dry_run: bool) -> Steps[int]:
-    """Erase only the message of a sync failure, which may quote any value. Its other columns stay."""
-    erased = literal("[erased]")
-    condition = f"where user_id = %(id)s and message <> {erased}"
+def _erase_failures(user_id: UUID, words: PersonalKeys, *, dry_run: bool) -> Steps[int]:
+    """Erase the messages of sync failures, which may quote any value, and personal data in events that they
+    keep.
+    """
+    message = literal("[erased]")
+    event = (
+        "usersync.erase_values(usersync.erase_keys(event - 'ip' - 'user_agent', %(words)s::text[]), "
+        "%(values)s::text[])"
+    )
+    condition = f"where user_id = %(id)s and (message <> {message} or event is distinct from {event})"
+    values = {"id": user_id, "words": words.own, "values": list(words.values)}
     if dry_run:
-        rows = yield from query(f"select 1 from usersync.sync_failures {condition}", id=user_id)
+        rows = yield from query(f"select 1 from usersync.sync_failures {condition}", **values)
     else:
         rows = yield from query(
-            f"update usersync.sync_failures set message = {erased} {condition} returning 1", id=user_id
+            f"update usersync.sync_failures set message = {message}, event = {event} {condition} returning 1",
+            **values,
         )
     return len(rows)
 

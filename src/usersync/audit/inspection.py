@@ -52,6 +52,8 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
             yield _not_mapped(settings, about)
         if not settings.audit.enabled and not catalog["has_audit_log"]:
             yield from _not_created(settings, catalog)
+            if settings.audit.user_events:
+                yield _nowhere_for_user_events(settings)
         if catalog["audit_table_created_by_usersync"] and not catalog["audit_table_partitions"]:
             yield _without_partitions(settings)
     elif about is None or about["kind"] not in {"r", "p"}:
@@ -92,6 +94,16 @@ def _not_created(settings: Settings, catalog: Mapping[str, Any]) -> Iterator[Fin
             COMMAND,
             "warning",
         )
+
+
+def _nowhere_for_user_events(settings: Settings) -> Finding:
+    return Finding(
+        "D025",
+        f"table {settings.audit_table}",
+        "[audit] user_events = true, and there is no audit log that could store the events",
+        COMMAND,
+        "error",
+    )
 
 
 def _without_partitions(settings: Settings) -> Finding:

@@ -20,12 +20,12 @@ from usersync.audit.event.action import Action
 from usersync.audit.event.context import amend, begun, entered, merged
 from usersync.audit.event.event import Event, EventArguments, EventBuilder
 from usersync.audit.event.fields import ActionFields, ContextFields, EventFields, event_fault, faults
-from usersync.audit.event.redaction import Kind, Redactor
 from usersync.audit.options import Options, default_spool_dir
 from usersync.audit.reader import Reader, ReadingMethods
 from usersync.audit.spool.address import RECORDING_ONLY, check_address, describe, destination_of
 from usersync.audit.spool.quarantine import RetryResult, retry
 from usersync.config.dsn import sealed
+from usersync.config.redaction import Kind, Redactor
 from usersync.errors import DatabaseError
 from usersync.transports.processes import leave_alone
 from usersync.transports.psycopg import find_source

@@ -78,6 +78,8 @@ class StatusView:
             yield _row(
                 "removal failed", status.removal_failed, "a deleted user's row could not be removed", bad
             )
+        if status.event_failed:
+            yield _row("event failed", status.event_failed, "events are not in the audit log yet", bad)
 
     def _lag(self) -> str:
         lag = self.status.lag
@@ -118,7 +120,7 @@ class StatusView:
         status = self.status
         names = (
             *("auth_users", "users", "missing", "stale", "orphaned", "deleted_upstream", "skipped"),
-            *("degraded", "failed", "removal_failed"),
+            *("degraded", "failed", "removal_failed", "event_failed"),
         )
         return {
             "database": self.target,

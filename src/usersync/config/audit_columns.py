@@ -54,6 +54,8 @@ AUDIT_KEYS = (
     "tenants_read",
     "retention",
     "severity",
+    "user_events",
+    "user_event_values",
 )
 
 
@@ -74,6 +76,8 @@ class AuditColumns:
     the table. ``tenant_claim``: the claim of the token that names the tenant, a path with dots.
     ``tenants_read``: signed-in users read the events of their tenant.
     ``retention`` (a duration) and ``severity`` by action.
+    ``user_events``: the sync records ``user.created``, ``user.updated`` and ``user.deleted``.
+    ``user_event_values``: also the old and new values of the columns.
     """
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
@@ -84,6 +88,8 @@ class AuditColumns:
     tenants_read: bool = False
     retention: Mapping[str, str] = field(default_factory=dict)
     severity: Mapping[str, str] = field(default_factory=dict)
+    user_events: bool = False
+    user_event_values: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -112,6 +118,8 @@ class AuditColumns:
                 ("tenants_read", self.tenants_read),
                 ("retention", dict(self.retention)),
                 ("severity", dict(self.severity)),
+                ("user_events", self.user_events),
+                ("user_event_values", self.user_event_values),
             )
             if value
         }
@@ -122,9 +130,15 @@ def parse_audit(value: object, where: str) -> AuditColumns:
     if not isinstance(value, dict) or set(value) - set(AUDIT_KEYS):
         names = [f"{where}.{key}" for key in AUDIT_KEYS]
         raise SettingsError(f"{where}: expected a table with {', '.join(names[:-1])} and {names[-1]} only")
-    enabled = value.get("enabled", False)
-    if not isinstance(enabled, bool):
-        raise SettingsError(f"{where}.enabled: expected true or false, got {enabled!r}")
+    enabled, user_events, user_event_values = (
+        _parse_flag(value.get(name, False), f"{where}.{name}")
+        for name in ("enabled", "user_events", "user_event_values")
+    )
+    if user_event_values and not user_events:
+        raise SettingsError(
+            f"{where}.user_event_values: without user_events no event of a user is recorded",
+            hint=f"Set {where}.user_events = true as well.",
+        )
     table = parse_name(value["table"], f"{where}.table") if "table" in value else AUDIT_TABLE
     personal = _parse_personal(value.get("personal", list(PERSONAL)), f"{where}.personal")
     given = value.get("columns", {})
@@ -147,7 +161,18 @@ def parse_audit(value: object, where: str) -> AuditColumns:
             f"{where}.retention: the audit log is the application's own table",
             hint="usersync does not delete its rows: use the application's own retention.",
         )
-    return AuditColumns(columns, personal, table, enabled, claim, reads, retention, severity)
+    return AuditColumns(
+        columns,
+        personal,
+        table,
+        enabled,
+        tenant_claim=claim,
+        tenants_read=reads,
+        retention=retention,
+        severity=severity,
+        user_events=user_events,
+        user_event_values=user_event_values,
+    )
 
 
 def _parse_tenants(given: Mapping[str, Any], where: str, *, is_own: bool) -> tuple[str | None, bool]:
@@ -175,6 +200,12 @@ def _parse_tenants(given: Mapping[str, Any], where: str, *, is_own: bool) -> tup
             hint="Write a policy for it.",
         )
     return claim, reads
+
+
+def _parse_flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise SettingsError(f"{where}: expected true or false, got {value!r}")
+    return value
 
 
 def _parse_personal(value: object, where: str) -> tuple[str, ...]:

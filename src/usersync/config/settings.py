@@ -130,7 +130,9 @@ class Settings:
         "the events of their tenant. `[audit.retention]`: how long `usersync audit prune` keeps events, by "
         "action, and all others (`default`). `[audit.severity]`: the severity of events that have none, by "
         "action. `[audit] personal`: the words by which `usersync erase` finds the keys in `changes` and "
-        "`metadata` that hold personal data.",
+        "`metadata` that hold personal data. `[audit] user_events = true`: the sync records `user.created`, "
+        "`user.updated` (with the names of the changed columns) and `user.deleted` in the log; `[audit] "
+        "user_event_values = true`: also the old and new values of the columns.",
         default=AuditColumns(),
     )
 

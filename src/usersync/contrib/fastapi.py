@@ -78,6 +78,7 @@ class Status:
     degraded: int
     failed: int
     removal_failed: int
+    event_failed: int
     skipped: int
     #: For how many seconds the oldest missing user has been missing.
     lag: float | None
@@ -171,6 +172,7 @@ def user_sync_router(
             degraded=found.degraded,
             failed=found.failed,
             removal_failed=found.removal_failed,
+            event_failed=found.event_failed,
             skipped=found.skipped,
             lag=found.lag.total_seconds() if found.lag is not None else None,
             observed_at=found.observed_at,

@@ -177,6 +177,7 @@ _LEDGER_STATUS = {
     "degraded": int,
     "failed": int,
     "removal_failed": int,
+    "event_failed": int,
     "oldest_failure_at": optional(time_text),
     "last_run": optional({"run_id": uuid_text, "finished": bool, "updated_at": time_text, "examined": int}),
     "observed_at": time_text,
@@ -205,7 +206,7 @@ def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Steps[list[Fa
             page_size=size,
         )
         found += page
-        if len(page) != size:
+        if len(page) < size:
             break
     return [Failure.from_json(each) for each in found]
 
@@ -225,7 +226,7 @@ _FAILURE = {
 }
 
 
-_LEFT = {"degraded": int, "failed": int, "removal_failed": int}
+_LEFT = {"degraded": int, "failed": int, "removal_failed": int, "event_failed": int}
 
 
 def retry(
@@ -249,7 +250,7 @@ def retry(
             batch = yield from halved(error, len(ids))
             continue
         row = yield from operate("count_failed", returns=_LEFT, ids=ids)
-        failed = row["failed"] + row["removal_failed"]
+        failed = row["failed"] + row["removal_failed"] + row["event_failed"]
         left += Counts(examined=len(ids), stale=len(ids), degraded=row["degraded"], failed=failed)
         after = ids[-1]
     return SyncResult(left, seconds=(datetime.now(UTC) - started).total_seconds())

@@ -59,6 +59,11 @@ REMOVAL_FAILED = Definition(
     "Deleted users whose row could not be removed or anonymized.",
     "{user}",
 )
+EVENT_FAILED = Definition(
+    "usersync_event_failed_users",
+    "Users with events that could not be stored in the audit log.",
+    "{user}",
+)
 LAG = Definition("usersync_lag_seconds", "For how long the oldest missing user has been missing.", "s")
 OLDEST_FAILURE = Definition("usersync_oldest_failure_age_seconds", "Age of the oldest sync failure.", "s")
 LAST_RUN = Definition(
@@ -116,6 +121,7 @@ def of_status(status: SyncStatus) -> Iterator[Sample]:
     yield Sample(DIFFERING, status.orphaned, ("orphaned",))
     yield Sample(DIFFERING, status.deleted_upstream, ("deleted_upstream",))
     yield Sample(REMOVAL_FAILED, status.removal_failed)
+    yield Sample(EVENT_FAILED, status.event_failed)
     yield from (Sample(LEDGER, count, (sqlstate,)) for sqlstate, count in sorted(status.by_sqlstate.items()))
     yield Sample(LAG, status.lag.total_seconds() if status.lag else 0)
     oldest = status.oldest_failure_at

@@ -63,6 +63,12 @@ _COLUMNS_OF_INDEX = (
     "and attnum = number)"
 )
 
+#: The beginning of a uuid of version 7: the time in milliseconds.
+ID_PREFIX = (
+    "overlay(lpad(to_hex(floor(extract(epoch from {occurred_at}) * 1000)::bigint), 12, '0') || '-7' "
+    "placing '-' from 9 for 0)"
+)
+
 
 def audit_log(settings: Settings) -> str:
     """The audit log; null if there is none, even if another table has its name."""
@@ -196,6 +202,11 @@ def is_audit_user(settings: Settings) -> str:
     if settings.audit.is_own:
         return settings.key_type.matches(stored, "going.id")
     return f"{stored} = going.id" + (f"::{column.type}" if column.type else "")
+
+
+def kept_event_fields() -> str:
+    """The fields of an event ``given`` that the failures table keeps. The user is linked anew."""
+    return ", ".join(f"given.{name}" for name in FIELDS if name not in {"recorded_at", "user_id"})
 
 
 def audit_value_list(audit: AuditColumns) -> str:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from usersync.config.mapping import SOURCE_TYPES, Column, Default, Source, quote
+from usersync.config.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -225,6 +226,7 @@ class Fragments:
         self._fixed = {column.name for column in settings.users_where}
         self._auth = [column for column in settings.columns if column.owner == "auth"]
         self._personal = [column for column in settings.columns if column.personal]
+        self._is_secret = Redactor().is_secret
         self._on_delete, self._on_soft_delete = settings.on_delete, settings.on_soft_delete
 
     def names(self) -> dict[str, str]:
@@ -270,6 +272,9 @@ class Fragments:
             "is_current": self._is_current() or 'owner."id" is not null',
             "is_taken_for_current": self._is_current() or "false",
             "differing_columns": self._differing(),
+            "mapped_row": self._mapped_row(),
+            "mirrored_columns": _join(literal(column.name) for column in self._auth),
+            "secret_columns": _join(literal(c.name) for c in self._all if self._is_secret(c.name)),
             "is_row_of_source": literal(self._is_row_of('source."id"')),
             "is_row_of_given": literal(self._is_row_of("$1")),
             "mapped_columns": _join(literal(name) for name in [self._key_name, *(c.name for c in self._all)]),
@@ -390,6 +395,14 @@ class Fragments:
         if "keep" not in policies and self._tombstone in self._auth:
             return f"target.{quote(self._tombstone.name)} is null"
         return None
+
+    def _mapped_row(self) -> str:
+        """The mapped columns of the row ``target`` as JSON."""
+        columns = [
+            f"target.{quote(c.name)}{'::text' if c.type == 'json' else ''} as {quote(c.name)}"
+            for c in self._all
+        ]
+        return f"(select to_jsonb(mapped) from (select {_join(columns)}) as mapped)"
 
     def _differing(self) -> str:
         return _join(f"case when {differs(column)} then {literal(column.name)} end" for column in self._auth)

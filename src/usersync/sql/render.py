@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.config.mapping import quote
 from usersync.sql.audit_expressions import (
+    ID_PREFIX,
     audit_column_list,
     audit_key,
     audit_log,
@@ -24,6 +25,7 @@ from usersync.sql.audit_expressions import (
     audit_value_list,
     is_audit_id,
     is_audit_user,
+    kept_event_fields,
     log_form,
     severity_of,
     tenant_rules,
@@ -100,6 +102,10 @@ class Renderer:
             "audit_table": literal(settings.audit_table.quoted),
             "audit_schema": literal(quote(settings.audit_table.schema)),
             "audit_log": audit_log(settings),
+            "id_prefix": ID_PREFIX.format(occurred_at="recording.occurred_at"),
+            "kept_event_fields": kept_event_fields(),
+            "user_events_wanted": literal(settings.audit.user_events),
+            "user_event_values": literal(settings.audit.user_event_values),
             "creates_audit_log": literal(settings.audit.enabled and settings.audit.is_own),
             "audit_values": audit_value_list(settings.audit),
             "audit_templates": literal(AuditReading(settings).templates()),
@@ -113,6 +119,8 @@ class Renderer:
             "command_lock_timeout": literal(COMMAND_LOCK_TIMEOUT),
             "budget_ms": literal(str(settings.budget_ms)),
             "severity_of_action": severity_of(settings.audit, "given.action"),
+            "severity_of_user_event": severity_of(settings.audit, "recording.action"),
+            "severity_of_new_user": severity_of(settings.audit, "'user.created'::text"),
             "all_public_functions": ", ".join(map(literal, _public_functions())),
             "public_functions": ", ".join(
                 literal(name)
@@ -125,6 +133,7 @@ class Renderer:
             "row_is_left_out": row_is_left_out(settings),
             "is_compared": is_compared(settings),
             "expects_everybody": literal(is_expected(settings, "source") == "true"),
+            "is_new_expected": is_expected(settings, "new"),
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
         }
         self._values |= fragments.values() | log_form() | tenant_rules(settings.audit)
@@ -134,6 +143,8 @@ class Renderer:
             "parent.oid is distinct from to_regclass('@audit_table') "
             "and ('@creates_audit_log' or '@audit_log' is not null)"
         )
+        self._names["user_events"] = self.render(read_sql("user_events/events.sql")).strip()
+        self._names["new_user_event"] = self.render(read_sql("user_events/new_event.sql")).strip()
         self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 
     def render(self, text: str) -> str:

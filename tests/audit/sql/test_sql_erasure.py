@@ -233,6 +233,23 @@ def test_rejected_events_and_sync_failures_are_erased(log, project, user):
     assert "ip" not in kept
 
 
+def test_events_of_users_with_values_are_erased_in_the_log_and_where_they_are_kept(log, project):
+    project.owner.execute("select usersync.request_user_events('test', true, true)")
+    user = project.auth.sign_up_email("grace@example.com")
+    table = project.settings.audit_table.quoted
+    project.owner.execute(f"alter table {table} add constraint rule check (false) not valid")
+    project.auth.change_email(user, "hopper@example.com")
+    project.auth.hard_delete(user)
+    project.owner.execute(f"alter table {table} drop constraint rule")
+    assert all(address in whole(project) for address in ("grace@example.com", "hopper@example.com"))
+    project.client.erase(user)
+    assert not any(address in whole(project) for address in ("grace@", "hopper@"))
+    project.client.retry()
+    found = project.owner.execute(f"select action from {table} where entity_id = %s", [str(user)]).fetchall()
+    assert {"user.created", "user.updated", "user.deleted"} <= {action for (action,) in found}
+    assert not any(address in whole(project) for address in ("grace@", "hopper@"))
+
+
 def test_an_event_that_could_not_be_linked_is_found(log, project, user):
     project.auth.hard_delete(user)
     project.owner.execute(f"delete from {project.users}")

@@ -9,9 +9,9 @@ from sql_log import event, send
 
 from logged import logged
 from usersync.audit import erasure
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.run import run

@@ -9,9 +9,9 @@ from sql_log import event
 
 from logged import logged
 from usersync.audit import erasure, holds, upkeep
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.config.settings import parse_settings
 from usersync.errors import ConflictError, SettingsError
 from usersync.transports.run import run

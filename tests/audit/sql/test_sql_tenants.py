@@ -10,9 +10,9 @@ import pytest
 from sql_log import event, send
 
 from logged import logged
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.config.settings import parse_settings
 from usersync.doctor import choose, examine
 from usersync.errors import SettingsError

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking import tables as tracked_tables
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.transports.run import run
 
 if TYPE_CHECKING:

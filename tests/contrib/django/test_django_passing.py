@@ -13,9 +13,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from fix_pooler import pgbouncer
 from logged import logged
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.contrib.django import audit
 from usersync.errors import SettingsError
 from usersync.transports.run import run

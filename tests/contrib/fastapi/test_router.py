@@ -60,6 +60,7 @@ def test_status(client, backend, admin):
         "degraded": 0,
         "failed": 0,
         "removal_failed": 0,
+        "event_failed": 0,
         "skipped": 0,
     }
 

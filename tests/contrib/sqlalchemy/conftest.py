@@ -11,9 +11,9 @@ from sqlalchemy import create_engine, event
 from fix_project import clone_installed
 from logged import logged
 from usersync import AuditLog
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.transports.run import run
 
 if TYPE_CHECKING:

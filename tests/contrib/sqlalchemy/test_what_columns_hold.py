@@ -43,9 +43,9 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 from sqlalchemy.types import UserDefinedType
 
 from logged import logged
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.contrib.sqlalchemy import track
 from usersync.transports.run import run
 

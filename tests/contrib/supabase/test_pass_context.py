@@ -12,9 +12,9 @@ from supabase import ClientOptions, acreate_client, create_client
 from logged import logged
 from postgrest_server import SERVICE_KEY, mint
 from usersync.audit.event.context import begun, entered
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
 from usersync.contrib.supabase import HEADER, pass_context
 from usersync.errors import SettingsError
 from usersync.transports.run import run

@@ -10,11 +10,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.event.objects import attributes_of, class_name, fields_of, is_a
-from usersync.audit.event.redaction import REDACTED, Checked, kind_of
 from usersync.audit.event.values import Json, Limits, encode, free_name, key_text, to_json
+from usersync.config.redaction import REDACTED, Checked, kind_of
 
 if TYPE_CHECKING:
-    from usersync.audit.event.redaction import Redactor
+    from usersync.config.redaction import Redactor
 
 _PAIR = 2
 _SCALARS = (str, int, float, bool, type(None))

@@ -15,10 +15,10 @@ from usersync.audit.event.diff import difference, from_pairs
 from usersync.audit.event.entity import entity_of, joined
 from usersync.audit.event.fields import CONTEXT, ContextFields, EventFields
 from usersync.audit.event.objects import class_name, fields_of, identity_of
-from usersync.audit.event.redaction import Redactor
 from usersync.audit.event.scalars import SCALARS, cut
 from usersync.audit.event.tracing import current_trace
 from usersync.audit.event.values import Json, Limits, encode, to_json
+from usersync.config.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,13 +18,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.event.objects import class_name, enum_value, fields_of, is_a, is_secret_value, items_of
-from usersync.audit.event.redaction import REDACTED, kind_of
 from usersync.audit.event.scalars import SCALARS, clean, cut, scalar_writer
+from usersync.config.redaction import REDACTED, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from usersync.audit.event.redaction import Redactor
+    from usersync.config.redaction import Redactor
 
 Json = str | int | float | bool | None | dict[str, "Json"] | list["Json"]
 

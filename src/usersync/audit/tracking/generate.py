@@ -27,7 +27,13 @@ from usersync.audit.tracking.columns import (
 )
 from usersync.config.audit_rules import value_of
 from usersync.config.mapping import TableName, quote
-from usersync.sql.audit_expressions import audit_column_list, audit_log, audit_value_list, tenant_rules
+from usersync.sql.audit_expressions import (
+    ID_PREFIX,
+    audit_column_list,
+    audit_log,
+    audit_value_list,
+    tenant_rules,
+)
 from usersync.sql.expressions import literal
 from usersync.sql.render import PINNED_SETTINGS, UnknownPlaceholderError, read_sql
 
@@ -215,7 +221,7 @@ class _Part:
             "audit_values": audit_value_list(self._settings.audit),
             "table": literal(table),
             "comment": literal(f"{_COMMENT_PREFIX}{table}{_COMMENT_MIDDLE}{made_from}"),
-            "id_prefix": _ID_PREFIX,
+            "id_prefix": ID_PREFIX.format(occurred_at="tracking.occurred_at"),
             "rows_do_not_pair": self._rows_do_not_pair(),
             "fits_a_record": literal(len(self._tracking.columns) * 2 <= _MAX_TARGETS),
         } | self._of_one_row()
@@ -394,10 +400,6 @@ class _Part:
 
 _SHORT_KINDS = frozenset(("number", "plain", "instant"))
 # Not uuidv7(): a dump of PostgreSQL 18 that is restored into 17 must still record.
-_ID_PREFIX = (
-    "overlay(lpad(to_hex(floor(extract(epoch from tracking.occurred_at) * 1000)::bigint), 12, '0') || '-7' "
-    "placing '-' from 9 for 0)"
-)
 _ID = "(tracking.id_prefix || substr(gen_random_uuid()::text, 16))::uuid"
 
 _ROWS = {"o": "old_rows", "n": "new_rows"}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.event.redaction import Kind
 from usersync.audit.tracking.columns import tracked_column
 from usersync.audit.tracking.generate import (
     OPERATIONS,
@@ -18,6 +17,7 @@ from usersync.audit.tracking.generate import (
     render_privileges,
 )
 from usersync.config.mapping import TableName, check_name
+from usersync.config.redaction import Kind
 from usersync.errors import NotInstalledError, SettingsError
 from usersync.models import Change
 from usersync.sql.render import read_sql

@@ -25,7 +25,7 @@ def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tup
 
 def is_secret() -> IsSecret:
     """Return a function that tells whether a column's values are redacted, as AuditLog does it."""
-    from usersync.audit.event.redaction import Redactor  # noqa: PLC0415 - only if used
+    from usersync.config.redaction import Redactor  # noqa: PLC0415 - only if used
 
     return Redactor().is_secret
 

@@ -18,7 +18,7 @@ from sqlalchemy import case, cast, func, literal, select, types
 from sqlalchemy.dialects.postgresql import OID, array
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from usersync.audit.event.redaction import REDACTED
+from usersync.config.redaction import REDACTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Mapper, Session, object_session
 from usersync.audit.event.entity import joined, table_label
 from usersync.audit.event.event import label
 from usersync.audit.event.objects import class_name
-from usersync.audit.event.redaction import REDACTED, Checked, kind_of
 from usersync.config.mapping import did_you_mean
+from usersync.config.redaction import REDACTED, Checked, kind_of
 from usersync.contrib.sqlalchemy.column_values import Written, held, write
 from usersync.errors import SettingsError
 

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Row, Steps
 
 _CAUSES = """
-    select sqlstate, constraint_name, column_name, raised_in, count(*) as users,
+    select sqlstate, constraint_name, column_name, raised_in, count(distinct user_id) as users,
         count(*) filter (where outcome = 'failed' and kind = 'row') as failed,
         count(*) filter (where kind = 'removal') as removals,
+        count(*) filter (where kind = 'event') as events,
         min(message) as message,
         min(first_failed_at) as oldest
     from usersync.sync_failures
-    where user_id <> all((select usersync.resolved_failures())::uuid[])
+    where kind = 'event' or user_id <> all((select usersync.resolved_failures())::uuid[])
     group by sqlstate, constraint_name, column_name, raised_in
     order by count(*) desc, min(first_failed_at)
     limit 10
@@ -60,11 +61,13 @@ def _cause(row: Row) -> str:
         "raised in": row["raised_in"],
     }
     where = "".join(f", {kind} {name}" for kind, name in places.items() if name)
-    rows = f"{row['failed']:,} without a row"
-    if row["removals"]:
-        rows = f"{rows}, " if row["failed"] else ""
-        rows += f"{row['removals']:,} whose row is to be removed or emptied"
-    count = f"{number(row['users'], 'user')} ({rows})"
+    parts = [
+        f"{row['removals']:,} whose row is to be removed or emptied" if row["removals"] else "",
+        f"{number(row['events'], 'event')} not in the audit log" if row["events"] else "",
+    ]
+    if row["failed"] or not any(parts):
+        parts.insert(0, f"{row['failed']:,} without a row")
+    count = f"{number(row['users'], 'user')} ({', '.join(filter(None, parts))})"
     return f"{count}: SQLSTATE {row['sqlstate']}{where}: {row['message']}"
 
 

@@ -25,6 +25,12 @@ _WIDTH = 100
 #: The comment if no audit log is requested.
 NO_LOG = "No audit log is created. To create one, run: usersync audit enable"
 
+#: The comment that offers events of users.
+USER_EVENTS = (
+    "To record in the log what becomes of users (user.created, user.updated, user.deleted), remove the # of "
+    "the next line."
+)
+
 
 def settings_text(proposal: Proposal) -> str:
     """The text of the file, which parses to the settings of the proposal."""
@@ -101,6 +107,9 @@ def _audit(section: Mapping[str, Any], remark: str) -> Iterator[str]:
     yield from comment(remark)
     yield "[audit]"
     yield from (f"{key(name)} = {toml(value)}" for name, value in section.items())
+    if section.get("enabled") and "user_events" not in section:
+        yield from comment(USER_EVENTS)
+        yield "# user_events = true"
     yield ""
 
 

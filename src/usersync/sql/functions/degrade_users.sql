@@ -25,7 +25,7 @@ begin
     if reason = '23505' and half = 0 and may_try and array['@mapped_policies'] && '{"null",suffix}' then
         select * into resolved from usersync.write_row_without_conflict(ids[1], failed_constraint);
         if resolved.written and resolved.lacking is null then
-            delete from usersync.sync_failures where user_id = ids[1];
+            delete from usersync.sync_failures where user_id = ids[1] and kind <> 'event';
             return;
         elsif resolved.written then
             failed_column := resolved.lacking;

@@ -11,7 +11,7 @@ begin
     end if;
     -- False would say that there is no such user.
     perform usersync.refuse_read_only();
-    perform usersync.sync_on_request(array[user_id]);
+    perform usersync.sync_on_request(array[user_id], 'ENSURE');
     return usersync.user_exists(user_id);
 exception when undefined_table or undefined_column then
     return false;

@@ -10,17 +10,18 @@ begin
             'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
             'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
             'removal_failed', count(*) filter (where failure.kind = 'removal'),
+            'event_failed', count(distinct failure.user_id) filter (where failure.kind = 'event'),
             'oldest_failure_at', min(failure.first_failed_at)
         )
         from usersync.sync_failures as failure
-        where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+        where failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[])
     ) || jsonb_build_object(
         'by_sqlstate', (
             select coalesce(jsonb_object_agg(counted.sqlstate, counted.users), '{}')
             from (
-                select failure.sqlstate, count(*) as users
+                select failure.sqlstate, count(distinct failure.user_id) as users
                 from usersync.sync_failures as failure
-                where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+                where failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 group by 1
             ) as counted
         )

@@ -16,7 +16,8 @@ declare
     first_start integer := 0;
 begin
     foreach statement in array array[
-        'insert into ' || '@users_table', 'update ' || '@users_table', 'delete from ' || '@users_table', 'set constraints '
+        'insert into ' || '@users_table', 'update ' || '@users_table', 'delete from ' || '@users_table', 'insert into ' || '@audit_table',
+        'set constraints '
     ] loop
         -- The last match is usersync's statement: a trigger of the application may write to the table as well.
         start := length(below) - coalesce(

@@ -24,14 +24,15 @@ begin
                 failure.last_failed_at,
                 failure.next_try_at
             from usersync.sync_failures as failure
-            where failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+            where (failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[]))
                 and (list_failures.user_id is null or failure.user_id = list_failures.user_id)
                 and (
                     list_failures.after_time is null
                     or (failure.first_failed_at, failure.user_id) > (list_failures.after_time, list_failures.after_id)
                 )
             order by failure.first_failed_at, failure.user_id
-            limit list_failures.page_size
+            -- A user may have several failures of one transaction. A page does not end between them.
+            fetch first (coalesce(list_failures.page_size, 1000000000)) rows with ties
         ) as page
     );
 end;

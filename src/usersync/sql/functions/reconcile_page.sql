@@ -74,7 +74,7 @@ begin
     failed_ids := array(
         select failure.user_id from usersync.sync_failures as failure
         where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
-            and failure.user_id is distinct from reconcile_page.next_id
+            and failure.user_id is distinct from reconcile_page.next_id and failure.kind <> 'event'
     );
 
     is_empty := not reconcile_page.dry_run and '@expects_everybody' and not exists (
@@ -171,21 +171,27 @@ begin
                 select out_of_sync.user_id
                 from usersync.find_out_of_sync_users(array(
                     select failure.user_id from usersync.sync_failures as failure
-                    where failure.user_id = any(failed_ids) and failure.sqlstate = 'US001'
+                    where failure.user_id = any(failed_ids) and failure.kind <> 'event' and failure.sqlstate = 'US001'
                 ), false) as out_of_sync
                 join usersync.sync_failures as failure using (user_id, sqlstate, message)
                 where out_of_sync.sqlstate = 'US001'
                 except
                 select failure.user_id from usersync.sync_failures as failure
-                where failure.user_id = any(failed_ids) and failure.next_try_at > now()
+                where failure.user_id = any(failed_ids) and failure.kind <> 'event' and failure.next_try_at > now()
             );
         end if;
         perform usersync.sync_on_request(differing_ids, 'PAGE');
+        perform usersync.record_kept_events(array(
+            select distinct failure.user_id from usersync.sync_failures as failure
+            where failure.user_id between reconcile_page.first_id and coalesce(reconcile_page.next_id, reconcile_page.last_id)
+                and failure.user_id is distinct from reconcile_page.next_id and failure.kind = 'event'
+                and coalesce(failure.next_try_at <= now(), true)
+        ));
         -- PostgreSQL itself may store another value than it was given, for example a text cut to its column's length.
         perform usersync.record_out_of_sync_users(array(
             select unnest(stale_ids)
             except
-            select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids)
+            select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(stale_ids) and failure.kind <> 'event'
         ), false);
     end if;
 

@@ -38,7 +38,7 @@ begin
         usersync.redact_message(reason, error_message),
         record_failures.raised_in
     from unnest(ids) as id
-    on conflict (user_id) do update set
+    on conflict (user_id) where kind <> 'event' do update set
         kind = excluded.kind,
         outcome = excluded.outcome,
         sqlstate = excluded.sqlstate,

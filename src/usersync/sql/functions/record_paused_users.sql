@@ -15,7 +15,7 @@ begin
         'Not tried: usersync is paused. To sync the user: usersync resume'
     from (select id, usersync.auth_user_exists(id) as alive from unnest(usersync.expected_users(ids)) as id offset 0) as noted
     where noted.alive or applies_deletions
-    on conflict (user_id) do update set
+    on conflict (user_id) where kind <> 'event' do update set
         kind = excluded.kind,
         outcome = excluded.outcome,
         sqlstate = excluded.sqlstate,

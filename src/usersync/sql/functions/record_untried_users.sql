@@ -8,7 +8,7 @@ begin
     perform usersync.record_failures(
         array(
             select unnest(ids)
-            except select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(ids)
+            except select failure.user_id from usersync.sync_failures as failure where failure.user_id = any(ids) and failure.kind <> 'event'
         ),
         'US003', null, null,
         'Not tried: earlier attempts in the same transaction failed, and took too long or raised in a trigger of the '

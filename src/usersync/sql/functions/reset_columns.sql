@@ -9,6 +9,8 @@ as $usersync$
 #variable_conflict use_column
 declare
     assignments text;
+    records_events boolean := usersync.records_user_events();
+    before record;
 begin
     select string_agg(format('%I = default', name), ', ') into assignments
     from unnest(column_names) as name
@@ -16,8 +18,15 @@ begin
     if assignments is null then
         return;
     end if;
+    if records_events then
+        before := usersync.user_rows(array[user_id], true);
+    end if;
     execute format('update %s as target set %s where %s', '@users_table', assignments, '@is_row_of_given') using user_id;
     set constraints all immediate;
+    if records_events then
+        perform usersync.record_row_changes(
+            array[user_id], before.user_ids, before.stored, null, 'UPDATE', false);
+    end if;
 exception when others or assert_failure then
     perform usersync.record_failures(
         array[user_id], sqlstate, null, array_to_string(column_names, ', '), sqlerrm, null);

@@ -34,7 +34,7 @@ begin
                 select target."@key"::uuid from "@users_table" as target
                 where target."@key" = any(resolve_users.ids::"@key_type"[])
             );
-            perform usersync.sync_on_request(absent);
+            perform usersync.sync_on_request(absent, 'ENSURE');
             present := present || (select locking.locked_ids from usersync.lock_user_rows(absent) as locking);
         end if;
         absent := array(select unnest(ids) except select unnest(present));
@@ -51,7 +51,7 @@ begin
                     'the user has no row: the sync created none and reported no failure')
                 from unnest(absent) with ordinality as wanted (id, position)
                 left join usersync.sync_failures as failure
-                    on failure.user_id = wanted.id and failure.outcome = 'failed'
+                    on failure.user_id = wanted.id and failure.outcome = 'failed' and failure.kind <> 'event'
                 left join "@source_table" as source on source."id" = wanted.id
                 order by wanted.position
             );

@@ -2,7 +2,8 @@
 -- syncs the rows of these users and never raises for a cause in the application's schema. The triggers call it in the
 -- auth server's session; all other callers run as the owner.
 --
--- fired_by: the operation of the calling trigger, PAGE for a run, or null for an explicit call. No other session can
+-- fired_by: the operation of the calling trigger, PAGE for a run, ENSURE, RETRY or null for
+-- an explicit call. No other session can
 -- change rows of the auth server's table that the calling statement has just written, so triggers copy them without
 -- locks; other callers lock them. Inserted users have no failures yet, so INSERT does not read the failures table.
 --
@@ -33,6 +34,7 @@ declare
     statement_timeout text := current_setting('statement_timeout');
     to_check text := case when own_transaction then 'all' else '' end;
     to_defer text;
+    outer_call text := coalesce(current_setting('usersync.fired_by', true), '');
 begin
     if ids is null or cardinality(ids) = 0 then
         return;
@@ -49,9 +51,11 @@ begin
     end if;
     perform set_config('usersync.checked_constraints', to_check, true);
     perform set_config('usersync.in_request', in_request::text, true);
+    perform set_config('usersync.fired_by', coalesce(fired_by, 'REQUEST'), true);
     perform usersync.try_users(ids, fired_by, in_request, applies_deletions, cardinality(ids) = 1);
     perform set_config('usersync.checked_constraints', checked, true);
     perform set_config('usersync.in_request', '', true);
+    perform set_config('usersync.fired_by', outer_call, true);
     if in_request then
         perform usersync.defer_constraints(to_defer);
         if current_setting('statement_timeout') <> statement_timeout then

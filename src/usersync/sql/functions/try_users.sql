@@ -16,6 +16,9 @@ declare
     error_message text;
     error_context text;
     written bigint;
+    source_is_locked boolean := coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false);
+    records_events boolean := usersync.records_user_events();
+    before record;
     has_triggers boolean;
     out_of_sync uuid[] := '{}'::uuid[];
     half integer;
@@ -32,7 +35,12 @@ begin
         perform set_config('lock_timeout', '10ms', true);
     end if;
     begin
-        written := usersync.write_full_rows(ids, source_is_locked => coalesce(fired_by in ('INSERT', 'UPDATE', 'DELETE'), false));
+        if records_events and fired_by is distinct from 'INSERT' then
+            before := usersync.user_rows(ids, source_is_locked);
+        else
+            select null::uuid[] as user_ids, null::jsonb[] as stored into before;
+        end if;
+        written := usersync.write_full_rows(ids, source_is_locked);
         if applies_deletions and written < cardinality(ids) then
             perform usersync.remove_users(ids);
         end if;
@@ -50,11 +58,15 @@ begin
         if fired_by is distinct from 'INSERT' then
             begin
                 delete from usersync.sync_failures as failure
-                where failure.user_id = any(try_users.ids) and failure.user_id <> all(out_of_sync)
+                where failure.user_id = any(try_users.ids) and failure.kind <> 'event' and failure.user_id <> all(out_of_sync)
                     and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
                 null;  -- The rows are right even if the failures table is locked or missing. The next run checks it again.
             end;
+        end if;
+        if records_events then
+            perform usersync.record_row_changes(
+                ids, before.user_ids, before.stored, null, coalesce(fired_by, 'REQUEST'), applies_deletions);
         end if;
         if in_request then
             perform set_config('usersync.refusals', '', true);

@@ -77,7 +77,7 @@ begin
             user_id, (arguments ->> 'after_time')::timestamptz, (arguments ->> 'after_id')::uuid, page_size);
     when 'failed_ids' then
         return to_jsonb(array(
-            select failure.user_id from usersync.sync_failures as failure
+            select distinct failure.user_id from usersync.sync_failures as failure
             where (given.user_id is null or failure.user_id = given.user_id)
                 and (arguments ->> 'after_id' is null or failure.user_id > (arguments ->> 'after_id')::uuid)
                 and (arguments ->> 'sqlstate' is null or failure.sqlstate = arguments ->> 'sqlstate')
@@ -90,14 +90,15 @@ begin
             select jsonb_build_object(
                 'degraded', count(*) filter (where failure.outcome = 'degraded' and failure.kind = 'row'),
                 'failed', count(*) filter (where failure.outcome = 'failed' and failure.kind = 'row'),
-                'removal_failed', count(*) filter (where failure.kind = 'removal')
+                'removal_failed', count(*) filter (where failure.kind = 'removal'),
+                'event_failed', count(distinct failure.user_id) filter (where failure.kind = 'event')
             )
             from usersync.sync_failures as failure
             where (given.user_id is null or failure.user_id = given.user_id)
                 and case
                     -- Those who were tried a moment ago.
                     when arguments ? 'ids' then failure.user_id = any(given.ids)
-                    else failure.user_id <> all((select usersync.resolved_failures())::uuid[])
+                    else failure.kind = 'event' or failure.user_id <> all((select usersync.resolved_failures())::uuid[])
                 end
         );
     when 'search_audit_log' then

@@ -8,7 +8,12 @@ as $usersync$
 declare
     column_list text;
     value_list text;
+    records_events boolean := usersync.records_user_events();
+    before record;
 begin
+    if records_events then
+        before := usersync.user_rows(ids, true);
+    end if;
     select string_agg(quote_ident(mapped.name), ', '), string_agg(mapped.expression, ', ')
     into column_list, value_list
     from unnest(array['@mapped_columns'], array['@mapped_expressions'], array['@mapped_owners'])
@@ -27,6 +32,10 @@ begin
         '@users_table', column_list, value_list, '@source_table', '@users_table', '@is_row_of_source', '@key'
     ) using ids;
     perform usersync.check_deferred_constraints();
+    if records_events then
+        perform usersync.record_row_changes(
+            ids, before.user_ids, before.stored, '{"degraded": true}', current_setting('usersync.fired_by', true), false);
+    end if;
 end;
 $usersync$;
 comment on function usersync.write_minimal_rows(uuid[]) is

@@ -18,11 +18,16 @@ declare
     digits integer;
     colliding integer;
     statement text;
+    records_events boolean := usersync.records_user_events();
+    before record;
 begin
     written := false;
     -- As in write_full_rows: locks first and compares afterwards, so that no newer value is overwritten.
     perform from "@source_table" as source where source."id" = write_row_without_conflict.user_id for key share;
     perform from "@users_table" as target where target."@key" = write_row_without_conflict.user_id::"@key_type" for no key update;
+    if records_events then
+        before := usersync.user_rows(array[user_id], true);
+    end if;
     loop
         select subscript into colliding
         from generate_subscripts(names, 1) as subscript
@@ -90,6 +95,12 @@ begin
                 execute statement using user_id;
             end if;
             perform usersync.check_deferred_constraints();
+            if records_events then
+                perform usersync.record_row_changes(
+                    array[user_id], before.user_ids, before.stored,
+                    case when lacking is not null then jsonb '{"degraded": true}' end,
+                    current_setting('usersync.fired_by', true), false);
+            end if;
             written := true;
             return;
         exception when unique_violation then
