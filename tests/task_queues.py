@@ -14,11 +14,11 @@ from fix_lacking import skip_without
 
 
 @contextmanager
-def running(command, folder, environment, log):
+def running(command, folder, environment, log, python=sys.executable):
     """Run a program, ask it to end, and check that it ends without an error."""
     with log.open("wb") as output:
         program = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [python, "-m", *command],
             cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:

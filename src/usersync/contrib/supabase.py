@@ -44,13 +44,18 @@ def pass_context(client: SupabaseClient) -> None:
     user has signed in, changes nothing. Without a context nothing is sent. Calling it again has no effect.
     Returns at once; sends nothing itself.
 
-    Raises ``SettingsError`` if ``client`` is not a client of supabase-py.
+    Raises ``SettingsError`` if ``client`` is not a client of supabase-py 2.34 or newer.
     """
-    postgrest = getattr(client, "postgrest", None)
+    postgrest: Any = getattr(client, "postgrest", None)
     if not isinstance(getattr(postgrest, "session", None), httpx.Client | httpx.AsyncClient):
         raise SettingsError(
             f"pass_context: expected a client of supabase-py, got {type(client).__name__}",
             hint="Pass the result of create_client() or of acreate_client().",
+        )
+    if postgrest.schema("public").session is not postgrest.session:
+        raise SettingsError(
+            "pass_context: this version of supabase-py has another session for each schema()",
+            hint="pip install 'supabase>=2.34'",
         )
     if _attach(client):
         # The client replaces the session when somebody signs in or out.

@@ -52,16 +52,16 @@ def events(backend):
     return read
 
 
-def call(folder, environment, *command):
+def call(folder, environment, *command, python=sys.executable):
     done = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [python, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def placed(folder, environment, user_id):
-    call(folder, environment, "shop.py", "--user", user_id, "--tenant", "acme", "1")
-    call(folder, environment, "shop.py", "2")
+def placed(folder, environment, user_id, python):
+    call(folder, environment, "shop.py", "--user", user_id, "--tenant", "acme", "1", python=python)
+    call(folder, environment, "shop.py", "2", python=python)
 
 
 def assert_shipped(found, user_id, orders):
@@ -77,26 +77,30 @@ def assert_shipped(found, user_id, orders):
 SHIPPED = "action, entity_id, actor_id, user_id::text, tenant_id, request_id"
 
 
-def test_the_example_of_celery(backend, environment, events, tmp_path):
+def test_the_example_of_celery(backend, environment, events, tmp_path, example_python):
+    """Installed from the wheel, as the README says."""
+    python = example_python("celery", "celery[redis]")
     folder, log = EXAMPLES / "celery", tmp_path / "worker.log"
     user_id = str(backend.sign_up())
     with redis(tmp_path) as url:
         environment["CELERY_BROKER"] = f"{url}/0"
         command = ["celery", "-A", "shop", "worker", "--pool", "threads", "--concurrency", "1"]
-        with running(command, folder, environment, log) as worker:
-            placed(folder, environment, user_id)
+        with running(command, folder, environment, log, python) as worker:
+            placed(folder, environment, user_id, python)
             wait_until(lambda: len(events(action="order.shipped")) == 2, worker, log)
     orders = [("order.placed", "1"), ("order.placed", "2"), ("order.shipped", "1"), ("order.shipped", "2")]
     assert_shipped(events(SHIPPED), user_id, orders)
 
 
-def test_the_example_of_procrastinate(backend, environment, events, tmp_path):
+def test_the_example_of_procrastinate(backend, environment, events, example_python):
+    """Installed from the wheel, as the README says."""
+    python = example_python("procrastinate")
     folder = EXAMPLES / "procrastinate"
     user_id = str(backend.sign_up())
     procrastinate = ("-m", "procrastinate", "--app=shop.app")
-    call(folder, environment, *procrastinate, "schema", "--apply")
-    placed(folder, environment, user_id)
-    call(folder, environment, *procrastinate, "worker", "--one-shot")
+    call(folder, environment, *procrastinate, "schema", "--apply", python=python)
+    placed(folder, environment, user_id, python)
+    call(folder, environment, *procrastinate, "worker", "--one-shot", python=python)
     actions = ("order.billed", "order.placed", "order.shipped")
     orders = [(action, order) for action in actions for order in ("1", "2")]
     assert_shipped(events(SHIPPED), user_id, orders)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 from supabase import ClientOptions, acreate_client, create_client
@@ -19,8 +21,11 @@ from usersync.contrib.supabase import HEADER, pass_context
 from usersync.errors import SettingsError
 from usersync.transports.run import run
 
+VERSION = tuple(map(int, version("supabase").split(".")[:2]))
+
 pytestmark = [
     pytest.mark.newest_server,
+    pytest.mark.skipif(VERSION < (2, 34), reason="supabase-py 2.34 needs a newer httpx than the lowest"),
     # Of supabase-py's own calls.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
@@ -238,6 +243,14 @@ def test_values_of_any_type_and_size_are_recorded(owner, gateway):
     (first, second) = recorded(owner)
     assert first == ("x", "ü" * 200, "user", "header", str(["x"] * 100).replace("'", '"')[:200], '{"a": 1}')
     assert second == ("x", "5", "user", "header", None, "7")
+
+
+def test_a_version_that_loses_the_context_is_refused(monkeypatch):
+    client = create_client("http://a.example", SERVICE_KEY)
+    monkeypatch.setattr(client.postgrest, "schema", lambda _: SimpleNamespace(session=None))
+    with pytest.raises(SettingsError, match="another session") as caught:
+        pass_context(client)
+    assert "2.34" in caught.value.hint
 
 
 @pytest.mark.parametrize("client", [None, "http://localhost", object()])
