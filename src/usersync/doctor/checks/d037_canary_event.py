@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from usersync.core.audit_log import has_log
 from usersync.doctor.context import CanaryCheck, SkipCheckError, Verdict
-from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.errors import ConnectionFailedError, NotInstalledError, UsersyncError
 from usersync.models import Finding
 from usersync.transports.steps import BEGIN, ROLLBACK, query, query_row
 
@@ -44,6 +44,8 @@ def try_event(settings: Settings) -> Steps[Verdict | str]:
         finding = yield from _recorded(settings)
     except ConnectionFailedError:
         raise
+    except NotInstalledError as error:
+        finding = _cannot(settings, str(error), "42P01")
     except UsersyncError as error:
         finding = _cannot(settings, str(error), getattr(error, "sqlstate", None))
     yield ROLLBACK
