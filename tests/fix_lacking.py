@@ -17,6 +17,7 @@ WAYS = {
     "Redis": "apt-get install redis-server",
     "nginx": "apt-get install nginx-light",
     "basedpyright": "make install",
+    "bash": "apt-get install bash",
     "Chromium": "apt-get install chromium",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
     "citext": "apt-get install postgresql-contrib",

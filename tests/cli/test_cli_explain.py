@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from usersync.cli.explain import PAGES, sections
+from usersync.config.settings import Settings
 from usersync.doctor import CHECKS
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,36 @@ def test_an_explanation_as_json(usersync):
     found = json.loads(usersync("explain", "US301", "--json").out)
     assert found["code"] == "US301"
     assert "NotInstalledError" in found["text"]
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Settings)])
+def test_a_setting_is_explained(usersync, name):
+    done = usersync("explain", name)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"{name}\n")
+    assert len(done.out) > 60
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ON_DELETE", "anonymize"),
+        ("on_delete = ", 'Default: "anonymize"'),
+        ("columns.email", "The mapping"),
+        ("[audit] table", "[audit.columns]"),
+        ("audit.table", "[audit.columns]"),
+        ("audit_table", "[audit] table"),
+        ("removal_cap", "no effect any more"),
+    ],
+)
+def test_a_setting_is_explained_as_it_is_written(usersync, name, words):
+    assert words in usersync("explain", name).out
+
+
+def test_a_mistyped_setting_is_suggested(usersync):
+    done = usersync("explain", "users_tabel")
+    assert done.code == 2
+    assert "Did you mean 'users_table'?" in done.err
 
 
 def test_an_unknown_code_is_refused(usersync):

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 
 import click
 import pytest
+from fix_terminal import Terminal
 
 from usersync import __version__
 from usersync.cli.group import usersync as command
 from usersync.cli.lazy import LazyGroup, walk
+from usersync.cli.options import names
+from usersync.cli.output import error_lines
+from usersync.errors import SettingsError
 
 #: Every command, by its path.
 ENTRIES = {" ".join(words): entry for words, entry in walk(command)}
@@ -77,7 +82,7 @@ def test_each_option_of_each_command_is_explained(name):
     [
         (["statsu"], "did you mean 'status'?"),
         (["xyzzy"], "commands: demo, doctor, why, delete-plan, explain, init"),
-        (["--json", "status"], "No such option '--json'"),
+        (["--json", "status"], "usersync has no option '--json'"),
         (["status", "--wathc"], "did you mean '--watch'?"),
         (["sync", "--workers", "0"], "0 is not in the range 1<=x<=32"),
         (["sync", "--workers", "9" * 5000], "not a valid integer"),
@@ -90,8 +95,10 @@ def test_each_option_of_each_command_is_explained(name):
         (["status", "--watch", "inf"], "not in the range"),
         (["status", "extra"], "unexpected extra argument"),
         (["audit", "spol"], "did you mean 'spool'?"),
-        (["audit", "--json", "spool"], "No such option '--json'"),
-        (["demo", "--dsn", "postgresql://h/d"], "No such option '--dsn'"),
+        (["audit", "--json", "spool"], "usersync audit has no option '--json'"),
+        (["demo", "--dsn", "postgresql://h/d"], "usersync demo has no option '--dsn'"),
+        (["apply", "--ys"], "did you mean '--yes'?"),
+        (["audit", "track", "t", "--dry"], "did you mean '--dry-run'?"),
         (["status", "\udcff\x1b[2J" * 100_000], "unexpected extra argument"),
     ],
 )
@@ -102,6 +109,47 @@ def test_wrong_usage_is_refused_with_exit_code_2(usersync, arguments, words):
     assert words.lower() in report.lower()
     assert len(report) < 5000
     assert "\x1b" not in report
+
+
+def test_an_option_of_another_command_suggests_nothing(usersync):
+    assert usersync("status", "--yes").err.splitlines()[0] == (
+        "usersync: error US101: usersync status has no option '--yes'"
+    )
+
+
+def test_an_option_that_takes_a_list_can_be_repeated():
+    """Otherwise click keeps the last value, and drops the others without a word."""
+    lists = {
+        f"{name} {option.opts[0]}": option.multiple
+        for name in COMMANDS
+        for option in ENTRIES[name].load().params
+        if isinstance(option, click.Option) and _takes_list(option)
+    }
+    assert {"audit track --exclude", "doctor --only"} <= lists.keys()
+    assert [name for name, multiple in lists.items() if not multiple] == []
+
+
+def _takes_list(option):
+    return re.search(r"\w,\w", f"{option.metavar} {option.help}")
+
+
+@pytest.mark.parametrize("given", [["a,b", " a , c,"], ["a", "b", "c"], ["a,b,c"]])
+def test_names_are_separated_by_commas_or_the_option_is_repeated(given):
+    assert names(None, None, tuple(given)) == ("a", "b", "c")
+
+
+def test_an_error_is_wrapped_at_words_on_a_terminal_and_one_line_in_a_file():
+    error = SettingsError(" ".join(["word"] * 60), hint=" ".join(["hint"] * 60))
+    on_terminal = [click.unstyle(line) for line in error_lines(error, 60, wraps=True)]
+    assert max(map(len, on_terminal)) <= 60
+    assert re.findall(r"word|hint(?!:)", "".join(on_terminal)) == ["word"] * 60 + ["hint"] * 60
+    assert click.unstyle(next(iter(error_lines(error, 60)))).count("word") == 60
+
+
+def test_the_first_line_of_an_error_is_wrapped_on_a_terminal():
+    with Terminal("explain", "x" * 30 + " " + "y" * 50) as terminal:
+        assert terminal.end() == 2
+    assert all(len(line) <= 80 for line in terminal.text.splitlines())
 
 
 def test_wrong_usage_is_json_too(usersync):

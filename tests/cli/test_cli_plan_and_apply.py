@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from fix_terminal import Terminal
 from psycopg.conninfo import make_conninfo
@@ -205,6 +207,14 @@ def test_rollback_removes_usersync_and_keeps_the_users(usersync, dsn, auth, post
     assert postgres.execute("select count(*) from public.users").fetchone() == (1,)
     again = usersync("rollback", "--yes", "--json")
     assert (again.code, again.json["error"]["code"]) == (1, "US301")
+
+
+def test_rollback_counts_as_apply_does(usersync, dsn, postgres):
+    counts = []
+    for command in ("apply", "rollback"):
+        done = usersync(command, "--yes", *(["--no-trial"] if command == "apply" else []))
+        counts.append(re.search(r"Done:.*?(\d+ functions, \d+ triggers), \d+ other changes", done.out)[1])
+    assert counts[0] == counts[1]
 
 
 def test_rollback_drops_the_users_table_only_on_request(usersync, dsn, postgres):

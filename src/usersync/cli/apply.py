@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -11,16 +10,16 @@ import click
 
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan import adopt_option, compare
-from usersync.cli.plan_view import change_data
+from usersync.cli.plan_view import change_data, done_line
 from usersync.cli.sync import reconcile
-from usersync.cli.text import bad, count, good, typed, wrap
+from usersync.cli.text import bad, count, typed, wrap
 from usersync.cli.trial_view import difference_lines, not_undone_lines, today_lines, trial_data
 from usersync.manage.installing import Installer, can_affect_flows
 from usersync.schema.findings import PAUSED
 from usersync.schema.gates import is_gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from usersync.cli.output import View
     from usersync.cli.plan_view import PlanView
@@ -227,12 +226,3 @@ def install(
     return ApplyView(
         planned, installer.changes, synced, call.settings.copies_source, installer.rehearsed, paused
     )
-
-
-def done_line(changes: Sequence[Change]) -> str:
-    """The number of changes, by kind, in one line."""
-    kinds = Counter(change.subject.split(" ")[0] for change in changes)
-    other = len(changes) - kinds["function"] - kinds["trigger"]
-    other_word = "other change" if other < len(changes) else "change"
-    parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, other_word))
-    return f"{good('Done:')} {', '.join(count(number, word) for number, word in parts if number)}."

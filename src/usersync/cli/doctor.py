@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.doctor_view import CanaryResult, DoctorView, FixResult, remedy_lines
-from usersync.cli.options import DEFAULTS, Call, common_options, examples
+from usersync.cli.options import DEFAULTS, Call, common_options, examples, names
 from usersync.cli.text import count
 from usersync.errors import ConnectionFailedError, UsersyncError
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from usersync.models import Check
 
 
-def _codes(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(code.strip().upper() for code in (value or "").split(",") if code.strip())
+def _codes(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.upper() for code in names(context, parameter, given))
 
 
 @click.command(
@@ -37,7 +37,12 @@ def _codes(_context: click.Context, _parameter: click.Parameter, value: str | No
     )
 )
 @click.option(
-    "--only", "codes", callback=_codes, metavar="CODES", help="Only these checks, for example D004,D017."
+    "--only",
+    "codes",
+    multiple=True,
+    callback=_codes,
+    metavar="CODES",
+    help="Only these checks, for example D004,D017. Repeatable.",
 )
 @click.option("--strict", is_flag=True, help="Exit code 1 for warnings too.")
 @click.option(

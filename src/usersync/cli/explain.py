@@ -1,12 +1,14 @@
-"""``usersync explain``: prints the documentation of an error or a check, without a network.
+"""``usersync explain``: prints the documentation of an error, a check or a setting, without a network.
 
 It reads the documentation's pages. A wheel contains a copy; a checkout has them in ``docs``.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ import click
 
 from usersync.cli.options import Call, examples, output_options
 from usersync.cli.text import bold, wrap
+from usersync.config.retired import MOVED, RETIRED
+from usersync.config.settings import Settings
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,6 +33,11 @@ _SECTION = re.compile(r"^## ((?:US|D)\d+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 #: Prefixes of paragraphs that are not wrapped.
 _NOT_WRAPPED = ("```", "|", "    ")
+
+
+def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    names = (*sections(), *setting_texts())
+    return [name for name in names if name.lower().startswith(incomplete.lower())]
 
 
 @dataclass(frozen=True)
@@ -56,19 +65,43 @@ class ExplainView:
     epilog=examples(
         ("usersync explain US301", "an error"),
         ("usersync explain D004", "a doctor check"),
+        ("usersync explain on_delete", "a setting"),
     )
 )
-@click.argument("code")
+@click.argument("code", shell_complete=_complete)
 @output_options
 def explain(call: Call, code: str) -> View:  # noqa: ARG001 - every command has it
-    """Explain an error (US301) or a doctor check (D004)."""
-    wanted = code.strip().upper()
-    known = sections()
-    if wanted not in known:
-        raise SettingsError(
-            f"no error or check has the code {code!r}", hint=f"Codes: {', '.join(sorted(known))}."
-        )
-    return ExplainView(wanted, known[wanted])
+    """Explain an error (US301), a doctor check (D004) or a setting (on_delete)."""
+    known, settings = sections(), setting_texts()
+    wanted = code.strip()
+    if (upper := wanted.upper()) in known:
+        return ExplainView(upper, known[upper])
+    # The first part of a setting of a section: [audit] table, columns.email.
+    setting = re.split(r"[.\]=\s]", wanted.lower().lstrip("["))[0]
+    if setting in settings:
+        return ExplainView(setting, settings[setting])
+    near = difflib.get_close_matches(wanted, (*known, *settings), n=1)
+    every = f"Codes: {', '.join(sorted(known))}. Settings: {', '.join(settings)}."
+    raise SettingsError(
+        f"no error, check or setting has the name {code!r}",
+        hint=f"Did you mean {near[0]!r}?" if near else every,
+    )
+
+
+def setting_texts() -> dict[str, str]:
+    """The documentation of each setting by its name, as plain text."""
+    defaults = Settings().describe()
+    texts = {
+        each.name: f"{_as_text(each.metadata['doc'])}\n\nDefault: {json.dumps(defaults[each.name])}"
+        for each in fields(Settings)
+        if each.name not in {"columns", "audit"}
+    }
+    texts |= {name: _as_text(_DOCS[name]) for name in ("columns", "audit")}
+    texts |= {name: f"{name} has no effect any more: {why}." for name, why in RETIRED.items()}
+    return texts | {name: f"It is now [{section}] {key}." for name, (section, key) in MOVED.items()}
+
+
+_DOCS = {each.name: each.metadata["doc"] for each in fields(Settings)}
 
 
 def sections() -> dict[str, str]:

@@ -13,7 +13,7 @@ SECTIONS: Sections = {
         Entry("doctor", "Run all checks. Each problem comes with its fix."),
         Entry("why", "Explain one user: both rows, their differences, and what a sync would do."),
         Entry("delete-plan", "Show which rows a user's deletion would delete or change. Changes nothing."),
-        Entry("explain", "Explain an error (US301) or a doctor check (D004)."),
+        Entry("explain", "Explain an error (US301), a doctor check (D004) or a setting (on_delete)."),
     ),
     "Set up": (
         Entry("init", "Inspect the database, and write usersync.toml."),
@@ -22,6 +22,7 @@ SECTIONS: Sections = {
         Entry("rollback", "Remove usersync from the database. The users table stays."),
         Entry("sql", "Print the SQL of apply, without a connection."),
         Entry("config", "Show each setting, connection string and key, and its source."),
+        Entry("completion", "Print the script for tab completion in bash, zsh or fish."),
     ),
     "Run": (
         Entry("status", "Count the users of both tables, and the differences."),

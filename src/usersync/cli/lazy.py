@@ -12,9 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+#: A shell that completes calls the command with this variable.
+COMPLETION_VARIABLE = "_USERSYNC_COMPLETE"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,16 @@ class LazyGroup(click.Group):
         entry = self.entries.get(cmd_name)
         return entry.load() if entry else None
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The subcommands, and their help, without importing them."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=entry.help)
+            for name, entry in self.entries.items()
+            if name.startswith(incomplete)
+        ]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -78,6 +93,15 @@ class LazyGroup(click.Group):
         formatter.write_paragraph()
         for line in self.epilog_text.splitlines():
             formatter.write(f"{line}\n")
+
+
+def nearest_option(command: click.Command, name: str) -> str | None:
+    """The option of a command that a mistyped one resembles, or None."""
+    known = {option: option.lstrip("-") for each in command.params for option in each.opts}
+    word = name.lstrip("-")
+    begun = [option for option, bare in known.items() if word and bare.startswith(f"{word}-")]
+    near = difflib.get_close_matches(word, known.values(), n=1, cutoff=0.7)
+    return next((option for option, bare in known.items() if option in begun or bare in near), None)
 
 
 def lazy_group(sections: Sections, epilog_text: str) -> type[LazyGroup]:

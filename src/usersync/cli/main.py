@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from usersync.cli.group import usersync
-from usersync.cli.lazy import LazyGroup
+from usersync.cli.lazy import COMPLETION_VARIABLE, LazyGroup, nearest_option
 from usersync.cli.output import Output, shortened
 from usersync.errors import SettingsError, UsersyncError
 
@@ -72,7 +72,7 @@ def _run_guarded(invoke: Callable[[], int], arguments: Sequence[str], output: Ou
 
 def _invoke(arguments: list[str], name: str, host_program: HostProgram | None) -> int:
     """Like ``usersync.main``, but Ctrl-C and closed pipes are left to the caller."""
-    if os.environ.get("_USERSYNC_COMPLETE"):
+    if os.environ.get(COMPLETION_VARIABLE):
         usersync.main(arguments, prog_name="usersync")  # a shell asks for completions
     try:
         with usersync.make_context(name, arguments, obj=host_program) as context:
@@ -94,7 +94,13 @@ def _reraise_interrupt(error: BaseException) -> None:
 def _usage_error(error: click.ClickException, arguments: Sequence[str]) -> SettingsError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context else _command_path(arguments)
-    return SettingsError(shortened(error.format_message()), hint=f"See: {path} --help")
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        near = nearest_option(context.command, error.option_name)
+        suggestion = f"; did you mean {near!r}?" if near else ""
+        message = f"{path} has no option {error.option_name!r}{suggestion}"
+    else:
+        message = error.format_message()
+    return SettingsError(shortened(message), hint=f"See: {path} --help")
 
 
 def _command_path(arguments: Sequence[str]) -> str:

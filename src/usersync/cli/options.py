@@ -81,8 +81,8 @@ class Call:
         if self.dsn_option is None and look_up("SUPABASE_URL") and not look_up_dsn():
             raise NeedsDatabaseError(
                 "this command requires a database connection, but only SUPABASE_URL is configured",
-                hint="Set SUPABASE_DB_URL, or pass --dsn. The Data API supports status, sync, "
-                "failures, retry, pause and resume.",
+                hint="Put the connection string into .env.local as SUPABASE_DB_URL, or pass --dsn. "
+                "The Data API supports status, sync, failures, retry, pause and resume.",
             )
         return find_dsn(self.dsn_option)
 
@@ -210,6 +210,11 @@ def examples(*lines: tuple[str, str]) -> str:
     """The examples at the end of a command's help: each command with its purpose."""
     width = max(len(typed) for typed, _ in lines)
     return "\n".join(["\b", "Examples:", *(f"  {typed:{width}}  {what}" for typed, what in lines)])
+
+
+def names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The callback of an option that takes names: separated by commas, or the option repeated."""
+    return tuple(dict.fromkeys(filter(None, (each.strip() for text in given for each in text.split(",")))))
 
 
 class Number(click.FloatRange):

@@ -147,7 +147,7 @@ class Output:
         if self.as_json:
             self.document({"error": describe_error(error)})
         else:
-            self.tell(*error_lines(error, self.width))
+            self.tell(*error_lines(error, self.width, wraps=on_terminal(err=True)))
         if self.verbose:
             trace = "".join(traceback.format_exception(error)).rstrip()
             click.echo(trace, err=True)
@@ -199,9 +199,10 @@ class Output:
             return False
 
 
-def error_lines(error: UsersyncError, width: int) -> Iterable[str]:
-    """An error for people. The first line is never wrapped, so that users can search for it."""
-    yield f"{bad('usersync: error')} {error.code}: {shortened(plain(error))}"
+def error_lines(error: UsersyncError, width: int, *, wraps: bool = False) -> Iterable[str]:
+    """An error for people. In a file, its message is one line, so that users can search for it."""
+    head, message = f"{bad('usersync: error')} {error.code}: ", shortened(plain(error))
+    yield from wrap(message, width, first=head, rest="  ") if wraps else [f"{head}{message}"]
     if error.hint:
         yield from wrap(plain(error.hint), width, first=faint("  hint: "))
     if more := more_on(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,16 @@ def change_data(change: Change, *, with_sql: bool = False) -> dict[str, Any]:
     """A change for programs, with its long SQL on request only."""
     data = asdict(change)
     return data if with_sql else {name: data[name] for name in ("kind", "subject", "reason")}
+
+
+def done_line(changes: Collection[Change], what: str = "") -> str:
+    """What was done, and the number of changes by kind, in one line."""
+    kinds = Counter(change.subject.split(" ")[0] for change in changes)
+    other = len(changes) - kinds["function"] - kinds["trigger"]
+    other_word = "other change" if other < len(changes) else "change"
+    parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, other_word))
+    counted = ", ".join(count(number, word) for number, word in parts if number)
+    return f"{good('Done:')} {what}{counted}."
 
 
 def _settings_lines(differing: tuple[str, ...], source: str, width: int) -> Iterator[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.plan_view import PlanView, change_data
-from usersync.cli.text import good, plain, wrap
+from usersync.cli.plan_view import PlanView, change_data, done_line
+from usersync.cli.text import plain, wrap
 from usersync.manage.installing import remove
 from usersync.schema import installation
 
@@ -29,7 +29,8 @@ class RollbackView:
     exit_code: int = 0
 
     def lines(self, width: int) -> Iterator[str]:
-        yield f"{good('Done:')} usersync was removed from {self.target}."
+        dropped = [change for change in self.done.changes if change.kind == "drop"]
+        yield done_line(dropped, f"usersync was removed from {self.target}: ")
         for change in self.done.changes:
             if change.kind == "keep":
                 yield from wrap(f"The {plain(change.subject)} stays: {plain(change.reason)}.", width)

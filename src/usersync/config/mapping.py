@@ -335,7 +335,10 @@ def _parse_source(text: object, where: str) -> Source:
             check_name(key, where)
         return Source(_METADATA[head], tuple(path))
     if path or head not in SOURCE_TYPES:
-        raise SettingsError(f"{where}: {text!r} {_why_not_a_source(head)}", hint=_SOURCES_HINT)
+        near = difflib.get_close_matches(head, (*SOURCE_TYPES, *_METADATA), n=1)
+        meant = ".".join((*near, *path))
+        hint = f"Did you mean {meant!r}?" if near else _SOURCES_HINT
+        raise SettingsError(f"{where}: {text!r} {_why_not_a_source(head)}", hint=hint)
     return Source(head)
 
 

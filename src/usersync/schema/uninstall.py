@@ -16,7 +16,7 @@ from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked
 from usersync.transports.steps import Steps, in_transaction, query, query_row, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from usersync.config.settings import Settings
     from usersync.schema.inspection import Inspection
@@ -53,7 +53,8 @@ def plan_removal(
     present = [name for name in inspection.catalog["functions"] if name not in on_tables]
     if created is not None:
         present = [name for name in present if f"function {name}" in created]
-    changes = list(_functions(present, returned))
+    triggers = inspection.catalog["source_triggers"] or ()
+    changes = list(_functions(present, triggers, returned))
     changes += [
         Change(
             "drop",
@@ -141,17 +142,21 @@ def _of_pause(inspection: Inspection) -> str:
     return f"usersync is paused {pause}: later changes are not synced" if pause else ""
 
 
-def _functions(present: list[str], returned: Change | None) -> Iterator[Change]:
-    of_triggers = [
+def _functions(
+    present: list[str], triggers: Iterable[Mapping[str, str]], returned: Change | None
+) -> Iterator[Change]:
+    of_triggers = {
         name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
-    ]
-    reason = (
-        "dropped with their functions: only the owner of the auth server's table can drop a trigger alone"
-    )
-    yield Change("drop", "triggers", reason, _drop(of_triggers) or "select;")
+    }
+    # Only the owner of the auth server's table can drop a trigger alone.
+    for trigger in triggers:
+        if (function := f"{trigger['function']}()") in of_triggers:
+            yield Change("drop", f"trigger {trigger['name']}", "dropped with its function", _drop([function]))
+    for name in sorted(of_triggers):
+        yield Change("drop", f"function {name}", "", _drop([name]))
     if returned:
         yield returned
-    for name in sorted(set(present) - set(of_triggers)):
+    for name in sorted(set(present) - of_triggers):
         yield Change("drop", f"function {name}", "", f"drop function if exists {name};")
 
 

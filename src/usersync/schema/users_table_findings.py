@@ -171,7 +171,7 @@ def _key(settings: Settings, inspection: Inspection) -> Iterator[Finding]:
             "D012",
             subject,
             f"{table} has no column {key}",
-            "-- Set key to the column that holds the auth user's id.",
+            f"-- {_similar(key, inspection)}Set key to the column that holds the auth user's id.",
             level="error",
         )
     elif (misfit := type_misfit(settings, about["type"])) is not None:
@@ -263,15 +263,22 @@ def _fix_of_missing(column: Column, settings: Settings, inspection: Inspection) 
     catalog, table = inspection.catalog, settings.users_table
     mapped = {settings.key, *(each.name for each in settings.columns)}
     add = f"alter table {table.quoted} add column {quote(column.name)} {column.sql_type};"
+    similar = _similar(column.name, inspection)
     if any(name not in mapped and _holds(column, about) for name, about in catalog["users_columns"].items()):
         return (
-            "-- If it was renamed, write its new name into [columns] of usersync.toml. If it was dropped, "
-            f"remove it there. If it will be created: {add}"
+            f"-- {similar}If it was renamed, write its new name into [columns] of usersync.toml. If it was "
+            f"dropped, remove it there. If it will be created: {add}"
         )
     return (
-        "-- Either write a [columns] section into usersync.toml that names only columns it has"
+        f"-- {similar}Either write a [columns] section into usersync.toml that names only columns it has"
         f"{_proposal(settings, inspection)}, or add it:\n{add}"
     )
+
+
+def _similar(name: str, inspection: Inspection) -> str:
+    """The question whether a mistyped column is meant, if the table has one with a similar name."""
+    near = difflib.get_close_matches(name, inspection.catalog["users_columns"], n=1, cutoff=0.8)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def _holds(column: Column, about: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from usersync.audit.tracking.generate import (
     render_inspection,
     render_privileges,
 )
-from usersync.config.mapping import TableName, check_name
+from usersync.config.mapping import TableName, check_name, did_you_mean
 from usersync.config.redaction import Kind
 from usersync.errors import NotInstalledError, SettingsError
 from usersync.models import Change
@@ -152,7 +152,7 @@ def _check_options(
         for column in getattr(options, option):
             if column not in present:
                 raise SettingsError(
-                    f"--{option}: {name} has no column {column}", hint=f"It has {', '.join(present)}."
+                    f"--{option}: {name} has no column {column}", hint=did_you_mean(column, present)
                 )
     for column in options.exclude:
         if column in key:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.audit.tracking_view import TrackView, column_list, is_secret
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.audit.tracking_view import TrackView, is_secret
+from usersync.cli.options import Call, common_options, examples, names
 
 if TYPE_CHECKING:
     from usersync.cli.output import View
@@ -21,13 +21,26 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("table")
-@click.option("--columns", callback=column_list, metavar="A,B", help="Record only these columns and the key.")
-@click.option("--exclude", callback=column_list, metavar="A,B", help="Record all columns except these.")
+@click.option(
+    "--columns",
+    multiple=True,
+    callback=names,
+    metavar="A,B",
+    help="Record only these columns and the key. Repeatable.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    callback=names,
+    metavar="A,B",
+    help="Record all columns except these. Repeatable.",
+)
 @click.option(
     "--reveal",
-    callback=column_list,
+    multiple=True,
+    callback=names,
     metavar="A,B",
-    help="Record the values of these columns even if their names look like secrets.",
+    help="Record the values of these columns even if their names look like secrets. Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be installed, and install nothing.")
 @common_options

@@ -11,16 +11,9 @@ from usersync.cli.text import bold, count, faint, good, plain, typed, warning, w
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import click
-
     from usersync.audit.tracking.operations import TrackingPlan
     from usersync.audit.tracking.state import IsSecret
     from usersync.audit.tracking.tables import TrackedTable
-
-
-def column_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """The callback of an option that takes names, separated by commas."""
-    return tuple(dict.fromkeys(filter(None, map(str.strip, (value or "").split(",")))))
 
 
 def is_secret() -> IsSecret:

@@ -25,7 +25,7 @@ _WIDTH = 80
 _INDENT = "    "
 
 _NEXT = (
-    ('export SUPABASE_DB_URL="postgresql://…"', "the connection string of your project"),
+    ('SUPABASE_DB_URL="postgresql://…"', "a line of .env.local: your connection string"),
     ("usersync init", "inspect your tables, and write usersync.toml"),
     ("usersync plan", "what would change, and what prevents it"),
     ("usersync apply", "install, and sync the existing users"),

@@ -10,12 +10,12 @@ import psycopg
 
 from usersync.audit import reading
 from usersync.audit.spool.listing import survey_spools
-from usersync.cli.apply import done_line
 from usersync.cli.audit.history import HistoryView
 from usersync.cli.audit.spool import SpoolView
 from usersync.cli.demo.environment import SETTINGS, DemoEnvironment, DemoFailedError, expect
 from usersync.cli.demo.events import Command, Event, Failure, Row, Rows, Sentence, Statement, Success
 from usersync.cli.failures import failure_lines
+from usersync.cli.plan_view import done_line
 from usersync.cli.status import StatusView
 from usersync.cli.sync_view import SyncView
 from usersync.cli.text import bad, plain, wrap

@@ -112,7 +112,7 @@ def _hint(reason: str) -> str:
     if "browser" in reason:
         return f"usersync needs a server-side key: a secret key or the service_role key. {_WHERE}"
     if "database" in reason:
-        return "Put a connection string into SUPABASE_DB_URL; it needs no key."
+        return "Put the connection string into .env.local as SUPABASE_DB_URL; it needs no key."
     return f"Use a secret key (sb_secret_…) or the service_role key of this project. {_WHERE}"
 
 
@@ -121,9 +121,8 @@ def _checked_url(url: object, *, insecure_http: bool) -> SplitResult:
     if problem := url_problem(url):
         raise ApiKeyError(
             f"the project's URL {problem}",
-            hint="Expected https://<project-ref>.supabase.co, or the URL of your own gateway. Put a "
-            "connection "
-            "string into SUPABASE_DB_URL.",
+            hint="Expected https://<project-ref>.supabase.co, or the URL of your own gateway. Put the "
+            "connection string into .env.local as SUPABASE_DB_URL.",
         )
     parts = urlsplit(str(url).strip())
     if parts.scheme == "http" and plain_http_is_refused(parts.hostname or "", insecure_http=insecure_http):

@@ -134,5 +134,5 @@ def run_over_api(operation: Steps[T], api: DataApi) -> Exchange[T]:
 def _needs_database() -> NeedsDatabaseError:
     return NeedsDatabaseError(
         "this requires a database connection, and the client uses the Data API",
-        hint="Set SUPABASE_DB_URL, or pass --dsn.",
+        hint="Put the connection string into .env.local as SUPABASE_DB_URL, or pass --dsn.",
     )
