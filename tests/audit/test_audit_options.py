@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -12,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from usersync import AuditLog
 from usersync.audit.options import AuditOptions, Options
 from usersync.errors import SettingsError
+from usersync.transports.data_api.api import KEY_VARIABLES, OTHER_KEY_VARIABLES
 
 pytestmark = pytest.mark.newest_server
 
@@ -110,11 +114,62 @@ def test_denied_adds_exceptions(make_log, store):
     }
 
 
-def test_errors_of_from_env_are_for_applications(monkeypatch, tmp_path):
-    for variable in ("SUPABASE_DB_URL", "DATABASE_URL"):
+@pytest.fixture
+def unconfigured(monkeypatch, tmp_path):
+    """``AuditLog.from_env()`` at import, where no database is configured."""
+    for variable in ("SUPABASE_DB_URL", "DATABASE_URL", *KEY_VARIABLES, *OTHER_KEY_VARIABLES):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError) as raised:
+    return AuditLog.from_env(spool_dir=tmp_path / "spool")
+
+
+FIRST_USES = {
+    "record": lambda log: log.record("a.b"),
+    "action": lambda log: log.action("a.b").__enter__(),
+    "prepare": lambda log: log.prepare("a.b"),
+    "record_in": lambda log: log.record_in(None, "a.b"),
+    "flush": lambda log: log.flush(),
+    "drain": lambda log: log.drain(),
+    "stats": lambda log: log.stats(),
+    "search": lambda log: log.search(),
+}
+
+
+@pytest.mark.parametrize("use", FIRST_USES)
+def test_from_env_without_an_address_fails_at_the_first_use(unconfigured, use):
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="no connection string") as raised:
+            FIRST_USES[use](unconfigured)
+        assert "--dsn" not in f"{raised.value} {raised.value.hint}"
+        assert "SUPABASE_DB_URL" in str(raised.value)
+
+
+def test_from_env_without_an_address_can_be_closed_shown_and_forked(unconfigured):
+    assert repr(unconfigured) == "<AuditLog: no database>"
+    with pytest.raises(AttributeError, match="no attribute 'recrd'"):
+        AuditLog.recording_only().recrd  # noqa: B018
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with unconfigured:
+        pass
+    assert asyncio.run(unconfigured.aclose())
+
+
+def test_from_env_reads_the_environment_again_at_the_first_use(unconfigured, store, monkeypatch):
+    monkeypatch.setenv("SUPABASE_DB_URL", store.dsn)
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda n: unconfigured.record("a.b", entity=("a", n)), range(40)))
+    assert None not in ids
+    assert unconfigured.flush()
+    assert len(store.ids()) == 40
+    assert unconfigured.close()
+
+
+def test_from_env_refuses_invalid_values_and_options_at_once(unconfigured, monkeypatch):
+    with pytest.raises(SettingsError):
+        AuditLog.from_env(batch_events=0)
+    monkeypatch.setenv("SUPABASE_DB_URL", "nonsense")
+    with pytest.raises(SettingsError, match="SUPABASE_DB_URL"):
         AuditLog.from_env()
-    assert "--dsn" not in f"{raised.value} {raised.value.hint}"
-    assert "SUPABASE_DB_URL" in str(raised.value)

@@ -27,8 +27,8 @@ from usersync.audit.spool.quarantine import RetryResult, retry
 from usersync.config.dsn import sealed
 from usersync.config.redaction import Kind, Redactor
 from usersync.errors import DatabaseError
-from usersync.transports.processes import leave_alone
-from usersync.transports.psycopg import find_source
+from usersync.transports.processes import ForkSafeLock, leave_alone
+from usersync.transports.psycopg import find_source, has_source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Mapping, Sequence
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 #: The result of ``prepare()`` for a wrong argument, with ``strict=False``.
 _NOT_RECORDED = Event("", b"")
+
+#: Held while the first use of a log without a source creates its parts.
+_FIRST_USE = ForkSafeLock()
 
 
 class AuditLog(ReadingMethods):
@@ -125,9 +128,28 @@ class AuditLog(ReadingMethods):
         key.
 
         These are read from the environment, ``.env.local`` and ``.env``. ``USERSYNC_SPOOL_DIR`` sets the
-        directory of the spool. Raises ``SettingsError`` if none of them has a value.
+        directory of the spool. If none of them has a value, they are read again at the first use, which
+        raises ``SettingsError`` if there is still none. So a module can be imported where no database is
+        configured, for example to build documentation.
         """
-        return cls(find_source(), **options)
+        if has_source():
+            return cls(find_source(), **options)
+        Options(**options)  # Invalid options raise now.
+        log = cls.__new__(cls)
+        log.__dict__["_pending"] = options
+        return log
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for an attribute that is missing: at the first use of a log without a source."""
+            if name.startswith("__") or "_pending" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            with _FIRST_USE:
+                if "_pending" in self.__dict__:
+                    self.__init__(find_source(), **self._pending)
+                    del self._pending
+            return getattr(self, name)
 
     @classmethod
     def recording_only(cls, **options: Unpack[AuditOptions]) -> Self:
@@ -139,7 +161,12 @@ class AuditLog(ReadingMethods):
         return cls(RECORDING_ONLY, **options)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {describe(self._source)}>"
+        return f"<{type(self).__name__}: {'no database' if self._is_pending else describe(self._source)}>"
+
+    @property
+    def _is_pending(self) -> bool:
+        """Whether ``from_env()`` has found no address, and nothing has used the log since."""
+        return "_pending" in self.__dict__
 
     def record(self, action: str, **event: Unpack[EventFields]) -> str | None:
         """Accept an event and return its id, or None if there is no room for it, which ``stats()`` counts.
@@ -366,6 +393,8 @@ class AuditLog(ReadingMethods):
 
     def close(self, timeout: float = 10.0) -> bool:
         """``flush()``, stop the writer, and record no more. Unsent events stay in the spool. Blocks."""
+        if self._is_pending:
+            return True
         with self._lock:
             self._closed = True
             engine = self._engine
@@ -375,6 +404,8 @@ class AuditLog(ReadingMethods):
 
     async def aclose(self, timeout: float = 10.0) -> bool:  # noqa: ASYNC109 - that of close()
         """``close()`` for asyncio: does not block the event loop."""
+        if self._is_pending:
+            return True
         closed = await asyncio.to_thread(self.close, timeout)
         await self._reader.close_async()
         return closed
@@ -396,8 +427,8 @@ class AuditLog(ReadingMethods):
         await self.aclose()
 
     def _accept(self, given: EventArguments | Event) -> str | None:
+        engine = self._engine
         try:
-            engine = self._engine
             if engine is None or engine.pid != os.getpid():
                 engine = self._running()
             if self._closed:

@@ -71,6 +71,11 @@ def find_source(*, directory: Path | None = None) -> str | DataApi:
     )
 
 
+def has_source() -> bool:
+    """Whether the environment names a database or a key, which may still be invalid."""
+    return bool(look_up_dsn() or look_up(*KEY_VARIABLES, *OTHER_KEY_VARIABLES))
+
+
 class Transport(Protocol):
     """Runs operations, from any thread."""
 
