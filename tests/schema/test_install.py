@@ -48,6 +48,26 @@ def test_applying_again_changes_nothing(project):
     assert run(installation.apply(project.settings), project.owner).changes == ()
 
 
+@pytest.mark.newest_server
+def test_postgrest_is_told_to_reload_after_the_commit(installer, database, settings):
+    """Not by a function or a trigger: a full queue of notifications would fail a sign-up."""
+    with database.connect() as listener:
+        listener.execute("listen pgrst")
+
+        def told():
+            listener.execute("select 1")
+            return [each.payload for each in listener.notifies(timeout=0)]
+
+        run(installation.apply(settings), installer.connection)
+        assert told() == ["reload schema"]
+        run(installation.apply(settings), installer.connection)
+        assert told() == []
+        run(installation.rollback(settings), installer.connection)
+        assert told() == ["reload schema"]
+    bundle = render_bundle(settings)
+    assert not any("notify" in each.text.lower() for each in bundle.functions)
+
+
 def test_rollback_restores_the_previous_state(installer, catalog, settings):
     if settings.users_table.schema != "public":
         installer.connection.execute('create schema "we""ird; schema"')

@@ -9,6 +9,7 @@ for these locks, so that no sign-in queues behind it, and is retried.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from usersync.audit.tracking.tables import TrackedUpdate, update_tracked
 from usersync.core.blockers import blockers
 from usersync.errors import (
     ConflictError,
+    DatabaseError,
     MigrationChangedError,
     NotInstalledError,
     PrivilegeMissingError,
@@ -140,6 +142,8 @@ def apply(
     for change in applied[before:]:
         on_change(change)
     built, missing = yield from build_indexes(settings, bundle, alone, on_change)
+    if applied:
+        yield from _reload_api()
     return SchemaPlan((*applied, *built), (*findings, *missing))
 
 
@@ -154,7 +158,18 @@ def rollback(
     planned = yield from plan_rollback(
         settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log
     )
-    return (yield from remove(settings, planned, on_change))
+    done = yield from remove(settings, planned, on_change)
+    yield from _reload_api()
+    return done
+
+
+def _reload_api() -> Steps[None]:
+    """Have PostgREST read the schema again, so that the Data API has the functions now.
+
+    After the changes are committed: with a full queue of notifications, the transaction of NOTIFY fails.
+    """
+    with suppress(DatabaseError):
+        yield from query("notify pgrst, 'reload schema'")
 
 
 def plan_rollback(
