@@ -178,7 +178,8 @@ def default_spool_dir() -> Path:
     except RuntimeError:
         home = None
     if home is None or not os.access(home, os.W_OK):
-        return Path(tempfile.gettempdir()) / f"usersync-{os.geteuid()}" / "spool"
+        account = os.geteuid() if hasattr(os, "geteuid") else ""  # Windows
+        return Path(tempfile.gettempdir()) / f"usersync-{account}" / "spool"
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / "usersync" / "spool"
     state = os.environ.get("XDG_STATE_HOME")

@@ -14,9 +14,21 @@ supervisor reads end-of-file and shuts the server down. ``cluster.py`` makes, st
 The modules that the supervisor imports use nothing but the standard library.
 """
 
+from importlib import import_module
+
+from usersync.errors import EmbeddedPostgresError
+
+try:
+    for _name in ("fcntl", "pwd"):
+        import_module(_name)
+except ModuleNotFoundError:
+    raise EmbeddedPostgresError(
+        "the embedded PostgreSQL requires Linux or macOS",
+        hint="Use a PostgreSQL of your own, for example in Docker.",
+    ) from None
+
 from usersync.embedded.binaries import installed_versions
 from usersync.embedded.libpq import without_libpq_variables
 from usersync.embedded.server import EmbeddedPostgres
-from usersync.errors import EmbeddedPostgresError
 
 __all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "installed_versions", "without_libpq_variables"]

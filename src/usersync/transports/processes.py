@@ -62,4 +62,5 @@ def _after_in_child() -> None:
         each.forget()
 
 
-os.register_at_fork(after_in_child=_after_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_in_child)

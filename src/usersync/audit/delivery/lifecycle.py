@@ -91,5 +91,6 @@ def _at_exit() -> None:
         lived._end(max(0.0, min(lived._exit_timeout, deadline - time.monotonic())))
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
 atexit.register(_at_exit)

@@ -12,7 +12,7 @@ of a file takes the file over.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import secrets
 from contextlib import suppress
@@ -24,6 +24,13 @@ from usersync.audit.spool.private import NotPrivateError, check_directory, make_
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
 
 SUFFIX = ".spool"
 _LOCK = ".lock"
@@ -65,6 +72,7 @@ class SpoolDirectory:
 
     def claim(self) -> Claim:
         """Return a claim on a new file name for this process. The file is not created yet."""
+        _require_locks()
         make_directory(self.root)
         while True:
             path = self.root / f"{os.getpid()}-{secrets.token_hex(6)}{SUFFIX}"
@@ -134,7 +142,14 @@ def _lock_of(path: Path) -> Path:
     return path.with_suffix(_LOCK)
 
 
+def _require_locks() -> None:
+    """Raise OSError on a system without ``fcntl``: events are kept in memory there."""
+    if not HAS_LOCKS:
+        raise OSError(errno.ENOTSUP, "this system has no fcntl, so spool files cannot be locked")
+
+
 def _locked(path: Path, flags: int) -> Claim | None:
+    _require_locks()
     try:
         fd = os.open(_lock_of(path), os.O_RDWR | flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
@@ -164,6 +179,8 @@ def _is_current(fd: int, path: Path) -> bool:
 
 
 def _is_held(lock: Path) -> bool:
+    if not HAS_LOCKS:
+        return False
     try:
         fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
