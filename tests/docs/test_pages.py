@@ -27,6 +27,7 @@ from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
 from usersync.config.settings import Settings
 from usersync.testing import GoTrue
+from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
@@ -160,6 +161,8 @@ def test_audit(page, database, postgres, superuser):
         page.run(1)
     assert page.python["audit"].flush()
     page.run(6)
+    install(database, logged({"audit": {"users_read": True}}))
+    page.run(1)
     page.python["event_id"] = page.python["audit"].search(limit=1).events[0].id
     page.run(1)
     assert page.python["event"].action

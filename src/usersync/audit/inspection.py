@@ -129,8 +129,8 @@ def lost_protection(catalog: Mapping[str, Any]) -> tuple[str, ...]:
         lost.append(f"closed to {' and '.join(sorted(catalog['audit_table_grants']))}")
     if not catalog["audit_table_is_closed"]:
         lost.append("protected by row-level security, readable by service_role")
-    if catalog["audit_table_tenants"] is False:
-        lost.append("readable by signed-in users of a tenant, or not, as [audit] tenants_read says")
+    if catalog["audit_table_readers"] is False:
+        lost.append("readable by signed-in users, or not, as [audit] users_read and tenants_read say")
     if not catalog["audit_table_is_guarded"]:
         lost.append("protected from DROP TABLE")
     if not catalog["audit_table_has_default"]:

@@ -52,6 +52,7 @@ AUDIT_KEYS = (
     "personal",
     "tenant_claim",
     "tenants_read",
+    "users_read",
     "retention",
     "severity",
     "user_events",
@@ -74,7 +75,7 @@ class AuditColumns:
     ``columns`` is empty for a table that usersync creates: its columns have the names of the fields.
     ``personal`` are the words by which ``usersync erase`` finds personal data. ``enabled``: usersync creates
     the table. ``tenant_claim``: the claim of the token that names the tenant, a path with dots.
-    ``tenants_read``: signed-in users read the events of their tenant.
+    ``tenants_read``: signed-in users read the events of their tenant; ``users_read``: their own events.
     ``retention`` (a duration) and ``severity`` by action.
     ``user_events``: the sync records ``user.created``, ``user.updated`` and ``user.deleted``.
     ``user_event_values``: also the old and new values of the columns.
@@ -90,6 +91,7 @@ class AuditColumns:
     severity: Mapping[str, str] = field(default_factory=dict)
     user_events: bool = False
     user_event_values: bool = False
+    users_read: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -116,6 +118,7 @@ class AuditColumns:
             for name, value in (
                 ("tenant_claim", self.tenant_claim),
                 ("tenants_read", self.tenants_read),
+                ("users_read", self.users_read),
                 ("retention", dict(self.retention)),
                 ("severity", dict(self.severity)),
                 ("user_events", self.user_events),
@@ -153,7 +156,16 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         )
     if len({column.name for column in columns.values()}) < len(columns):
         raise SettingsError(f"{where}.columns: two fields are mapped to the same column")
-    claim, reads = _parse_tenants(value, where, is_own=not columns)
+    claim = _parse_tenant_claim(value.get("tenant_claim"), where)
+    tenants_read, users_read = (
+        _parse_reader(value.get(name, False), f"{where}.{name}", is_own=not columns)
+        for name in ("tenants_read", "users_read")
+    )
+    if tenants_read and claim is None:
+        raise SettingsError(
+            f"{where}.tenants_read: tenant_claim is missing",
+            hint='Name the claim of the token: tenant_claim = "app_metadata.tenant_id"',
+        )
     retention = parse_retention(value.get("retention", {}), f"{where}.retention")
     severity = parse_severity(value.get("severity", {}), f"{where}.severity")
     if retention and columns:
@@ -167,7 +179,8 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         table,
         enabled,
         tenant_claim=claim,
-        tenants_read=reads,
+        tenants_read=tenants_read,
+        users_read=users_read,
         retention=retention,
         severity=severity,
         user_events=user_events,
@@ -175,8 +188,16 @@ def parse_audit(value: object, where: str) -> AuditColumns:
     )
 
 
-def _parse_tenants(given: Mapping[str, Any], where: str, *, is_own: bool) -> tuple[str | None, bool]:
-    claim, reads = given.get("tenant_claim"), given.get("tenants_read", False)
+def _parse_reader(value: object, where: str, *, is_own: bool) -> bool:
+    reads = _parse_flag(value, where)
+    if reads and not is_own:
+        raise SettingsError(
+            f"{where}: the audit log is the application's own table", hint="Write a policy for it."
+        )
+    return reads
+
+
+def _parse_tenant_claim(claim: object, where: str) -> str | None:
     if claim is not None and not (isinstance(claim, str) and re.fullmatch(r"[\w:/-]+(\.[\w:/-]+)*", claim)):
         raise SettingsError(
             f"{where}.tenant_claim: expected the path of a claim, got {claim!r:.80}",
@@ -187,19 +208,7 @@ def _parse_tenants(given: Mapping[str, Any], where: str, *, is_own: bool) -> tup
             f"{where}.tenant_claim: users can write user_metadata, and could choose their tenant",
             hint='Keep the tenant in app_metadata: tenant_claim = "app_metadata.tenant_id"',
         )
-    if not isinstance(reads, bool):
-        raise SettingsError(f"{where}.tenants_read: expected true or false, got {reads!r:.80}")
-    if reads and claim is None:
-        raise SettingsError(
-            f"{where}.tenants_read: tenant_claim is missing",
-            hint='Name the claim of the token: tenant_claim = "app_metadata.tenant_id"',
-        )
-    if reads and not is_own:
-        raise SettingsError(
-            f"{where}.tenants_read: the audit log is the application's own table",
-            hint="Write a policy for it.",
-        )
-    return claim, reads
+    return claim
 
 
 def _parse_flag(value: object, where: str) -> bool:

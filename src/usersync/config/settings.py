@@ -127,12 +127,13 @@ class Settings:
         "a unique constraint: it makes sure that an event is stored once. Fields that are not mapped go into "
         "the column for `metadata`. `[audit] tenant_claim`: the claim of the token that names the tenant of "
         "an event, for example `app_metadata.tenant_id`. `[audit] tenants_read = true`: signed-in users read "
-        "the events of their tenant. `[audit.retention]`: how long `usersync audit prune` keeps events, by "
-        "action, and all others (`default`). `[audit.severity]`: the severity of events that have none, by "
-        "action. `[audit] personal`: the words by which `usersync erase` finds the keys in `changes` and "
-        "`metadata` that hold personal data. `[audit] user_events = true`: the sync records `user.created`, "
-        "`user.updated` (with the names of the changed columns) and `user.deleted` in the log; `[audit] "
-        "user_event_values = true`: also the old and new values of the columns.",
+        "the events of their tenant; `[audit] users_read = true`: their own events. `[audit.retention]`: "
+        "how long `usersync audit prune` keeps events, by action, and all others (`default`). "
+        "`[audit.severity]`: the severity of events that have none, by action. `[audit] personal`: the words "
+        "by which `usersync erase` finds the keys in `changes` and `metadata` that hold personal data. "
+        "`[audit] user_events = true`: the sync records `user.created`, `user.updated` (with the names of "
+        "the changed columns) and `user.deleted` in the log; `[audit] user_event_values = true`: also the "
+        "old and new values of the columns.",
         default=AuditColumns(),
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from usersync.config.audit_columns import FIELDS
 from usersync.config.audit_rules import DEFAULT, most_specific_first
@@ -108,8 +110,8 @@ def log_form() -> dict[str, str]:
     }
 
 
-#: What a tenant reads of its events: not the application's metadata, and nothing about the database.
-TENANT_COLUMNS = (
+#: What signed-in users read of an event: not the application's metadata, and nothing about the database.
+READABLE_COLUMNS = (
     "id",
     "occurred_at",
     "action",
@@ -126,21 +128,65 @@ TENANT_COLUMNS = (
 )
 
 
-def tenant_rules(audit: AuditColumns) -> dict[str, str]:
-    """Expressions about the claim of a token that names the tenant."""
-    claim = audit.tenant_claim
-    path = literal(_text_array(claim.split("."))) + "::text[]" if claim else "null::text[]"
-    claims = "nullif(current_setting('request.jwt.claims', true), '')::jsonb"
-    return {
-        "tenant_claim": path,
-        "tenants_read": literal(audit.tenants_read),
-        # A sub-select, so that the planner runs it once and not for each row. Anonymous users have no tenant.
-        "tenant_of_token": (
-            f"(select case when ({claims} ->> 'is_anonymous') is distinct from 'true' "
-            f"then {claims} #>> {path} end)"
+@dataclass(frozen=True)
+class Reader:
+    """Signed-in users who read some events: a policy on the log, and a function."""
+
+    enabled: bool
+    policy: str
+    function: str
+    #: Compares a column with a claim of the token. Row-level security and the function use it.
+    condition: str
+    #: The claim. A policy with another comment is created again.
+    claim: str
+    #: The comment on the function.
+    comment: str
+
+    @property
+    def signature(self) -> str:
+        return f"public.{self.function}(timestamp with time zone, uuid, integer)"
+
+    def describe(self) -> dict[str, Any]:
+        """The reader as JSON data."""
+        return {
+            "enabled": self.enabled,
+            "policy": self.policy,
+            "condition": self.condition,
+            "comment": f"usersync: {self.claim}",
+            "function": self.signature,
+        }
+
+
+def readers(audit: AuditColumns) -> tuple[Reader, ...]:
+    """Everybody who may read the log, if the settings say so."""
+    return (
+        Reader(
+            audit.users_read,
+            "A user reads their own events",
+            "audit_events_of_user",
+            f"actor_id = {_of_token('sub')}",
+            "sub",
+            "usersync: the events of the caller, newest first.",
         ),
-        "tenant_columns": _listed(TENANT_COLUMNS),
-        "tenant_policy": literal(f"usersync: {claim}"),
+        Reader(
+            audit.tenants_read,
+            "A tenant reads its own events",
+            "audit_events_of_tenant",
+            f"tenant_id = {_of_token(audit.tenant_claim)}",
+            str(audit.tenant_claim),
+            "usersync: the events of the caller's tenant, newest first.",
+        ),
+    )
+
+
+def reader_rules(audit: AuditColumns) -> dict[str, str]:
+    """Expressions about signed-in users who read the log."""
+    named = readers(audit)
+    return {
+        "tenant_claim": _claim_path(audit.tenant_claim),
+        "audit_readers": literal(json.dumps([each.describe() for each in named])),
+        "reader_functions": _listed(each.signature for each in named if each.enabled),
+        "readable_columns": _listed(READABLE_COLUMNS),
     }
 
 
@@ -161,6 +207,20 @@ def by_action(rules: Mapping[str, str], action: str, values: Mapping[str, str]) 
 def severity_of(audit: AuditColumns, action: str) -> str:
     """The severity that the settings give to an expression ``action``."""
     return by_action(audit.severity, action, {value: literal(value) for value in audit.severity.values()})
+
+
+def _of_token(claim: str | None) -> str:
+    """The claim of the caller's token. Null for anonymous users."""
+    claims = "nullif(current_setting('request.jwt.claims', true), '')::jsonb"
+    # A sub-select, so that the planner runs it once and not for each row.
+    return (
+        f"(select case when ({claims} ->> 'is_anonymous') is distinct from 'true' "
+        f"then {claims} #>> {_claim_path(claim)} end)"
+    )
+
+
+def _claim_path(claim: str | None) -> str:
+    return literal(_text_array(claim.split("."))) + "::text[]" if claim else "null::text[]"
 
 
 def _text_array(names: Iterable[str]) -> str:

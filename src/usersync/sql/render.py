@@ -27,8 +27,9 @@ from usersync.sql.audit_expressions import (
     is_audit_user,
     kept_event_fields,
     log_form,
+    reader_rules,
+    readers,
     severity_of,
-    tenant_rules,
 )
 from usersync.sql.audit_reading import AuditReading
 from usersync.sql.expressions import Fragments, literal
@@ -36,7 +37,7 @@ from usersync.sql.row_rules import is_compared, is_expected, is_user_row, row_is
 from usersync.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from usersync.config.settings import Settings
 
@@ -70,10 +71,6 @@ class UnusedPlaceholderError(LookupError):
     """A value has no placeholder in any SQL file; a mistake in usersync itself."""
 
 
-#: The function that is installed only if tenants read the log.
-_OF_TENANTS = "audit_events_of_tenant"
-
-
 class Renderer:
     """Renders SQL for one set of settings."""
 
@@ -81,7 +78,8 @@ class Renderer:
         users, source = settings.users_table, settings.source_table
         fragments = Fragments(settings)
         self._key_type = settings.key_type
-        self.tenants_read = settings.audit.tenants_read
+        self.settings = settings
+        known = readers(settings.audit)
         self._used: set[str] = set()
         self._names = {
             "pinned": PINNED_SETTINGS,
@@ -121,11 +119,9 @@ class Renderer:
             "severity_of_action": severity_of(settings.audit, "given.action"),
             "severity_of_user_event": severity_of(settings.audit, "recording.action"),
             "severity_of_new_user": severity_of(settings.audit, "'user.created'::text"),
-            "all_public_functions": ", ".join(map(literal, _public_functions())),
-            "public_functions": ", ".join(
-                literal(name)
-                for name in _public_functions()
-                if name != _OF_TENANTS or settings.audit.tenants_read
+            "all_public_functions": _listed([*_public_functions(), *(each.function for each in known)]),
+            "public_functions": _listed(
+                [*_public_functions(), *(each.function for each in known if each.enabled)]
             ),
             "settings": _settings_json(settings),
             "is_expected": is_expected(settings, "source"),
@@ -136,7 +132,7 @@ class Renderer:
             "is_new_expected": is_expected(settings, "new"),
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
         }
-        self._values |= fragments.values() | log_form() | tenant_rules(settings.audit)
+        self._values |= fragments.values() | log_form() | reader_rules(settings.audit)
         self._values |= values or {}
         # A log that the settings do not name any more, once there is another one.
         self._values["is_former_log"] = self.render(
@@ -333,13 +329,23 @@ def _public_functions() -> tuple[str, ...]:
 
 def _functions(renderer: Renderer) -> Iterator[Function]:
     for file in _names_in("functions"):
-        if file == f"{_OF_TENANTS}.sql" and not renderer.tenants_read:
-            continue
-        text = renderer.render(read_sql(f"functions/{file}"))
-        found = re.search(r"^comment on function (\S+\([^)]*\)) is\b", text, re.MULTILINE)
-        if found is None:
-            raise LookupError(f"functions/{file} has no comment on its function")
-        yield Function(found[1], text)
+        yield _function(renderer.render(read_sql(f"functions/{file}")), file)
+    for reader in readers(renderer.settings.audit):
+        if reader.enabled:
+            values = {"reader_condition": reader.condition, "reader_comment": literal(reader.comment)}
+            text = read_sql("readers/audit_events.sql").replace("audit_events_of_reader", reader.function)
+            yield _function(Renderer(renderer.settings, values).render(text), reader.function)
+
+
+def _function(text: str, file: str) -> Function:
+    found = re.search(r"^comment on function (\S+\([^)]*\)) is\b", text, re.MULTILINE)
+    if found is None:
+        raise LookupError(f"{file} has no comment on its function")
+    return Function(found[1], text)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(literal, names))
 
 
 def _triggers(renderer: Renderer) -> Iterator[tuple[str, str]]:

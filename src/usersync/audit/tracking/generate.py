@@ -32,7 +32,7 @@ from usersync.sql.audit_expressions import (
     audit_column_list,
     audit_log,
     audit_value_list,
-    tenant_rules,
+    reader_rules,
 )
 from usersync.sql.expressions import literal
 from usersync.sql.render import PINNED_SETTINGS, UnknownPlaceholderError, read_sql
@@ -216,7 +216,7 @@ class _Part:
         table = str(self._tracking.table)
         made_from = json.dumps(self._tracking.made_from, sort_keys=True, ensure_ascii=False)
         return {
-            "tenant_claim": tenant_rules(self._settings.audit)["tenant_claim"],
+            "tenant_claim": reader_rules(self._settings.audit)["tenant_claim"],
             "lock_timeout": literal(f"{self._settings.lock_timeout_ms}ms"),
             "audit_values": audit_value_list(self._settings.audit),
             "table": literal(table),

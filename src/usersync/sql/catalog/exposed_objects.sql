@@ -34,8 +34,8 @@ used as (
     cross join grantees
     -- service_role is meant to call the functions in "public".
     where (objects.kind <> 'function' or grantees.name <> 'service_role')
-        and not ('@tenants_read' and objects.kind = 'function' and grantees.name = 'authenticated'
-            and objects.oid = to_regprocedure('public.audit_events_of_tenant(timestamptz, uuid, integer)'))
+        and not (objects.kind = 'function' and grantees.name = 'authenticated'
+            and objects.oid in (select to_regprocedure(name) from unnest(array['@reader_functions']::text[]) as name))
         and case objects.kind
             when 'schema' then has_schema_privilege(grantees.name, objects.oid, 'usage, create')
             when 'function' then has_function_privilege(grantees.name, objects.oid, 'execute')

@@ -48,8 +48,8 @@ select jsonb_build_object(
             cross join aclexplode(acl)
             left join pg_roles on pg_roles.oid = grantee
             where grantee in (0, to_regrole('anon'), to_regrole('authenticated'))
-                and not ('@tenants_read' and grantee = to_regrole('authenticated') and column_name = any(array['@tenant_columns'])
-                    and privilege_type = 'SELECT')
+                and not (array['@reader_functions']::text[] <> '{}' and grantee = to_regrole('authenticated')
+                    and column_name = any(array['@readable_columns']) and privilege_type = 'SELECT')
                 or grantee = to_regrole('service_role') and privilege_type <> 'SELECT'
             group by 1
         ) as granted
@@ -64,23 +64,23 @@ select jsonb_build_object(
         ))
         from pg_class where oid = to_regclass('@audit_table')
     ),
-    -- Whether signed-in users read the events of their tenant, exactly if the settings say so.
-    'audit_table_tenants', (
-        select to_regrole('authenticated') is null or case
-            when not '@tenants_read' then not exists (
-                select from pg_policy where polrelid = log and polname = 'A tenant reads its own events')
-            else exists (
-                select from pg_policy
-                where polrelid = log and polname = 'A tenant reads its own events' and polcmd = 'r'
-                    and polroles = array[to_regrole('authenticated')::oid]
-                    and obj_description(pg_policy.oid, 'pg_policy') = '@tenant_policy'
-            ) and (
-                select bool_and(has_column_privilege('authenticated', log, name, 'SELECT'))
-                from unnest(array['@tenant_columns']) as name
-                -- Before the log has its present form.
-                where exists (select from pg_attribute where attrelid = log and attname = name and not attisdropped)
-            )
-        end
+    -- Whether signed-in users read events, exactly if the settings say so.
+    'audit_table_readers', (
+        select to_regrole('authenticated') is null or (
+            select bool_and(case
+                when not reader.enabled then pg_policy.oid is null
+                else pg_policy.polcmd = 'r' and polroles = array[to_regrole('authenticated')::oid]
+                    and obj_description(pg_policy.oid, 'pg_policy') is not distinct from reader.comment
+                    and (
+                        select bool_and(has_column_privilege('authenticated', log, name, 'SELECT'))
+                        from unnest(array['@readable_columns']) as name
+                        -- Before the log has its present form.
+                        where exists (select from pg_attribute where attrelid = log and attname = name and not attisdropped)
+                    )
+            end) is true
+            from jsonb_to_recordset('@audit_readers') as reader (policy name, comment text, enabled boolean)
+            left join pg_policy on polrelid = log and polname = reader.policy
+        )
         from (select to_regclass('@audit_table')::oid as log) as given
         where log is not null
     ),

@@ -5,6 +5,7 @@ declare
     log regclass := '@audit_log';
     partition regclass;
     usual_name text;
+    reader record;
 begin
     if coalesce(obj_description(log, 'pg_class'), '') not like 'The audit log, made by usersync: %'
         or (select relkind <> 'p' from pg_class where oid = log)
@@ -18,16 +19,21 @@ begin
     revoke all on table "@audit_table" from public;
     if to_regrole('anon') is not null and to_regrole('authenticated') is not null then
         revoke all on table "@audit_table" from anon, authenticated;
-        drop policy if exists "A tenant reads its own events" on "@audit_table";
-        if '@tenants_read' then
-            execute (
-                select format('grant select (%s) on table %s to authenticated', string_agg(quote_ident(name), ', '), log)
-                from unnest(array['@tenant_columns']) as name
-            );
-            create policy "A tenant reads its own events" on "@audit_table" for select to authenticated
-                using (tenant_id = '@tenant_of_token');
-            comment on policy "A tenant reads its own events" on "@audit_table" is '@tenant_policy';
-        end if;
+        for reader in
+            select * from jsonb_to_recordset('@audit_readers')
+                as named (policy text, condition text, comment text, enabled boolean)
+        loop
+            execute format('drop policy if exists %I on %s', reader.policy, log);
+            if reader.enabled then
+                execute (
+                    select format('grant select (%s) on table %s to authenticated', string_agg(quote_ident(name), ', '), log)
+                    from unnest(array['@readable_columns']) as name
+                );
+                execute format('create policy %I on %s for select to authenticated using (%s)',
+                    reader.policy, log, reader.condition);
+                execute format('comment on policy %I on %s is %L', reader.policy, log, reader.comment);
+            end if;
+        end loop;
     end if;
     if to_regrole('service_role') is not null then
         revoke all on table "@audit_table" from service_role;

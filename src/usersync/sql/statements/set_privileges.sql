@@ -34,9 +34,11 @@ begin
             execute format('grant execute on function %s to service_role', object);
         end loop;
     end if;
-    if '@tenants_read' and to_regrole('authenticated') is not null then
-        -- It runs with the caller's rights: the policy of the log decides what the caller sees.
-        grant execute on function public.audit_events_of_tenant(timestamptz, uuid, integer) to authenticated;
+    if to_regrole('authenticated') is not null then
+        -- They run with the caller's rights: the policies of the log decide what the caller sees.
+        foreach object in array array['@reader_functions']::text[] loop
+            execute format('grant execute on function %s to authenticated', object);
+        end loop;
     end if;
 end;
 $usersync$;
