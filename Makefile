@@ -51,7 +51,7 @@ $(VENV)-lowest/.stamp: requirements-lowest.lock pyproject.toml
 	touch $@
 
 # What imports a dependency that the project names. test_router.py needs schemathesis, which needs a newer rich.
-LOWEST = --ignore tests/contrib/fastapi/test_router.py tests/clients/test_driver.py tests/contrib tests/rest \
+LOWEST = --ignore tests/contrib/fastapi/test_router.py tests/clients/test_driver.py tests/clients/test_other_drivers.py tests/contrib tests/rest \
 	tests/clients/test_methods.py tests/clients/test_borrowed_connections.py tests/clients/test_forks.py \
 	tests/metrics/test_metrics.py \
 	tests/audit/test_audit_inline.py tests/audit/test_audit_usable.py tests/audit/test_audit_api.py tests/audit/test_audit_api_faults.py \

@@ -6,17 +6,19 @@ A line with ``# wrong`` must be an error, every other line must not.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, Unpack
 from uuid import UUID
 
+import asyncpg
 import psycopg
 import sqlalchemy
 from psycopg_pool import ConnectionPool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from usersync import AuditLog, AuditOptions, ContextFields, EventFields
+from usersync import AsyncUserSync, AuditLog, AuditOptions, ContextFields, EventFields, UserSync
 
 
 class Base(DeclarativeBase):
@@ -105,6 +107,30 @@ def connections(
     audit.record_in(two.engine, "x")  # wrong
 
 
+class Executor:
+    def execute(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]: ...
+
+
+class AsyncExecutor:
+    async def execute(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]: ...
+
+
+async def other_drivers(audit: AuditLog, one: asyncpg.Connection, two: asyncpg.Pool) -> None:
+    audit.record_in(Executor(), "x", entity=("product", 42))
+    await audit.arecord_in(one, "x", entity=("product", 42), required=True)
+    await audit.arecord_in(two, "x")
+    await audit.arecord_in(AsyncExecutor(), "x")
+    await audit.record_in(one, "x")
+    AsyncUserSync(one)
+    AsyncUserSync(two)
+    AsyncUserSync(AsyncExecutor())
+    await audit.arecord_in(one, "x", entitty=1)  # wrong
+    await audit.arecord_in(Executor(), "x")  # wrong
+    await audit.arecord_in("postgresql://", "x")  # wrong
+    AsyncUserSync(None)  # wrong
+    UserSync(AsyncExecutor())  # wrong
+
+
 async def asyncio_connections(
     audit: AuditLog,
     one: psycopg.AsyncConnection[Any],
@@ -117,6 +143,13 @@ async def asyncio_connections(
     found = await audit.record_in(three, "x", required=True)
     async with AuditLog.from_env() as log, log.context(actor_id="ada"), log.action("x"):
         await log.aflush()
+    await audit.arecord_in(one, "x")
+    await audit.arecord_in(two, "x")
+    await audit.arecord_in(three, "x")
+    AsyncUserSync(two)
+    AsyncUserSync(three)
+    await audit.arecord_in(engine, "x")  # wrong
+    await audit.arecord_in(None, "x")  # wrong
     await audit.record_in(engine, "x")  # wrong
     await audit.record_in(one.cursor(), "x")  # wrong
 

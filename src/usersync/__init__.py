@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         SyncStatus,
     )
     from usersync.transports.data_api import DataApi
+    from usersync.transports.drivers import AsyncSqlExecutor, SqlExecutor
 
 __all__ = [
     "Action",
@@ -78,6 +79,7 @@ __all__ = [
     "ApiKeyError",
     "ArgumentTypeError",
     "ArgumentValueError",
+    "AsyncSqlExecutor",
     "AsyncUserSync",
     "AuditLog",
     "AuditOptions",
@@ -121,6 +123,7 @@ __all__ = [
     "SearchFilters",
     "Settings",
     "SettingsError",
+    "SqlExecutor",
     "SyncResult",
     "SyncStatus",
     "UserNotFoundError",
@@ -137,6 +140,7 @@ __all__ = [
 _MODULES = {
     "Action": "usersync.audit.event.action",
     "ActionFields": "usersync.audit.event.fields",
+    "AsyncSqlExecutor": "usersync.transports.drivers",
     "AsyncUserSync": "usersync.async_client",
     "AuditLog": "usersync.audit.log",
     "AuditOptions": "usersync.audit.options",
@@ -150,6 +154,7 @@ _MODULES = {
     "FieldChange": "usersync.audit.models",
     "SearchFilters": "usersync.audit.reader",
     "Settings": "usersync.config.settings",
+    "SqlExecutor": "usersync.transports.drivers",
     "UserSync": "usersync.client",
     "load_settings": "usersync.config.settings",
     "parse_settings": "usersync.config.settings",

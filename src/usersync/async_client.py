@@ -35,6 +35,8 @@ class AsyncUserSync:
       ``apply_deletions()`` open separate connections;
     - a ``psycopg.AsyncConnection`` or a ``psycopg_pool.AsyncConnectionPool``, which ``close()`` leaves open.
       If the connection is in a transaction, calls become part of that transaction;
+    - a connection or a pool of asyncpg, an ``AsyncConnection`` or ``AsyncSession`` of SQLAlchemy, or an
+      ``AsyncSqlExecutor``: the same, except ``erase()``, which raises ``NeedsDatabaseError``;
     - a ``DataApi``: the same operations over HTTPS.
 
     Every method except ``close()`` may raise ``ConnectionFailedError`` (the database cannot be reached),

@@ -15,7 +15,7 @@ from usersync.audit.delivery import inline, lifecycle
 from usersync.audit.delivery.api_sender import sender_to
 from usersync.audit.delivery.engine import Engine
 from usersync.audit.delivery.protocol import UnavailableError
-from usersync.audit.delivery.stats import describe_database_error, describe_reject, one_line
+from usersync.audit.delivery.stats import describe_reject, one_line
 from usersync.audit.event.action import Action
 from usersync.audit.event.context import amend, begun, entered, merged
 from usersync.audit.event.event import Event, EventArguments, EventBuilder
@@ -26,7 +26,8 @@ from usersync.audit.spool.address import RECORDING_ONLY, check_address, describe
 from usersync.audit.spool.quarantine import RetryResult, retry
 from usersync.config.dsn import sealed
 from usersync.config.redaction import Kind, Redactor
-from usersync.errors import DatabaseError
+from usersync.errors import DatabaseError, redact_message
+from usersync.transports.drivers import describe_error
 from usersync.transports.processes import ForkSafeLock, leave_alone
 from usersync.transports.psycopg import find_source, has_source
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
     from usersync.audit.delivery.engine import DrainResult
-    from usersync.audit.delivery.inline import AsyncioConnection, DjangoConnection, SqlAlchemyConnection
+    from usersync.audit.delivery.inline import AsyncioConnection, BlockingConnection
     from usersync.audit.delivery.stats import AuditStats
     from usersync.audit.event.context import ContextBlock
     from usersync.audit.options import AuditOptions, Durability
@@ -222,7 +223,7 @@ class AuditLog(ReadingMethods):
     @overload
     def record_in(
         self,
-        connection: psycopg.AsyncConnection[Any] | AsyncioConnection,
+        connection: AsyncioConnection,
         action: str,
         *,
         required: bool = False,
@@ -231,7 +232,7 @@ class AuditLog(ReadingMethods):
     @overload
     def record_in(
         self,
-        connection: psycopg.Connection[Any] | SqlAlchemyConnection | DjangoConnection,
+        connection: BlockingConnection,
         action: str,
         *,
         required: bool = False,
@@ -243,8 +244,9 @@ class AuditLog(ReadingMethods):
     ) -> Any:
         """Record in the transaction of your connection: the event commits if and only if your work does.
 
-        ``connection`` is from psycopg, SQLAlchemy (Connection or Session) or Django; for an asynchronous one,
-        await the result. ``event`` is what ``record()`` takes. Blocks for one statement.
+        ``connection`` is from psycopg, SQLAlchemy (Connection or Session) or Django, or a ``SqlExecutor`` for
+        another driver. For a connection of asyncio, await the result, or call ``arecord_in()``. ``event`` is
+        what ``record()`` takes. Blocks for one statement.
 
         If it fails, your transaction stays usable, the event is counted as dropped, and the result is None.
         The event is not stored in any other way, because it would then survive a rollback. With ``required``,
@@ -264,9 +266,28 @@ class AuditLog(ReadingMethods):
             return None
         return None if self._rejected(answer, required=required) else event_id
 
-    def _built(self, connection: object, action: str, event: EventFields) -> Event | Exception:
+    async def arecord_in(
+        self,
+        connection: AsyncioConnection,
+        action: str,
+        *,
+        required: bool = False,
+        **event: Unpack[EventFields],
+    ) -> str | None:
+        """``record_in()`` for asyncio.
+
+        ``connection`` is from psycopg, asyncpg or SQLAlchemy (AsyncConnection or AsyncSession, with either
+        driver), or an ``AsyncSqlExecutor`` for another driver. With a pool of asyncpg, the event is stored in
+        a transaction of its own.
+        """
+        built = self._built(connection, action, event, "arecord_in")
+        return await self._store_async(connection, built, required=required)
+
+    def _built(
+        self, connection: object, action: str, event: EventFields, method: str = "record_in"
+    ) -> Event | Exception:
         """The event for ``record_in()``, or why there is none. Raises for a wrong call, if that is strict."""
-        fault = inline.fault(connection) or event_fault(action, event)
+        fault = inline.fault(connection, method) or event_fault(action, event)
         if fault is not None:
             if self._options.strict:
                 raise fault
@@ -297,14 +318,11 @@ class AuditLog(ReadingMethods):
         return rejected
 
     def _not_stored(self, error: Exception, count: int = 1, *, required: bool) -> None:
-        # SQLAlchemy's and Django's errors contain the driver's error.
-        cause = next((each for each in (error, error.__cause__) if isinstance(each, psycopg.Error)), error)
-        reason = describe_database_error(cause) if isinstance(cause, psycopg.Error) else one_line(error, 300)
+        sqlstate, message = describe_error(error)
+        reason = one_line(redact_message(sqlstate, message) if sqlstate is not None else message, 300)
         if required:
-            sqlstate = getattr(cause, "sqlstate", None)
             # Our own errors have a hint.
-            own = getattr(error, "hint", None)
-            hint = _HINTS.get(type(error)) or _HINTS.get(type(cause)) or own
+            hint = _HINTS.get(sqlstate or "") or getattr(error, "hint", None)
             raise DatabaseError(
                 f"the audit event was not stored: {reason}", hint=hint, sqlstate=sqlstate
             ) from error
@@ -328,7 +346,7 @@ class AuditLog(ReadingMethods):
 
         ``connection`` must be a blocking one. Blocks for one statement.
         """
-        fault = inline.fault(connection, blocking=True)
+        fault = inline.fault(connection, "record_prepared_in")
         if fault is not None and self._options.strict:
             raise fault
         payloads = [event.payload for event in events if event.id]
@@ -524,11 +542,11 @@ class AuditLog(ReadingMethods):
 class RejectedError(Exception):
     """The database rejected the event. The message names the event and the reason."""
 
+    hint = "Correct the event. If you roll back, it is not in usersync.audit_rejects either."
 
-_HINTS: dict[type[Exception], str] = {
-    RejectedError: "Correct the event. If you roll back, it is not in usersync.audit_rejects either.",
-    psycopg.errors.UndefinedFunction: "Is usersync installed in this database? Run: usersync apply",
-}
+
+#: By SQLSTATE: the function does not exist.
+_HINTS = {"42883": "Is usersync installed in this database? Run: usersync apply"}
 
 
 def _whole(built: Event | Exception) -> Event:

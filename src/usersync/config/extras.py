@@ -24,6 +24,7 @@ class Requirement(NamedTuple):
 EXTRAS = {
     "alembic": [Requirement("alembic", "alembic"), Requirement("sqlalchemy", "sqlalchemy")],
     "api": [Requirement("httpx", "httpx")],
+    "asyncpg": [Requirement("asyncpg", "asyncpg")],
     "auth": [Requirement("jwt", "pyjwt[crypto]")],
     "celery": [Requirement("celery", "celery")],
     "django": [Requirement("django", "django")],

@@ -28,10 +28,11 @@ from usersync.config.dsn import (
     warn_of_other_databases,
 )
 from usersync.config.environment import look_up
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, SettingsError
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.api import KEY_VARIABLES, OTHER_KEY_VARIABLES, URL_VARIABLE
 from usersync.transports.data_api.exchange import run_over_api
+from usersync.transports.drivers import full_name
 from usersync.transports.fork_gate import GatedConnection
 from usersync.transports.ownership import check_origin
 from usersync.transports.processes import ForkSafeLock, leave_alone, renew_in_child
@@ -108,10 +109,10 @@ def transport_for(source: object) -> Transport:
         return PoolTransport(source)
     if isinstance(source, DataApi):
         return ApiTransport(source)
-    raise SettingsError(
-        "expected a connection string, a Connection, a ConnectionPool or a DataApi; got "
-        f"{type(source).__name__}",
-        hint="For AsyncConnection and AsyncConnectionPool, use AsyncUserSync.",
+    raise ArgumentTypeError(
+        "UserSync takes a connection string, a Connection or a ConnectionPool of psycopg, or a DataApi, not "
+        f"{full_name(type(source))}",
+        hint="For connections of asyncio, use AsyncUserSync.",
     )
 
 
@@ -121,7 +122,7 @@ def describe_source(source: object) -> str:
         return describe_host(source.text)
     if isinstance(source, DataApi):
         return source.host
-    return f"{type(source).__module__}.{type(source).__qualname__}"
+    return full_name(type(source))
 
 
 class DsnTransport:

@@ -21,7 +21,8 @@ from usersync.config.dsn import (
     opened_async,
     sealed,
 )
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, SettingsError
+from usersync.transports import drivers
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.exchange import run_over_api
 from usersync.transports.fork_gate import GatedAsyncConnection
@@ -36,7 +37,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-AsyncSource = str | psycopg.AsyncConnection[Any] | AsyncConnectionPool[Any] | DataApi
+AsyncSource = (
+    str
+    | psycopg.AsyncConnection[Any]
+    | AsyncConnectionPool[Any]
+    | DataApi
+    | drivers.AsyncpgConnection
+    | drivers.AsyncpgPool
+    | drivers.AsyncSqlAlchemyConnection
+    | drivers.AsyncSqlExecutor
+)
 
 
 class AsyncTransport(Protocol):
@@ -64,10 +74,13 @@ def async_transport_for(source: object) -> AsyncTransport:
         return AsyncPoolTransport(source)
     if isinstance(source, DataApi):
         return AsyncApiTransport(source)
-    raise SettingsError(
-        "expected a connection string, an AsyncConnection, an AsyncConnectionPool or a DataApi; "
-        f"got {type(source).__name__}",
-        hint="For Connection and ConnectionPool, use UserSync.",
+    if drivers.is_asyncpg(source) or drivers.is_async_sqlalchemy(source) or drivers.is_async_executor(source):
+        return drivers.AsyncCallTransport(source)
+    raise ArgumentTypeError(
+        "AsyncUserSync takes a connection string, an AsyncConnection or a pool of psycopg, a connection or a "
+        "pool of asyncpg, an AsyncConnection or AsyncSession of SQLAlchemy, or a DataApi, not "
+        f"{drivers.full_name(type(source))}",
+        hint="For blocking connections, use UserSync. For other drivers, write an AsyncSqlExecutor.",
     )
 
 

@@ -178,15 +178,20 @@ def _translated(error: psycopg.Error) -> UsersyncError:
             f"the connection pool had no free connection: {message}",
             hint="Make the pool larger, or find out what holds its connections.",
         )
-    if _is_connection_failure(error):
-        return ConnectionFailedError(
-            f"the database connection failed: {message}", hint="Check the server, then try again."
-        )
-    return error_for_sqlstate(state, message, error.diag.message_hint)
+    if state is None and isinstance(error, psycopg.OperationalError):
+        return _connection_failed(message)
+    return error_for_state(state, message, error.diag.message_hint)
 
 
-def _is_connection_failure(error: psycopg.Error) -> bool:
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.OperationalError)
+def error_for_state(state: str | None, message: str, hint: str | None) -> UsersyncError:
+    """The error of usersync for a SQLSTATE that any driver reports."""
     # 57P01 to 57P05: the server shuts down, starts up, or ended the session.
-    return error.sqlstate[:2] == "08" or error.sqlstate[:4] == "57P0"
+    if state is not None and (state[:2] == "08" or state[:4] == "57P0"):
+        return _connection_failed(message)
+    return error_for_sqlstate(state, message, hint)
+
+
+def _connection_failed(message: str) -> ConnectionFailedError:
+    return ConnectionFailedError(
+        f"the database connection failed: {message}", hint="Check the server, then try again."
+    )

@@ -13,6 +13,7 @@ from usersync.audit.spool.binding import Destination
 from usersync.config.dsn import Sealed, check_dsn, describe_host, sealed
 from usersync.errors import ArgumentTypeError
 from usersync.transports.data_api import DataApi
+from usersync.transports.drivers import full_name
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -111,8 +112,3 @@ def describe(address: Address) -> str:
     if address is None:
         return "recording only"
     return address.host if isinstance(address, DataApi) else describe_host(_dsn_of(address))
-
-
-def full_name(kind: type) -> str:
-    """A class's name with its module: several drivers have a ``Connection``."""
-    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,307 @@
+"""AsyncUserSync and record_in() over asyncpg, SQLAlchemy on both drivers, and what runs one statement."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from contextlib import asynccontextmanager
+
+import asyncpg
+import psycopg
+import pytest
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+
+from usersync import AsyncUserSync, AuditLog, UserSync
+from usersync.errors import (
+    ConnectionFailedError,
+    DatabaseError,
+    NeedsDatabaseError,
+    NotInstalledError,
+    PrivilegeMissingError,
+    SettingsError,
+    UserNotFoundError,
+)
+
+pytestmark = pytest.mark.newest_server
+
+NOBODY = uuid.UUID(int=7)
+
+
+class Executor:
+    """An AsyncSqlExecutor of an application, for any driver."""
+
+    def __init__(self, run):
+        self._run = run
+
+    async def execute(self, sql, params):
+        return await self._run(sql, params)
+
+
+async def _codecs(connection):
+    # As many applications do. Ours must neither convert twice nor fail.
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+@asynccontextmanager
+async def asyncpg_connection(dsn):
+    connection = await asyncpg.connect(dsn)
+    await _codecs(connection)
+    try:
+        yield connection, connection.execute, None
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def asyncpg_transaction(dsn):
+    async with asyncpg_connection(dsn) as (connection, run, _):
+        # Begun by hand: asyncpg's own transaction() refuses to nest in it.
+        await run("begin")
+        yield connection, run, lambda: run("commit")
+
+
+@asynccontextmanager
+async def asyncpg_pool(dsn):
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=3, statement_cache_size=0) as pool:
+        yield pool, pool.execute, None
+
+
+@asynccontextmanager
+async def asyncpg_lent(dsn):
+    async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool, pool.acquire() as connection:
+        yield connection, connection.execute, None
+
+
+@asynccontextmanager
+async def _sqlalchemy(dsn, driver, kind, **options):
+    engine = create_async_engine(
+        dsn.replace("postgresql://", f"postgresql+{driver}://"), poolclass=NullPool, **options
+    )
+    async with kind(engine) if kind is AsyncSession else engine.connect() as connection:
+        yield connection, lambda sql: connection.execute(text(sql)), connection.commit
+    await engine.dispose()
+
+
+def sqlalchemy_asyncpg(dsn):
+    return _sqlalchemy(dsn, "asyncpg", AsyncConnection)
+
+
+def sqlalchemy_asyncpg_autocommit(dsn):
+    return _sqlalchemy(dsn, "asyncpg", AsyncConnection, isolation_level="AUTOCOMMIT")
+
+
+def sqlalchemy_asyncpg_session(dsn):
+    return _sqlalchemy(dsn, "asyncpg", AsyncSession)
+
+
+def sqlalchemy_psycopg(dsn):
+    return _sqlalchemy(dsn, "psycopg", AsyncConnection)
+
+
+def sqlalchemy_psycopg_session(dsn):
+    return _sqlalchemy(dsn, "psycopg", AsyncSession)
+
+
+@asynccontextmanager
+async def executor(dsn):
+    async with asyncpg_connection(dsn) as (connection, run, _):
+
+        async def execute(sql, params):
+            return await connection.fetch(sql, *params)
+
+        yield Executor(execute), run, None
+
+
+SOURCES = [
+    *(asyncpg_connection, asyncpg_transaction, asyncpg_pool, asyncpg_lent),
+    *(sqlalchemy_asyncpg, sqlalchemy_asyncpg_autocommit, sqlalchemy_asyncpg_session),
+    *(sqlalchemy_psycopg, sqlalchemy_psycopg_session, executor),
+]
+
+
+@pytest.fixture
+def log(project, tmp_path):
+    with AuditLog.recording_only(spool_dir=tmp_path, exit_timeout=0) as log:
+        yield log
+
+
+@pytest.mark.parametrize("opened", SOURCES)
+def test_every_method_of_the_client_and_events(project, appear, vanish, log, opened):
+    gone = project.auth.sign_up_email("gone@example.com")
+    vanish(gone)
+    first, second, third = appear(3)
+
+    async def main():
+        async with opened(project.database.dsn()) as (source, run, commit), AsyncUserSync(source) as client:
+            assert type(source).__name__ in repr(client)
+            assert await client.user_exists(first) is False
+            assert await client.ensure_user_exists(first) is True
+            assert await client.sync_auth_user(second) is True
+            with pytest.raises(UserNotFoundError, match=str(NOBODY)):
+                await client.sync_auth_user(NOBODY)
+            assert (await client.status()).missing == 1
+            found = (await client.reconcile(dry_run=True)).differences
+            assert {each.user_id for each in found} == {third, gone}
+            assert (await client.reconcile(page_size=1)).synced == 1
+            assert await client.remove_user(gone) is True
+            assert await client.failures() == []
+            assert (await client.retry()).counts.examined == 0
+            with pytest.raises(NeedsDatabaseError, match="requires psycopg"):
+                await client.erase(gone)
+            with log.context(actor_id="ada"):
+                recording = log.arecord_in(source, "first.done", entity=("product", 42))
+            one = await recording
+            two = await log.record_in(source, "second.done", metadata={"ü": "\U0001f600"}, required=True)
+            if commit is not None:
+                await commit()
+            if opened is not asyncpg_pool and not opened.__name__.endswith("autocommit"):
+                begins = commit is None or opened is asyncpg_transaction
+                await run("begin" if begins else "select 1")
+                assert await log.arecord_in(source, "gone.done")
+                await run("rollback")
+            return [("first.done", one, "42", {}), ("second.done", two, None, {"ü": "\U0001f600"})]
+
+    recorded = asyncio.run(main())
+    assert project.client.status().in_step
+    assert all(project.client.user_exists(each) for each in (first, second, third))
+    stored = project.owner.execute(
+        f"select action, id::text, entity_id, metadata from {project.settings.audit_table.quoted}"
+        " where action like '%.done' order by action"
+    ).fetchall()
+    assert stored == recorded
+    assert log.stats().dropped == 0
+
+
+@pytest.mark.parametrize("opened", [asyncpg_connection, sqlalchemy_asyncpg, executor])
+def test_a_failed_call_leaves_the_transaction_usable(project, opened):
+    async def main():
+        async with opened(project.database.dsn()) as (source, run, commit):
+            if commit is None:
+                await run("begin")
+            await run("create table public.work (n integer)")
+            client = AsyncUserSync(source)
+            await run("set local role anon")
+            with pytest.raises(PrivilegeMissingError):
+                await client.user_exists(NOBODY)
+            await run("reset role")
+            assert await client.user_exists(NOBODY) is False
+            await run("insert into public.work values (1)")
+            await (commit() if commit else run("commit"))
+
+    asyncio.run(main())
+    assert project.owner.execute("select n from public.work").fetchall() == [(1,)]
+
+
+def test_a_result_that_a_rollback_could_undo_is_not_remembered(project, appear):
+    (user,) = appear(1)
+
+    async def main():
+        async with asyncpg_connection(project.database.dsn()) as (connection, run, _):
+            client = AsyncUserSync(connection)
+            await run("begin")
+            assert await client.ensure_user_exists(user) is True
+            await run("rollback")
+            assert await client.user_exists(user) is False
+            assert await client.ensure_user_exists(user) is True
+
+    asyncio.run(main())
+    assert project.client.user_exists(user)
+
+
+def test_tasks_share_a_connection_of_asyncpg_and_a_cancelled_call_leaves_it_usable(project, appear):
+    users = appear(5)
+
+    async def main():
+        async with asyncpg_transaction(project.database.dsn()) as (connection, _, commit):
+            client = AsyncUserSync(connection)
+            project.owner.execute(f"begin; lock table {project.users}")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.status(), 0.3)
+            project.owner.execute("rollback")
+            assert all(await asyncio.gather(*map(client.ensure_user_exists, users)))
+            await commit()
+        with pytest.raises(ConnectionFailedError, match="closed"):
+            await client.user_exists(users[0])
+
+    asyncio.run(main())
+    assert project.client.status().in_step
+
+
+def test_several_workers_use_the_connections_of_a_pool(project, appear):
+    appear(6)
+
+    async def main():
+        async with asyncpg_pool(project.database.dsn()) as (pool, _, _):
+            assert (await AsyncUserSync(pool).reconcile(workers=8, page_size=1)).synced == 6
+        async with asyncpg_connection(project.database.dsn()) as (connection, _, _):
+            with pytest.raises(SettingsError, match="several workers require"):
+                await AsyncUserSync(connection).reconcile(workers=2)
+
+    asyncio.run(main())
+
+
+def test_without_usersync_the_error_says_so(database):
+    async def main():
+        async with asyncpg_connection(database.dsn()) as (connection, _, _):
+            with pytest.raises(NotInstalledError, match="usersync is not installed"):
+                await AsyncUserSync(connection).user_exists(NOBODY)
+
+    asyncio.run(main())
+
+
+def test_what_is_no_source_of_the_asyncio_client_raises_at_once(project):
+    engine = create_engine(project.database.dsn().replace("postgresql://", "postgresql+psycopg://"))
+    with psycopg.connect(project.database.dsn()) as connection:
+        for wrong in (None, 5, engine, connection, connection.cursor(), asyncpg):
+            with pytest.raises(TypeError, match="AsyncUserSync takes a connection string"):
+                AsyncUserSync(wrong)
+        for wrong in (None, 5, engine, connection.cursor(), Executor(None)):
+            with pytest.raises(TypeError, match="UserSync takes a connection string"):
+                UserSync(wrong)
+
+
+@pytest.mark.parametrize("opened", [asyncpg_connection, sqlalchemy_asyncpg, executor])
+def test_an_event_that_cannot_be_stored_leaves_the_transaction_usable(project, log, opened):
+    project.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
+
+    async def main():
+        async with opened(project.database.dsn()) as (connection, run, commit):
+            if commit is None:
+                await run("begin")
+            await run("create table public.work (n integer)")
+            assert await log.arecord_in(connection, "a.b") is None
+            with pytest.raises(DatabaseError, match="record_audit_events") as raised:
+                await log.arecord_in(connection, "a.b", required=True)
+            assert raised.value.sqlstate == "42883"
+            assert "usersync apply" in raised.value.hint
+            await run("insert into public.work values (1)")
+            await (commit() if commit else run("commit"))
+
+    asyncio.run(main())
+    assert project.owner.execute("select n from public.work").fetchall() == [(1,)]
+    assert log.stats().dropped == 1
+
+
+def test_each_method_names_the_other_for_its_kind_of_connection(project, log):
+    engine = create_async_engine(project.database.dsn().replace("postgresql://", "postgresql+asyncpg://"))
+    cursor = psycopg.connect(project.database.dsn()).cursor()
+
+    async def main():
+        async with asyncpg_connection(project.database.dsn()) as (connection, _, _):
+            with pytest.raises(TypeError, match=r"record_prepared_in\(\) does not take asyncpg") as raised:
+                log.record_prepared_in(connection, [log.prepare("a.b")])
+            assert "arecord_in()" in raised.value.hint
+            with pytest.raises(TypeError, match="entitty"):
+                await log.arecord_in(connection, "a.b", entitty=1)
+        with pytest.raises(TypeError, match=r"arecord_in\(\) does not take psycopg\.Connection") as raised:
+            await log.arecord_in(cursor.connection, "a.b")
+        assert "record_in()" in raised.value.hint
+        for wrong in (None, project.database.dsn(), cursor, engine, AsyncSession, object()):
+            with pytest.raises(TypeError, match=r"arecord_in\(\) does not take"):
+                await log.arecord_in(wrong, "a.b")
+
+    asyncio.run(main())
+    cursor.connection.close()
