@@ -106,7 +106,7 @@ def test_what_is_no_connection_raises_at_once(store, offline, url):
         ]
         prepared = offline.prepare("a.b")
         for each in wrong:
-            name = re.escape(f"not {type(each).__module__}.{type(each).__qualname__}")
+            name = re.escape(f"does not take {type(each).__module__}.{type(each).__qualname__}")
             for required in (False, True):
                 with pytest.raises(TypeError, match=name):
                     offline.record_in(each, "a.b", required=required)
@@ -118,7 +118,7 @@ def test_what_is_no_connection_raises_at_once(store, offline, url):
 def test_without_strict_what_is_no_connection_is_a_loss(make_log):
     log = make_log(None, strict=False)
     assert log.record_in(None, "a.b") is None
-    with pytest.raises(DatabaseError, match=r"not builtins\.int"):
+    with pytest.raises(DatabaseError, match=r"does not take builtins\.int"):
         log.record_in(5, "a.b", required=True)
     assert log.stats().dropped == 1
 

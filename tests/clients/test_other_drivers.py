@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import asyncpg
+import peewee
 import psycopg
+import psycopg2
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
@@ -283,6 +286,22 @@ def test_an_event_that_cannot_be_stored_leaves_the_transaction_usable(project, l
     asyncio.run(main())
     assert project.owner.execute("select n from public.work").fetchall() == [(1,)]
     assert log.stats().dropped == 1
+
+
+def test_other_drivers_are_named_with_what_is_supported(project, log):
+    with closing(psycopg2.connect(project.database.dsn())) as connection:
+        database = peewee.PostgresqlDatabase(project.database.dsn())
+        for wrong, name in (
+            (connection, "psycopg2"),
+            (connection.cursor(), "psycopg2"),
+            (database, "peewee"),
+        ):
+            with pytest.raises(TypeError, match=rf"record_in\(\) does not take {name}\.") as raised:
+                log.record_in(wrong, "a.b")
+            assert f"For {name}, write a SqlExecutor" in raised.value.hint
+    with pytest.raises(TypeError, match=r"does not take sqlite3\.Connection") as raised:
+        log.record_in(sqlite3.connect(":memory:"), "a.b")
+    assert "connections of psycopg, asyncpg, SQLAlchemy" in raised.value.hint
 
 
 def test_each_method_names_the_other_for_its_kind_of_connection(project, log):
