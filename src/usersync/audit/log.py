@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import psycopg
 
+from usersync.audit import capture
 from usersync.audit.delivery import inline, lifecycle
 from usersync.audit.delivery.api_sender import sender_to
 from usersync.audit.delivery.engine import Engine
@@ -33,6 +34,7 @@ from usersync.transports.psycopg import find_source, has_source
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from psycopg_pool import ConnectionPool
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from usersync.audit.delivery.inline import AsyncioConnection, BlockingConnection
     from usersync.audit.delivery.stats import AuditStats
     from usersync.audit.event.context import ContextBlock
+    from usersync.audit.models import EventRecord
     from usersync.audit.options import AuditOptions, Durability
     from usersync.errors import SettingsError
     from usersync.transports.data_api import DataApi
@@ -255,8 +258,13 @@ class AuditLog(ReadingMethods):
         connection.
         """
         built = self._built(connection, action, event)
+        captured = capture.capture_of(self)
         if inline.is_async(connection):
+            if captured is not None and not isinstance(built, Exception):
+                return capture.take_async(captured, built)
             return self._store_async(connection, built, required=required)
+        if captured is not None and not isinstance(built, Exception):
+            return capture.take(captured, built)
         inline.settle(connection)
         try:
             event_id, payload = _whole(built)
@@ -349,6 +357,8 @@ class AuditLog(ReadingMethods):
         fault = inline.fault(connection, "record_prepared_in")
         if fault is not None and self._options.strict:
             raise fault
+        if (captured := capture.capture_of(self)) is not None and fault is None:
+            return len([capture.take(captured, event) for event in events if event.id])
         payloads = [event.payload for event in events if event.id]
         try:
             if fault is not None:
@@ -358,6 +368,21 @@ class AuditLog(ReadingMethods):
             self._not_stored(error, len(payloads), required=required)
             return 0
         return len(payloads) - self._rejected(answer, required=required)
+
+    def captured(self) -> AbstractContextManager[list[EventRecord]]:
+        """Collect the events that this log records in the block, and do not store them. For tests.
+
+        ::
+
+            with audit.captured() as events:
+                place_order()
+            assert [event.action for event in events] == ["order.placed"]
+
+        No database is needed, for ``record_in()`` either. Events of all threads and tasks are collected.
+        Fields that the database fills in, such as ``recorded_at``, are None. For the logs of a whole process,
+        use ``usersync.testing.captured_events()`` or the fixture ``usersync_events``.
+        """
+        return capture.captured(self)
 
     def redacts(self, name: str, kind: Kind = "other") -> bool:
         """Whether a value of this kind (a text, if omitted) under this name is recorded as ``[redacted]``."""
@@ -447,6 +472,9 @@ class AuditLog(ReadingMethods):
     def _accept(self, given: EventArguments | Event) -> str | None:
         engine = self._engine
         try:
+            if (captured := capture.capture_of(self)) is not None:
+                event = self._builder.build(given) if isinstance(given, EventArguments) else given
+                return capture.take(captured, event)
             if engine is None or engine.pid != os.getpid():
                 engine = self._running()
             if self._closed:
