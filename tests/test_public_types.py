@@ -25,7 +25,7 @@ MODULES = (
     *("usersync.metrics", "usersync.metrics.prometheus", "usersync.metrics.opentelemetry"),
     *("usersync.contrib.auth", "usersync.contrib.asgi", "usersync.contrib.wsgi", "usersync.contrib.django"),
     *("usersync.contrib.fastapi", "usersync.contrib.starlette", "usersync.contrib.flask"),
-    "usersync.contrib.sqlalchemy",
+    *("usersync.contrib.sqlalchemy", "usersync.contrib.alembic"),
 )
 
 #: The classes that these modules export from others, by name.

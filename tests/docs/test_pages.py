@@ -41,11 +41,13 @@ ELSEWHERE = {
     "docs/backup.md": "tests/docs/test_backup.py",
     "docs/procedures.md": "tests/docs/test_procedures.py",
     "docs/testing.md": "tests/testing/test_testing_page.py",
+    "docs/migrations.md": "tests/contrib/alembic/test_alembic.py",
     "docs/frameworks.md": "tests/contrib/test_frameworks_page.py",
     "examples/celery/README.md": "tests/contrib/queues/test_task_queues.py",
     "examples/procrastinate/README.md": "tests/contrib/queues/test_task_queues.py",
     "examples/django/README.md": "tests/contrib/django/test_django_example.py",
     "examples/fastapi/README.md": "tests/contrib/fastapi/test_fastapi_example.py",
+    "examples/sqlmodel/README.md": "tests/test_examples_of_schema_tools.py",
     "examples/flask/README.md": "tests/contrib/flask/test_flask_example.py",
 }
 

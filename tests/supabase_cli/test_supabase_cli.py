@@ -90,6 +90,41 @@ def test_both_ways_to_install_give_the_same_schema(supabase, pushed, applied, cl
         cluster.drop(bare)
 
 
+@pytest.mark.newest_server
+def test_a_declarative_schema_with_the_same_sql_proposes_to_drop_nothing(supabase, database, cluster):
+    """What `supabase db diff` compares: the migrations, and supabase/schemas, in two databases.
+
+    The command itself creates these databases with Docker.
+    """
+    (supabase.folder / "usersync.toml").write_text("audit = { enabled = true }")
+    supabase.usersync("sql", "--supabase")
+    supabase("db", "push", at=database)
+    file = supabase.folder / "supabase/schemas/zz_usersync.sql"
+    file.parent.mkdir(exist_ok=True)
+    supabase.usersync("sql", "--output", str(file))
+    declared = cluster.clone(cluster.template("supabase_old", regime="old"))
+    schemas = ("--schema", "public", "--schema", "usersync", "--schema", "auth")
+
+    def proposed():
+        return supabase(
+            "db", "diff", "--from", supabase.url(database), "--to", supabase.url(declared), *schemas
+        ).lower()
+
+    try:
+        with declared.connect() as postgres:
+            postgres.execute("create table public.orders (id int primary key)")
+            without = proposed()
+            assert "drop" in without
+            assert "usersync" in without
+            postgres.execute(file.read_text())
+        found = proposed()
+    finally:
+        cluster.drop(declared)
+    assert "create table" in found
+    assert "orders" in found
+    assert [word for word in ("usersync", "audit_logs", "drop") if word in found] == []
+
+
 @pytest.mark.parametrize("regime", ["old", "new"])
 @pytest.mark.newest_server
 def test_the_advisors_find_nothing(supabase, pushed):

@@ -11,9 +11,12 @@ from usersync.core.blockers import blockers
 from usersync.models import Change, SchemaPlan
 from usersync.schema.adoption import returned_change
 from usersync.schema.inspection import inspect
-from usersync.sql.render import read_sql, render_bundle
+from usersync.sql.expressions import literal
+from usersync.sql.render import Renderer, read_sql, render_bundle
+from usersync.sql.script import one_statement
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked, take_lock
 from usersync.transports.steps import Steps, in_transaction, query, query_row, read_only
+from usersync.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -108,6 +111,36 @@ def undo(settings: Settings, created: Collection[str]) -> Steps[SchemaPlan]:
         )
 
     return (yield from remove(settings, (yield from read_only(read()))))
+
+
+def rollback_script(
+    settings: Settings, *, drop_users_table: bool = False, drop_audit_log: bool = False
+) -> str:
+    """What ``installation.rollback()`` does as one statement, for migration tools.
+
+    It is planned in the database when it runs, and does nothing if usersync is not installed.
+    """
+    bundle = render_bundle(settings)
+    log = f"{_DROP_GUARD}\ndrop table if exists {settings.audit_table.quoted};"
+    renderer = Renderer(
+        settings,
+        {
+            "drop_users_table": "true" if drop_users_table else "false",
+            "drop_audit_log": "true" if drop_audit_log else "false",
+            "drop_log": literal(log),
+            "drop_unused_log": literal(_drop_unused(settings, bundle)),
+            "release_log": literal(bundle.release_audit_table),
+        },
+    )
+    down = "".join(each.down for each in reversed(bundle.migrations)) + read_sql("statements/drop_schema.sql")
+    parts = [
+        "if to_regnamespace('usersync') is not null then\n",
+        renderer.render(read_sql("removal/objects.sql")),
+        down.replace("select;\n", ""),  # PL/pgSQL takes no SELECT without INTO
+        renderer.render(read_sql("removal/users_table.sql")),
+        "end if;\n",
+    ]
+    return one_statement([f"-- usersync {__version__}: removes usersync."], parts)
 
 
 def remove(

@@ -10,7 +10,7 @@ from usersync.sql.render import LOCK_KEY, render_bundle
 from usersync.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from usersync.config.settings import Settings
     from usersync.sql.render import Bundle, Function, Migration
@@ -77,14 +77,18 @@ def install_parts(settings: Settings) -> list[list[str]]:
 
 
 def _text(parts: Iterable[str], number: int, of: int) -> str:
-    """One DO statement that runs the parts."""
-    body = "\n".join(map(_statement, parts))
     head = [
         f"-- usersync {__version__}: installs or upgrades everything, and can be run again.",
         "-- Made by: usersync sql. Do not edit. To change it, edit usersync.toml and run the command again.",
     ]
     if of > 1:
         head.append(f"-- Text {number} of {of}. Run them in this order, each in its own transaction.")
+    return one_statement(head, parts)
+
+
+def one_statement(head: Sequence[str], parts: Iterable[str]) -> str:
+    """One DO statement that runs the parts, below the lines of ``head``."""
+    head, body = list(head), "\n".join(map(_statement, parts))
     if "{percent}" in body or "{colon}" in body:
         head.append(
             "-- {percent} and {colon} stand for these characters, which database drivers take for parameters."

@@ -1,0 +1,16 @@
+"""Installs usersync and its audit log."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """After an upgrade of the library or a change of usersync.toml, add another migration with this line."""
+    op.apply_usersync()
+
+
+def downgrade() -> None:
+    """The tables stay, and so does an audit log that has events."""
+    op.rollback_usersync()
