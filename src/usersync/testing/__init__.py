@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from usersync.gotrue import AuthUser, GoTrue, GoTrueError
     from usersync.testing.breakage import BREAKAGES, broken_users_table
+    from usersync.testing.capture import captured_events
+    from usersync.testing.release import is_test_database, release_audit_log
     from usersync.testing.shape import (
         Regime,
         SupabaseCluster,
@@ -28,8 +30,11 @@ __all__ = [
     "SupabaseCluster",
     "SupabaseDatabase",
     "broken_users_table",
+    "captured_events",
     "create_supabase_database",
     "create_supabase_roles",
+    "is_test_database",
+    "release_audit_log",
 ]
 
 _HOMES = {
@@ -38,6 +43,9 @@ _HOMES = {
     "GoTrue": "usersync.gotrue",
     "GoTrueError": "usersync.gotrue",
     "broken_users_table": "usersync.testing.breakage",
+    "captured_events": "usersync.testing.capture",
+    "is_test_database": "usersync.testing.release",
+    "release_audit_log": "usersync.testing.release",
 }
 
 

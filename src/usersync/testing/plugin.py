@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from usersync.audit.models import EventRecord
     from usersync.config.settings import Settings
     from usersync.embedded import EmbeddedPostgres
     from usersync.testing import AuthUser, GoTrue, SupabaseCluster, SupabaseDatabase
@@ -99,11 +100,14 @@ def _usersync_template(
     usersync_prepare: Callable[[SupabaseDatabase], None] | None,
 ) -> SupabaseDatabase:
     from usersync.testing.install import install  # noqa: PLC0415 - see the module's docstring
+    from usersync.testing.release import release_audit_log  # noqa: PLC0415 - see the module's docstring
 
     def build(database: SupabaseDatabase) -> None:
         if usersync_prepare is not None:
             usersync_prepare(database)
         install(database, usersync_settings)
+        with database.connect("postgres") as connection:
+            release_audit_log(connection)
 
     made_with = (usersync_settings, usersync_prepare)
     if made_with not in _usersync_templates:
@@ -119,6 +123,18 @@ def usersync_database(
     database = _usersync_cluster.clone(_usersync_template)
     yield database
     _usersync_cluster.drop(database)
+
+
+@pytest.fixture
+def usersync_events() -> Iterator[list[EventRecord]]:
+    """The events that the test records, in any ``AuditLog`` of this process. They are not stored.
+
+    No database is needed. Each is a ``usersync.audit.EventRecord``.
+    """
+    from usersync.testing.capture import captured_events  # noqa: PLC0415 - see the module's docstring
+
+    with captured_events() as events:
+        yield events
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from urllib.parse import quote, urlencode
 import psycopg
 from psycopg import sql
 
+from usersync.testing.release import MARK
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -195,6 +197,7 @@ def shape_database(superuser: psycopg.Connection[Any], *, regime: Regime = "old"
     with superuser.transaction():
         for name in ("schemas.sql", "auth_users.sql", "auth_tables.sql", "auth_functions.sql"):
             _run(superuser, name)
+        superuser.execute(MARK)
         _run(superuser, "defaults_old.sql")
         if regime == "new":
             _run(superuser, "defaults_new.sql")

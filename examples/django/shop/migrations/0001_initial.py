@@ -9,6 +9,16 @@ class Migration(migrations.Migration):
     initial = True
     operations = [  # noqa: RUF012
         migrations.CreateModel(
+            name="User",
+            fields=[
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                ("email", models.TextField(null=True)),
+                ("full_name", models.TextField(null=True)),
+                ("deleted_at", models.DateTimeField(null=True)),
+            ],
+            options={"db_table": "users"},
+        ),
+        migrations.CreateModel(
             name="Product",
             fields=[
                 ("id", models.AutoField(primary_key=True, serialize=False)),

@@ -14,6 +14,7 @@ class UsersyncConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the system checks, and pass the actor to the database on its connections."""
-        from usersync.contrib.django import checks, passing  # noqa: F401, PLC0415 - Django has to be set up
+        from usersync.contrib.django import checks, passing, testing  # noqa: F401, PLC0415 - Django has to be set up
 
         passing.install()
+        testing.install()

@@ -8,6 +8,7 @@ from django.core import checks
 from django.db import connections
 
 from usersync.config.extras import missing
+from usersync.contrib.django import testing
 from usersync.contrib.django.config import config
 from usersync.contrib.django.connection_strings import dsn_of
 from usersync.contrib.django.operations import carriers
@@ -47,7 +48,7 @@ def check_database(databases: Sequence[str] | None = None, **_: object) -> list[
         return []
     found = config()
     alias = found.database
-    if alias is None or alias not in (databases or ()):
+    if alias is None or alias not in (databases or ()) or testing.is_running():
         return []
     try:
         with connect(dsn_of(alias)) as own:

@@ -8,6 +8,7 @@ from django.db import router
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 
+from usersync.contrib.django import testing
 from usersync.contrib.django.config import config
 from usersync.contrib.django.connection_strings import dsn_of
 from usersync.errors import SettingsError
@@ -104,4 +105,6 @@ def _drive(plan: Steps[Any], connection: Any) -> None:
             "those transactions, so that no sign-in waits for the rest.",
         )
     with connect(dsn_of(connection.alias)) as own:
+        testing.prepare(own)
         run(plan, own)
+        testing.release(own)

@@ -1,0 +1,52 @@
+"""Test databases: tests drop and truncate tables in any order. Other databases refuse that."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from sqlalchemy import MetaData, create_engine
+
+from logged import logged
+from usersync.errors import SettingsError
+from usersync.testing import GoTrue, is_test_database, release_audit_log
+from usersync.testing.install import install
+
+pytestmark = pytest.mark.newest_server
+
+
+def test_drop_all_and_create_all(database, postgres):
+    install(database, logged())
+    engine = create_engine(database.dsn().replace("postgresql:", "postgresql+psycopg:"))
+    metadata = MetaData()
+    metadata.reflect(engine, only=["users", "audit_logs"])
+    foreign_keys = metadata.tables["audit_logs"].foreign_key_constraints
+    assert foreign_keys
+    for table in ("users", "audit_logs"):
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+            postgres.execute(f"drop table {table}")
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        postgres.execute("truncate users")
+    assert is_test_database(postgres)
+    release_audit_log(postgres)
+    release_audit_log(postgres)
+    mine = MetaData()
+    mine.reflect(engine, only=["users"])
+    for _ in range(2):
+        mine.drop_all(engine)
+        mine.create_all(engine)
+    postgres.execute("truncate users")
+    with GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        user_id = auth.sign_up_email("ada@example.com")
+    assert postgres.execute("select id from users").fetchall() == [(user_id,)]
+    metadata.drop_all(engine)
+    engine.dispose()
+
+
+def test_a_real_database_keeps_its_protection(database, postgres, superuser):
+    install(database, logged())
+    superuser.execute("comment on schema auth is null")
+    assert not is_test_database(postgres)
+    with pytest.raises(SettingsError, match="has not made this database"):
+        release_audit_log(postgres)
+    with pytest.raises(psycopg.errors.DependentObjectsStillExist):
+        postgres.execute("drop table audit_logs")
