@@ -171,6 +171,8 @@ def test_audit(page, database, postgres, superuser):
     page.python["event_id"] = page.python["audit"].search(limit=1).events[0].id
     page.run(1)
     assert page.python["event"].action
+    page.run(1)
+    assert [event.action for event in page.python["page"].events] == ["order.paid"]
     page.run(2)
     # The rest is for a project with usersync's own table again.
     Path("usersync.toml").unlink()

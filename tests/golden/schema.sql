@@ -333,6 +333,11 @@ begin
             nullif(arguments -> 'after', 'null'),
             coalesce((arguments ->> 'oldest_first')::boolean, false),
             page_size);
+    when 'number_events' then
+        return to_jsonb(usersync.number_events());
+    when 'read_events' then
+        return usersync.read_events(
+            (arguments ->> 'after')::bigint, coalesce(arguments -> 'wanted', '{}'), page_size);
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
     when 'count_users' then
@@ -2370,6 +2375,108 @@ end;
 $function$
 
 
+-- function usersync.number_events()
+owner postgres; usersync: numbers the events that have become visible since the last call.
+CREATE OR REPLACE FUNCTION usersync.number_events()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET lock_timeout TO '10ms'
+AS $function$
+declare
+    this constant text := split_part(usersync.database_position(), ' ', 2);
+    -- "usersync" and "feed".
+    is_ours constant boolean := pg_try_advisory_xact_lock(1970500985, 1717921124);
+    state usersync.feed;
+    first_xid bigint;
+    open_xids bigint[];
+    numbered bigint;
+begin
+    if not is_ours then
+        return null;
+    end if;
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database'
+            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
+    end if;
+    if not true then
+        raise exception 'the audit log is the application''s own table, which does not store the transactions of its events'
+            using errcode = 'US101', hint = 'The feed requires the audit log that usersync creates.';
+    end if;
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception 'events can only be numbered in a transaction with the isolation level READ COMMITTED'
+            using errcode = 'invalid_transaction_state';
+    end if;
+    select * into state from usersync.feed;
+    if not found then
+        insert into usersync.feed (snapshot, cluster, first_snapshot, first_seq)
+        values (pg_current_snapshot(), this, pg_current_snapshot(), nextval('usersync.audit_log_seq'));
+        return 0;
+    end if;
+
+    if state.cluster <> this then
+        -- Transaction ids of another cluster mean nothing here. The snapshot of the start and the ids in the log are
+        -- from the same cluster, so they tell which of the restored events are older than the feed.
+        with added as (
+            insert into usersync.event_numbers (number, event_id, occurred_at)
+            select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+            from "public"."audit_logs" as stored
+            where (
+                    stored.seq >= state.first_seq
+                    or not pg_visible_in_snapshot(stored.xid::text::xid8, state.first_snapshot)
+                )
+                and not exists (
+                    select from usersync.event_numbers as known
+                    where known.event_id = stored.id and known.occurred_at = stored.occurred_at
+                )
+            returning number
+        )
+        update usersync.feed set
+            snapshot = pg_current_snapshot(),
+            cluster = this,
+            last_number = greatest(state.last_number, (select max(number) from added))
+        returning (select count(*) from added) into numbered;
+        return numbered;
+    end if;
+
+    first_xid := pg_snapshot_xmax(state.snapshot)::text::bigint;
+    open_xids := array(select xid::text::bigint from pg_snapshot_xip(state.snapshot) as xid);
+    -- The index has no entries for new blocks until autovacuum has seen them, so each call would read all of them. A
+    -- lock that somebody else holds is not worth waiting for: the next call tries again.
+    if state.unsummarized > 10000 then
+        begin
+            perform brin_summarize_new_values(inhrelid) from pg_inherits where inhparent in (
+                select indexrelid from pg_index join pg_class on pg_class.oid = indexrelid
+                where indrelid = to_regclass('"public"."audit_logs"') and relam = (select oid from pg_am where amname = 'brin')
+            );
+            update usersync.feed set unsummarized = 0;
+        exception when lock_not_available then
+            null;
+        end;
+    end if;
+    -- One statement, so the events and the snapshot that is stored are of the same moment.
+    with added as (
+        insert into usersync.event_numbers (number, event_id, occurred_at)
+        select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+        from "public"."audit_logs" as stored
+        where stored.xid >= first_xid or stored.xid = any(open_xids)
+        on conflict (event_id, occurred_at) do nothing
+        returning number
+    )
+    update usersync.feed set
+        snapshot = pg_current_snapshot(),
+        last_number = greatest(state.last_number, (select max(number) from added)),
+        unsummarized = unsummarized + (select count(*) from added)
+    -- Without new events nothing is written: the older snapshot finds the same events.
+    where exists (select from added)
+    returning (select count(*) from added) into numbered;
+    return coalesce(numbered, 0);
+end;
+$function$
+
+
 -- function usersync.owns_transaction()
 owner postgres; usersync: whether the transaction is usersync's own.
 CREATE OR REPLACE FUNCTION usersync.owns_transaction()
@@ -2464,6 +2571,60 @@ begin
     );
     has_rules := exists (select from pg_rewrite where ev_class = relation and ev_type <> '1');
     is_paused := exists (select from usersync.pause);
+end;
+$function$
+
+
+-- function usersync.read_events(bigint, jsonb, integer)
+owner postgres; usersync: a page of the numbered events that match all filters.
+CREATE OR REPLACE FUNCTION usersync.read_events(after bigint, wanted jsonb, page_size integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}';
+    newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
+    last_number bigint;
+    stored jsonb;
+    events jsonb[] := '{}';
+    room integer := 64 * 1024 * 1024;
+begin
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database'
+            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
+    end if;
+    if after is null then
+        return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
+    end if;
+    select max(number) into last_number from (
+        select number from usersync.event_numbers where number > after order by number limit page_size
+    ) as looked_at;
+    for stored in execute format(
+        'select to_jsonb(page) from ('
+        'select numbered.number, event.* from usersync.event_numbers as numbered cross join lateral ('
+        '%s where stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at and %s) as event '
+        'where numbered.number > $1 and numbered.number <= $2 order by numbered.number) as page',
+        format(templates ->> 'select'), usersync.audit_conditions(wanted))
+        using after, last_number
+    loop
+        events := array_append(events, stored);
+        room := room - pg_column_size(stored);
+        if room < 0 then
+            last_number := stored ->> 'number';
+            exit;
+        end if;
+    end loop;
+    return jsonb_build_object(
+        'events', to_jsonb(events), 'position', coalesce(last_number, after), 'more', coalesce(last_number < newest, false));
 end;
 $function$
 
@@ -6430,6 +6591,61 @@ PRIMARY KEY (id)
 
 -- table usersync.auth_users index
 CREATE UNIQUE INDEX auth_users_pkey ON usersync.auth_users USING btree (id)
+
+-- table usersync.event_numbers
+kind r; owner postgres; rls f f; The number of each event in the feed. An event gets it after its transaction is seen to be committed.
+
+-- table usersync.event_numbers column event_id
+uuid; not null
+
+-- table usersync.event_numbers column number
+bigint; not null
+
+-- table usersync.event_numbers column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.event_numbers constraint event_numbers_event_id_occurred_at_key
+UNIQUE (event_id, occurred_at)
+
+-- table usersync.event_numbers constraint event_numbers_pkey
+PRIMARY KEY (number)
+
+-- table usersync.event_numbers index
+CREATE UNIQUE INDEX event_numbers_event_id_occurred_at_key ON usersync.event_numbers USING btree (event_id, occurred_at)
+CREATE UNIQUE INDEX event_numbers_pkey ON usersync.event_numbers USING btree (number)
+
+-- table usersync.feed
+kind r; owner postgres; rls f f; How far the events of the audit log are numbered. Empty until the first reader of the feed.
+
+-- table usersync.feed column cluster
+text; not null
+
+-- table usersync.feed column first_seq
+bigint; not null
+
+-- table usersync.feed column first_snapshot
+pg_snapshot; not null
+
+-- table usersync.feed column last_number
+bigint; not null; default 0
+
+-- table usersync.feed column only_row
+boolean; not null; default true
+
+-- table usersync.feed column snapshot
+pg_snapshot; not null
+
+-- table usersync.feed column unsummarized
+bigint; not null; default 0
+
+-- table usersync.feed constraint feed_only_row_check
+CHECK (only_row)
+
+-- table usersync.feed constraint feed_pkey
+PRIMARY KEY (only_row)
+
+-- table usersync.feed index
+CREATE UNIQUE INDEX feed_pkey ON usersync.feed USING btree (only_row)
 
 -- table usersync.functions
 kind r; owner postgres; rls f f; The installed functions: the checksum of the text, and the fingerprint of the function in the catalog.

@@ -18,10 +18,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from usersync.audit.delivery.stats import AuditStats
     from usersync.audit.log import AuditLog
-    from usersync.audit.models import EventPage, EventRecord, FieldChange
+    from usersync.audit.models import EventPage, EventRecord, FeedPage, FieldChange, NumberedEvent
     from usersync.audit.reader import SearchFilters
 
-__all__ = ["AuditLog", "AuditStats", "EventPage", "EventRecord", "FieldChange", "SearchFilters"]
+__all__ = [
+    "AuditLog",
+    "AuditStats",
+    "EventPage",
+    "EventRecord",
+    "FeedPage",
+    "FieldChange",
+    "NumberedEvent",
+    "SearchFilters",
+]
 
 
 # Imported when asked for: an operation on the stored log needs no spool and no sender.
@@ -30,7 +39,9 @@ _MODULES = {
     "AuditStats": "usersync.audit.delivery.stats",
     "EventPage": "usersync.audit.models",
     "EventRecord": "usersync.audit.models",
+    "FeedPage": "usersync.audit.models",
     "FieldChange": "usersync.audit.models",
+    "NumberedEvent": "usersync.audit.models",
     "SearchFilters": "usersync.audit.reader",
 }
 

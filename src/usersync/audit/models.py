@@ -289,13 +289,46 @@ class EventPage:
 
 
 @dataclass(frozen=True)
-class TailCursor:
-    """The position of a reader that follows the log: it has all events recorded before ``since``, and
-    ``seen``.
+class NumberedEvent(EventRecord):
+    """An event of the feed."""
+
+    #: The position of the event in the feed.
+    number: int
+
+
+@dataclass(frozen=True)
+class FeedPage:
+    """A page of the feed. ``position`` is the position after it: pass it to the next call, and store it."""
+
+    events: tuple[NumberedEvent, ...]
+    position: int
+    #: Whether there are numbered events after this page, which the filter may or may not match.
+    more: bool
+
+
+@dataclass(frozen=True)
+class SnapshotCursor:
+    """The position of a reader that follows usersync's log: it has all events visible in ``snapshot``.
+
+    With a ``target``, it also has the events visible there whose ``seq`` is not greater than ``after``.
+    """
+
+    snapshot: str
+    target: str | None = None
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class TimeCursor:
+    """The position of a reader that follows an application's audit table: it has all events recorded before
+    ``since``, and ``seen``.
     """
 
     since: datetime
     seen: frozenset[tuple[datetime, str]] = frozenset()
+
+
+TailCursor = SnapshotCursor | TimeCursor
 
 
 @dataclass(frozen=True)

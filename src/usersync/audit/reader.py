@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from psycopg_pool import ConnectionPool
 
+from usersync.audit import feed as feed_operations
 from usersync.audit import reading
 from usersync.audit.event.entity import FORMS, entity_of, joined
 from usersync.audit.models import EventFilter, as_uuid
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from usersync.audit.event.entity import Entity
-    from usersync.audit.models import EventPage, EventRecord
+    from usersync.audit.models import EventPage, EventRecord, FeedPage
     from usersync.transports.psycopg import Transport
     from usersync.transports.psycopg_async import AsyncTransport
     from usersync.transports.steps import Steps
@@ -168,6 +169,40 @@ class ReadingMethods:
         """``history()`` with asyncio."""
         return await self._reader.run_async(_history(entity, after, limit))
 
+    def feed(
+        self,
+        position: int | None = None,
+        *,
+        limit: int = feed_operations.PAGE_SIZE,
+        **filters: Unpack[SearchFilters],
+    ) -> FeedPage:
+        """Return the events after a position of the feed, in the order in which they became visible. Blocks.
+
+        The feed leaves no event out and repeats none: an event gets its number after its transaction has
+        committed, so one that commits late comes late. Store ``FeedPage.position`` together with what you
+        did, and pass it to the next call. None is the position after the newest event. The feed starts with
+        the first call on a database; ``search()`` finds older events. Events of one entity are in order if
+        their transactions waited for each other, for example for a lock on its row.
+
+        ``limit`` is how many events a call looks at, 1 to 100,000; ``filters`` are those of ``search()``.
+        With a filter, a page may be empty although ``more`` is true: call again with its position. A standby
+        cannot number events, so it returns those that a call on the primary has numbered.
+
+        Raises ``SettingsError`` for an invalid argument, before it connects, and for an audit table of the
+        application; other errors are those of ``search()``.
+        """
+        return self._reader.run(_feed(position, filters, limit), is_long="text" in filters)
+
+    async def afeed(
+        self,
+        position: int | None = None,
+        *,
+        limit: int = feed_operations.PAGE_SIZE,
+        **filters: Unpack[SearchFilters],
+    ) -> FeedPage:
+        """``feed()`` with asyncio."""
+        return await self._reader.run_async(_feed(position, filters, limit), is_long="text" in filters)
+
     def get(self, event_id: UUID | str) -> EventRecord | None:
         """Return the stored event with this id, which ``record()`` returned; None if there is none. Blocks.
 
@@ -220,3 +255,7 @@ def _get(event_id: UUID) -> Steps[EventRecord | None]:
     # A client that sends an id again with another time creates a second event. The first one is the event.
     found = yield from reading.show(event_id)
     return found[0] if found else None
+
+
+def _feed(position: int | None, given: SearchFilters, limit: int) -> Steps[FeedPage]:
+    return feed_operations.feed(position, filter_of(given), limit)

@@ -20,8 +20,9 @@ from usersync.audit.models import (
     EventRecord,
     Position,
     Search,
+    SnapshotCursor,
     TailBatch,
-    TailCursor,
+    TimeCursor,
 )
 from usersync.config.audit_columns import FIELDS
 from usersync.core.audit_log import has_log, no_log
@@ -38,6 +39,7 @@ from usersync.sql.audit_reading import AuditReading
 from usersync.transports.steps import Steps, in_transaction, operate, query, query_row
 
 if TYPE_CHECKING:
+    from usersync.audit.models import TailCursor
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row
 
@@ -192,17 +194,60 @@ def history(
 
 
 def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) -> Steps[TailBatch]:
-    """The events recorded since the last call. Without a cursor, only the position to start from.
+    """The events that have become visible since the last call. Without a cursor, only a position.
 
-    An event has the start time of its transaction, so an event that commits late is older than events that
-    were returned before. Therefore each call starts at the oldest transaction that was open at the last call,
-    and omits events that were returned already. No event of a transaction shorter than PATIENCE is missed.
+    Every event is returned once, whenever its transaction commits. An audit table of the application does
+    not store the transactions: there, no event of a transaction shorter than PATIENCE is missed.
     """
     reading = yield from _reading()
+    if not reading.is_own:
+        given = cursor if isinstance(cursor, TimeCursor) else None
+        return (yield from _tail_by_time(reading, given, wanted or EventFilter()))
+    if not isinstance(cursor, SnapshotCursor):
+        row = yield from query_row("select pg_current_snapshot()::text as snapshot")
+        return TailBatch((), SnapshotCursor(row["snapshot"]))
+    return (yield from _tail_by_snapshot(reading, cursor, wanted or EventFilter()))
+
+
+def _tail_by_snapshot(reading: AuditReading, cursor: SnapshotCursor, wanted: EventFilter) -> Steps[TailBatch]:
+    """What is visible now, or in ``cursor.target``, and was not visible in ``cursor.snapshot``."""
+    conditions = yield from _conditions(wanted)
+    first, _, open_ones = cursor.snapshot.partition(":")[2].partition(":")
+    rows = yield from query(
+        # One statement, so that the snapshot is the one in which the events were read.
+        "with now as materialized ("
+        "select coalesce(%(target)s::pg_snapshot, pg_current_snapshot()) as snapshot) "
+        "select now.snapshot::text as tail_snapshot, event.* from now left join lateral ("
+        f"select {reading.fields()}, stored.seq as tail_order from {reading.table} as stored "
+        "where (stored.xid >= %(first)s or stored.xid = any(%(open_ones)s::bigint[])) "
+        "and pg_visible_in_snapshot(stored.xid::text::xid8, now.snapshot) "
+        f"and stored.seq > %(after)s and {conditions} order by stored.seq limit %(fetched)s"
+        ") as event on true order by tail_order",
+        target=cursor.target,
+        first=int(first),
+        open_ones=[int(each) for each in open_ones.split(",") if each],
+        after=cursor.after,
+        fetched=TAIL_SIZE,
+    )
+    found = [row for row in rows if row["tail_order"] is not None]
+    target = rows[0]["tail_snapshot"]
+    if len(found) == TAIL_SIZE:  # There may be more events in this difference.
+        cursor = SnapshotCursor(cursor.snapshot, target, found[-1]["tail_order"])
+    else:
+        cursor = SnapshotCursor(target)
+    return TailBatch(tuple(map(event_of, found)), cursor)
+
+
+def _tail_by_time(reading: AuditReading, cursor: TimeCursor | None, wanted: EventFilter) -> Steps[TailBatch]:
+    """The events recorded since the oldest transaction that was open at the last call, without known ones.
+
+    An event has the start time of its transaction, so an event that commits late is older than events that
+    were returned before.
+    """
     (moment,) = (yield from query_row(_HORIZON, patience=PATIENCE, slack=SLACK)).values()
     if cursor is None:
-        return TailBatch((), TailCursor(moment))
-    conditions = yield from _conditions(wanted or EventFilter())
+        return TailBatch((), TimeCursor(moment))
+    conditions = yield from _conditions(wanted)
     rows = yield from query(
         f"select {reading.fields()}, {reading.recorded} as tail_order from {reading.table} as stored "
         f"where {reading.recorded} >= %(tail_since)s and {reading.tie} <> all (%(tail_seen)s) "
@@ -216,7 +261,7 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
     since = max(cursor.since, moment)
     looked_at = cursor.seen | {(row["tail_order"], row["tie"]) for row in rows}
     seen = frozenset((time, tie) for time, tie in looked_at if time >= since)
-    return TailBatch(tuple(map(event_of, rows)), TailCursor(since, seen))
+    return TailBatch(tuple(map(event_of, rows)), TimeCursor(since, seen))
 
 
 # A role that cannot see the start times of other sessions' transactions waits for the maximum.
@@ -248,6 +293,11 @@ def stats(days: int) -> Steps[list[DailyCount]]:
 
 def event_of(row: Row) -> EventRecord:
     """The event in a row with all fields, from any driver or as JSON."""
+    return EventRecord(**event_values(row))
+
+
+def event_values(row: Row) -> dict[str, Any]:
+    """The fields of an event in a row, in the types of ``EventRecord``."""
     values = {name: row[name] for name in (*FIELDS, "tie")}
     for name in ("id", "user_id"):
         values[name] = _uuid(values[name])
@@ -255,7 +305,7 @@ def event_of(row: Row) -> EventRecord:
     # An application's own table may hold times that datetime does not.
     latest = str(values["occurred_at"]) == "infinity"
     values["occurred_at"] = _utc(values["occurred_at"]) or (_LATEST if latest else _EARLIEST)
-    return EventRecord(**values)
+    return values
 
 
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from usersync.audit.feed import forget_numbers
 from usersync.audit.holds import holds, is_held
 from usersync.audit.models import (
     AuditPartition,
@@ -119,6 +120,8 @@ def prune(
             note((yield from _prune(partition, rules, latest, dry_run=dry_run)))
     if rules.default is not None:
         note((yield from _prune_rejects(rules.default, dry_run=dry_run)))
+    if not dry_run:
+        yield from forget_numbers(latest, DELETE_BATCH)
     found = PruneResult(latest, dry_run, tuple(parts))
     return replace(found, holds=(yield from holds())) if found.held else found
 

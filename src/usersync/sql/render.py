@@ -104,6 +104,7 @@ class Renderer:
             "kept_event_fields": kept_event_fields(),
             "user_events_wanted": literal(settings.audit.user_events),
             "user_event_values": literal(settings.audit.user_event_values),
+            "is_own_log": literal(settings.audit.is_own),
             "creates_audit_log": literal(settings.audit.enabled and settings.audit.is_own),
             "audit_values": audit_value_list(settings.audit),
             "audit_templates": literal(AuditReading(settings).templates()),

@@ -152,7 +152,7 @@ def test_a_table_with_the_name_for_rejected_events_stops_the_rollback(log):
 
 def test_the_plan_lists_what_is_removed_and_what_stays(log):
     log.owner.execute("create table public.products (id int primary key)")
-    run(tracking.track(log.project.settings, "products", TrackOptions(), lambda _: False), log.owner)
+    run(tracking.track(log.project.settings, "products", TrackOptions(), lambda *_: False), log.owner)
     log.record(event(outcome="perhaps"))
     planned = run(installation.plan_rollback(log.project.settings), log.owner).changes
     said = {(each.kind, each.subject): each.reason for each in planned}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from sql_log import event, send
 
@@ -23,7 +21,6 @@ def look(log):
         cursor = batch.cursor
         return [each.action for each in batch.events]
 
-    look.cursor = lambda: cursor
     return look
 
 
@@ -75,15 +72,6 @@ def test_a_transaction_that_rolls_back_leaves_nothing(log, look, session):
         send(slow, event(action="never"))
         assert look() == []
     assert look() == []
-
-
-def test_seen_events_are_forgotten_in_time(log, look, monkeypatch):
-    log.record(*(event(action="a") for _ in range(50)))
-    assert len(look()) == 50
-    assert len(look.cursor().seen) == 50
-    monkeypatch.setattr(reading, "SLACK", timedelta(0))
-    assert look() == []
-    assert look.cursor().seen == frozenset()
 
 
 def test_more_events_than_one_call_returns(log, look, monkeypatch):

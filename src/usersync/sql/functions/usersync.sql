@@ -107,6 +107,11 @@ begin
             nullif(arguments -> 'after', 'null'),
             coalesce((arguments ->> 'oldest_first')::boolean, false),
             page_size);
+    when 'number_events' then
+        return to_jsonb(usersync.number_events());
+    when 'read_events' then
+        return usersync.read_events(
+            (arguments ->> 'after')::bigint, coalesce(arguments -> 'wanted', '{}'), page_size);
     when 'unlink_events' then
         return to_jsonb(usersync.unlink_events(user_id, page_size));
     when 'count_users' then

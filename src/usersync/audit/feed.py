@@ -1,0 +1,103 @@
+"""Operations of the feed: the events of the log in the order in which they became visible, none left out.
+
+An event gets its number after its transaction is seen to be committed, so a position is a number: a reader
+that has all events up to it misses none, even if a transaction commits an hour late.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from usersync.audit.models import FeedPage, NumberedEvent
+from usersync.audit.reading import check_limit, event_values, settings_with_log
+from usersync.errors import NeedsDatabaseError, ReadOnlyDatabaseError, SettingsError
+from usersync.transports.steps import in_transaction, operate, query, query_row
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from usersync.audit.models import EventFilter
+    from usersync.transports.steps import Steps
+
+#: The size of a page.
+PAGE_SIZE = 500
+
+_LARGEST_POSITION = 2**63 - 1
+
+
+def number_events() -> Steps[int | None]:
+    """Number the events that have become visible since the last call. Returns how many.
+
+    None if another session does it just now. The first call starts the feed.
+    """
+    try:
+        return (yield from in_transaction(_number_in_own_transaction()))
+    except NeedsDatabaseError:  # Over the Data API each call is a transaction.
+        return (yield from _number())
+
+
+def _number_in_own_transaction() -> Steps[int | None]:
+    yield from query("set transaction isolation level read committed")
+    return (yield from _number())
+
+
+def _number() -> Steps[int | None]:
+    found: int | None = yield from operate(
+        "number_events", returns=lambda answer: answer is None or type(answer) is int
+    )
+    return found
+
+
+def read_events(after: int | None, wanted: EventFilter, limit: int) -> Steps[FeedPage]:
+    """The numbered events after a position. Only reads."""
+    answer = yield from operate(
+        "read_events",
+        returns={"events": [dict], "position": int, "more": bool},
+        after=after,
+        wanted=wanted.describe(),
+        page_size=limit,
+    )
+    events = tuple(NumberedEvent(**event_values(row), number=row["number"]) for row in answer["events"])
+    return FeedPage(events, answer["position"], answer["more"])
+
+
+def feed(position: int | None, wanted: EventFilter, limit: int) -> Steps[FeedPage]:
+    """Number new events, then read a page. On a standby, which cannot number events, only read.
+
+    Raises ``SettingsError`` for an invalid argument, before it runs a statement.
+    """
+    check_limit(limit)
+    is_number = isinstance(position, int) and not isinstance(position, bool)
+    if position is not None and not (is_number and 0 <= position <= _LARGEST_POSITION):
+        raise SettingsError(
+            f"position: expected a number from 0, or None, got {position!r:.80}",
+            hint="Pass the position of the previous page, or None to start with the next event.",
+        )
+    return _feed(position, wanted, limit)
+
+
+def _feed(position: int | None, wanted: EventFilter, limit: int) -> Steps[FeedPage]:
+    with suppress(ReadOnlyDatabaseError):
+        yield from number_events()
+    return (yield from read_events(position, wanted, limit))
+
+
+def forget_numbers(before: datetime, batch: int) -> Steps[int]:
+    """Delete the numbers of events that are older than ``before`` and are gone. Returns how many."""
+    settings = yield from settings_with_log()
+    table, total = settings.audit_table.quoted.replace("%", "%%"), 0
+    while deleted := (
+        yield from query_row(
+            "with gone as (delete from usersync.event_numbers where ctid = any(array("
+            "select numbered.ctid from usersync.event_numbers as numbered "
+            "where numbered.occurred_at < %(before)s "
+            f"and not exists (select from {table} as stored where stored.id = numbered.event_id "
+            "and stored.occurred_at = numbered.occurred_at) limit %(batch)s)) returning 1) "
+            "select count(*) as rows from gone",
+            before=before,
+            batch=batch,
+        )
+    )["rows"]:
+        total += deleted
+    return total

@@ -1,0 +1,108 @@
+-- Gives numbers to the events that have become visible since the last call, in the order of their insertion, and
+-- returns how many; null if another session does it just now. The first call starts the feed: it numbers nothing.
+--
+-- What is new is the difference of two snapshots: visible now, and not visible in the snapshot of the last call. A
+-- transaction that commits late gets its numbers late, is never skipped, and holds nobody up. Sequence numbers and times
+-- alone cannot do this, because they are taken before the commit.
+--
+-- Call it in a transaction of its own: until it ends, nobody else can number events.
+create or replace function usersync.number_events() returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- The plan must not depend on the statistics of a log that grows: the index on xid is small, and always right.
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+set lock_timeout = '10ms'
+as $usersync$
+declare
+    this constant text := split_part(usersync.database_position(), ' ', 2);
+    -- "usersync" and "feed".
+    is_ours constant boolean := pg_try_advisory_xact_lock(1970500985, 1717921124);
+    state usersync.feed;
+    first_xid bigint;
+    open_xids bigint[];
+    numbered bigint;
+begin
+    if not is_ours then
+        return null;
+    end if;
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database'
+            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
+    end if;
+    if not '@is_own_log' then
+        raise exception 'the audit log is the application''s own table, which does not store the transactions of its events'
+            using errcode = 'US101', hint = 'The feed requires the audit log that usersync creates.';
+    end if;
+    if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+        raise exception 'events can only be numbered in a transaction with the isolation level READ COMMITTED'
+            using errcode = 'invalid_transaction_state';
+    end if;
+    select * into state from usersync.feed;
+    if not found then
+        insert into usersync.feed (snapshot, cluster, first_snapshot, first_seq)
+        values (pg_current_snapshot(), this, pg_current_snapshot(), nextval('usersync.audit_log_seq'));
+        return 0;
+    end if;
+
+    if state.cluster <> this then
+        -- Transaction ids of another cluster mean nothing here. The snapshot of the start and the ids in the log are
+        -- from the same cluster, so they tell which of the restored events are older than the feed.
+        with added as (
+            insert into usersync.event_numbers (number, event_id, occurred_at)
+            select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+            from "@audit_table" as stored
+            where (
+                    stored.seq >= state.first_seq
+                    or not pg_visible_in_snapshot(stored.xid::text::xid8, state.first_snapshot)
+                )
+                and not exists (
+                    select from usersync.event_numbers as known
+                    where known.event_id = stored.id and known.occurred_at = stored.occurred_at
+                )
+            returning number
+        )
+        update usersync.feed set
+            snapshot = pg_current_snapshot(),
+            cluster = this,
+            last_number = greatest(state.last_number, (select max(number) from added))
+        returning (select count(*) from added) into numbered;
+        return numbered;
+    end if;
+
+    first_xid := pg_snapshot_xmax(state.snapshot)::text::bigint;
+    open_xids := array(select xid::text::bigint from pg_snapshot_xip(state.snapshot) as xid);
+    -- The index has no entries for new blocks until autovacuum has seen them, so each call would read all of them. A
+    -- lock that somebody else holds is not worth waiting for: the next call tries again.
+    if state.unsummarized > 10000 then
+        begin
+            perform brin_summarize_new_values(inhrelid) from pg_inherits where inhparent in (
+                select indexrelid from pg_index join pg_class on pg_class.oid = indexrelid
+                where indrelid = to_regclass('@audit_table') and relam = (select oid from pg_am where amname = 'brin')
+            );
+            update usersync.feed set unsummarized = 0;
+        exception when lock_not_available then
+            null;
+        end;
+    end if;
+    -- One statement, so the events and the snapshot that is stored are of the same moment.
+    with added as (
+        insert into usersync.event_numbers (number, event_id, occurred_at)
+        select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+        from "@audit_table" as stored
+        where stored.xid >= first_xid or stored.xid = any(open_xids)
+        on conflict (event_id, occurred_at) do nothing
+        returning number
+    )
+    update usersync.feed set
+        snapshot = pg_current_snapshot(),
+        last_number = greatest(state.last_number, (select max(number) from added)),
+        unsummarized = unsummarized + (select count(*) from added)
+    -- Without new events nothing is written: the older snapshot finds the same events.
+    where exists (select from added)
+    returning (select count(*) from added) into numbered;
+    return coalesce(numbered, 0);
+end;
+$usersync$;
+comment on function usersync.number_events() is
+    'usersync: numbers the events that have become visible since the last call.';

@@ -1,0 +1,49 @@
+-- The numbered events after a position that match all filters, in the order of their numbers, and the position for the
+-- next call. Only reads, so it works on a standby too. Looks at "page_size" numbers at most, so that a filter that
+-- matches few events does not read the whole log; "more" says whether there are further numbers. Without a position, it
+-- returns no events, but the position of the newest one. A page also ends when it is large, because a value of type
+-- jsonb has a size limit.
+create or replace function usersync.read_events(after bigint, wanted jsonb, page_size integer) returns jsonb
+language plpgsql stable
+set search_path = pg_catalog, "@pinned"
+set enable_seqscan = off
+as $usersync$
+declare
+    templates constant jsonb := '@audit_templates';
+    newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
+    last_number bigint;
+    stored jsonb;
+    events jsonb[] := '{}';
+    room integer := 64 * 1024 * 1024;
+begin
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database'
+            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
+    end if;
+    if after is null then
+        return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
+    end if;
+    select max(number) into last_number from (
+        select number from usersync.event_numbers where number > after order by number limit page_size
+    ) as looked_at;
+    for stored in execute format(
+        'select to_jsonb(page) from ('
+        'select numbered.number, event.* from usersync.event_numbers as numbered cross join lateral ('
+        '%s where stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at and %s) as event '
+        'where numbered.number > $1 and numbered.number <= $2 order by numbered.number) as page',
+        format(templates ->> 'select'), usersync.audit_conditions(wanted))
+        using after, last_number
+    loop
+        events := array_append(events, stored);
+        room := room - pg_column_size(stored);
+        if room < 0 then
+            last_number := stored ->> 'number';
+            exit;
+        end if;
+    end loop;
+    return jsonb_build_object(
+        'events', to_jsonb(events), 'position', coalesce(last_number, after), 'more', coalesce(last_number < newest, false));
+end;
+$usersync$;
+comment on function usersync.read_events(bigint, jsonb, integer) is
+    'usersync: a page of the numbered events that match all filters.';

@@ -1,0 +1,2 @@
+drop table if exists usersync.feed;
+drop table if exists usersync.event_numbers;
