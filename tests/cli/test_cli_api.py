@@ -41,7 +41,7 @@ def test_daily_commands_run_over_the_data_api(project, over_api, appear, usersyn
 
 @pytest.mark.parametrize(
     "command",
-    ["doctor", "plan", "apply --yes", "rollback --yes", "audit tail", "audit search", "audit tracked"],
+    ["doctor", "plan", "apply --yes", "rollback --yes", "audit tail", "audit export", "audit tracked"],
 )
 def test_other_commands_say_that_they_require_a_database(over_api, command):
     code, said = over_api(*command.split())
@@ -56,6 +56,16 @@ class TestWithALog:
 
     def test_spooled_events_are_delivered_over_the_data_api(self, over_api, tmp_path):
         assert over_api("audit", "spool", "--drain", "--dir", tmp_path)[0] == 0
+
+    def test_stored_events_are_read_over_the_data_api(self, over_api, project):
+        project.owner.execute(
+            """select public.record_audit_events('[{"action": "a", "entity_type": "t", "entity_id": "7"}]')"""
+        )
+        code, found = over_api("audit", "search", "--action", "a", "--limit", 1)
+        (event,) = found["events"]
+        assert (code, event["entity_id"], found["next"]) == (0, "7", None)
+        assert over_api("audit", "history", "t/7")[1]["events"] == [event]
+        assert over_api("audit", "show", event["id"])[1]["events"] == [event]
 
 
 def test_a_connection_string_takes_precedence_over_the_data_api(project, usersync, monkeypatch):

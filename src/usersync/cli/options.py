@@ -82,7 +82,8 @@ class Call:
             raise NeedsDatabaseError(
                 "this command requires a database connection, but only SUPABASE_URL is configured",
                 hint="Put the connection string into .env.local as SUPABASE_DB_URL, or pass --dsn. "
-                "The Data API supports status, sync, failures, retry, pause and resume.",
+                "The Data API supports status, sync, failures, retry, pause, "
+                "resume, audit search, audit show and audit history.",
             )
         return find_dsn(self.dsn_option)
 
@@ -269,7 +270,8 @@ _DSN = click.option(
     metavar="URL",
     help="The connection string: postgresql://user:password@host:port/dbname. Default: SUPABASE_DB_URL or "
     "DATABASE_URL, from the environment, .env.local or .env. If both are missing, status, sync, failures, "
-    "retry, pause and resume use the Data API (SUPABASE_URL, SUPABASE_SECRET_KEY).",
+    "retry, pause, resume, and audit search, show and history use the Data API (SUPABASE_URL, "
+    "SUPABASE_SECRET_KEY).",
 )
 _CONFIG = click.option(
     "--config",
