@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
+from django.conf import settings
 from django.core import checks
 from django.db import connections
 
@@ -36,6 +38,41 @@ def check_settings(**_: object) -> list[Any]:
     except (SettingsError, MissingExtraError) as error:
         return [checks.Error(str(error), hint=error.hint, obj=_ABOUT, id="usersync.E001")]
     return []
+
+
+@checks.register(_ABOUT)
+def check_actor(**_: object) -> list[Any]:
+    """``usersync.W003``: events would name Django's key of a user whom Supabase has authenticated.
+
+    Django REST framework calls the application's authentication class in the view, and its user may be any
+    object.
+    """
+    if check_settings() or not apps.is_installed("rest_framework"):
+        return []
+    found, classes = (
+        config(),
+        getattr(settings, "REST_FRAMEWORK", {}).get("DEFAULT_AUTHENTICATION_CLASSES", ()),
+    )
+    own = [name for name in map(_path, classes) if not name.startswith("rest_framework.")]
+    if not own or found.actor is not None or found.tokens is not None:
+        return []
+    return [
+        _warning(
+            "usersync.W003",
+            f"{', '.join(own)} authenticates requests, so the actor of an event is the primary key of "
+            "Django's user, and no event is linked to a user of Supabase",
+            'If tokens are Supabase\'s, set USERSYNC["TOKENS"] = {}. Otherwise set USERSYNC["ACTOR"] to a '
+            "function that returns the actor of a request.",
+        )
+    ]
+
+
+def _path(name: object) -> str:
+    return (
+        name
+        if isinstance(name, str)
+        else f"{getattr(name, '__module__', '')}.{getattr(name, '__name__', name)}"
+    )
 
 
 @checks.register(_ABOUT, checks.Tags.database)
