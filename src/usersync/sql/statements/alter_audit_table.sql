@@ -28,7 +28,7 @@ begin
     if found then
         raise exception 'the audit log % already has another column %', log, found_name
             using errcode = 'duplicate_column',
-                hint = format('Rename that column first: alter table %s rename column %I to …', log, found_name);
+                hint = format('Rename that column first: alter table %s rename column %I to ...', log, found_name);
     end if;
     if '@lacks_columns' then
         alter table "@audit_table"
