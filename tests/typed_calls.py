@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any, Unpack
 from uuid import UUID
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 import psycopg
 import sqlalchemy
 from psycopg_pool import ConnectionPool
@@ -108,11 +108,13 @@ def connections(
 
 
 class Executor:
-    def execute(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]: ...
+    def execute(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return []
 
 
 class AsyncExecutor:
-    async def execute(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]: ...
+    async def execute(self, sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return []
 
 
 async def other_drivers(audit: AuditLog, one: asyncpg.Connection, two: asyncpg.Pool) -> None:

@@ -24,7 +24,7 @@ class AuditEvent(models.Model):
 
     class Meta:
         managed = False
-        default_permissions = ("view",)
+        default_permissions: tuple[str, ...] = ("view",)
         verbose_name = "audit event"
 
     def __str__(self) -> str:
