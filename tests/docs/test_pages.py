@@ -185,6 +185,13 @@ def test_audit(page, database, postgres, superuser):
     assert postgres.execute(partitions).fetchone()[0] > 36
 
 
+def test_user_events(page, database, postgres):
+    page.run()
+    sign_up(database)
+    events = "select action, metadata ->> 'origin' from public.audit_logs where entity_type = 'user'"
+    assert postgres.execute(events).fetchall()[0] == ("user.created", "trigger")
+
+
 def test_data_api(page, database, superuser, serve, monkeypatch):
     gateway, user = serve(database), sign_up(database)
     with Gateway(upstream=None, auth=AdminApi(database)) as auth_server:
