@@ -43,6 +43,21 @@ def _poison(refuse):
     refuse("poison")
 
 
+def test_an_event_that_meets_a_replaced_function_is_tried_again(store, make_log, refuse, eventually):
+    """A call during ``apply`` may fail with XX000, "cache lookup failed for function"."""
+    refuse("poison")
+    store.owner.execute(
+        "do $$ begin execute replace(pg_get_functiondef('public.record_audit_events(jsonb)'::regprocedure), "
+        "'22023', 'XX000'); end $$"
+    )
+    log = make_log(store.dsn)
+    event = log.record("poison")
+    eventually(lambda: log.stats().consecutive_failures)
+    refuse("nothing")
+    assert log.flush()
+    assert (store.ids(), log.stats().refused) == ([event], 0)
+
+
 def refused_in(path):
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("select event, reason from refused order by number").fetchall()
