@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fix_lacking import skip_without
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -60,6 +62,9 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _uv(*arguments: object) -> None:
-    command = [Path(sys.executable).with_name("uv"), *map(str, arguments), "--quiet"]
+    program = Path(sys.executable).with_name("uv")
+    if not program.exists():
+        skip_without("uv")
+    command = [program, *map(str, arguments), "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ WAYS = {
     "nginx": "apt-get install nginx-light",
     "basedpyright": "make install",
     "bash": "apt-get install bash",
+    "uv": "make install",
     "Chromium": "apt-get install chromium",
     "plpgsql_check": "apt-get install postgresql-15-plpgsql-check",
     "citext": "apt-get install postgresql-contrib",
