@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        ('usersync audit hold add --tenant acme --reason "case 47"', "events of a tenant"),
-        ("usersync audit hold add --entity order/7 --reason audit", "events of an entity"),
+        ('usersync audit hold add --tenant acme --reason "case 47"', "a tenant's events"),
+        ("usersync audit hold add --entity order/7 --reason audit", "an entity's events"),
     )
 )
 @click.option("--tenant", metavar="ID", help="Keep the events of this tenant.")
