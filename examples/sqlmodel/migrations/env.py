@@ -2,6 +2,7 @@
 
 import app  # noqa: F401 - the tables
 from alembic import context
+from sqlalchemy import NullPool
 from sqlmodel import SQLModel, create_engine
 
 from usersync.config.dsn import find_dsn
@@ -15,9 +16,7 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    engine = create_engine(url)
-    with engine.connect() as connection:
+    with create_engine(url, poolclass=NullPool).connect() as connection:
         context.configure(connection=connection, **options)
         with context.begin_transaction():
             context.run_migrations()
-    engine.dispose()

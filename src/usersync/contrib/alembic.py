@@ -35,7 +35,7 @@ with needed("alembic", "usersync.contrib.alembic"):
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
 
-__all__ = ["ApplyUsersyncOp", "RollbackUsersyncOp", "include_object"]
+__all__ = ["ApplyUsersyncOp", "RollbackUsersyncOp", "include_name", "include_object"]
 
 
 @Operations.register_operation("apply_usersync")
@@ -121,6 +121,14 @@ def _settings_beside(operations: Operations) -> Settings:
     return load_settings(directory=Path(file).parent if file else None)
 
 
+_SCHEMAS = {"usersync", "auth"}
+
+
+def include_name(name: str | None, type_: str, parent_names: Any) -> bool:  # noqa: ARG001 - Alembic passes it
+    """Whether autogenerate reads this schema, with ``include_schemas=True``: not ``usersync`` or ``auth``."""
+    return type_ != "schema" or name not in _SCHEMAS
+
+
 #: How the comments of tables begin that usersync created.
 _COMMENTS = (
     "The audit log, made by usersync",
@@ -144,7 +152,7 @@ def include_object(
     """
     if type_ != "table":
         return True
-    if item.schema in {"usersync", "auth"}:
+    if item.schema in _SCHEMAS:
         return False
     comments = [getattr(each, "comment", None) or "" for each in (item, compare_to)]
     if any(each.startswith(_COMMENTS[0]) for each in comments):

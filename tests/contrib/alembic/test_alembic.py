@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from logged import logged
 from usersync import AuditLog
-from usersync.contrib.alembic import include_object
+from usersync.contrib.alembic import include_name, include_object
 from usersync.schema import installation
 from usersync.schema.uninstall import rollback_script
 from usersync.transports.run import run
@@ -147,7 +147,7 @@ def test_asyncio_engines_and_all_schemas(database, postgres, driver):
     """What ``alembic init --template async`` does. All schemas are compared, also usersync's own and auth."""
 
     def migrate(connection):
-        options = {"include_object": include_object, "include_schemas": True}
+        options = {"include_object": include_object, "include_name": include_name, "include_schemas": True}
         context = MigrationContext.configure(connection, opts=options)
         op = Operations(context)
         op.apply_usersync(logged())
