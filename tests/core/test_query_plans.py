@@ -181,7 +181,7 @@ def test_a_deletion_reads_the_events_of_that_user_and_no_more_than_it_may_unlink
 def test_a_change_of_a_tracked_table_reads_a_few_rows(full):
     full.owner.execute("create table public.products (id integer primary key, name text)")
     full.owner.execute("insert into public.products select n, n from generate_series(1, 10000) as n")
-    run(tracking.track(full.settings, "public.products", TrackOptions(), lambda _: False), full.owner)
+    run(tracking.track(full.settings, "public.products", TrackOptions(), lambda *_: False), full.owner)
     full.owner.execute("select set_config('usersync.actor_id', %s, false)", [str(user(7))])
     with reading(full, at_most=20):
         full.owner.execute("update public.products set name = 'x' where id = 1")

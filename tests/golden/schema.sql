@@ -1659,8 +1659,8 @@ begin
                         into actor_id, actor_type, on_behalf_of, tenant_id, request_id, ip, user_agent, traceparent, metadata
                         from usersync.user_event_context() as passed;
                     end if;
-                    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
-                    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity from (
+                    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity", "seq")
+                    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity, nextval('usersync.audit_log_seq') from (
     select
         recording.event_id as id,
         recording.occurred_at as occurred_at,
@@ -1905,8 +1905,8 @@ begin
         select user_id, problem
         from usersync.resolve_users(array(select distinct wanted from given where wanted is not null))
     )
-    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
-    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity
+    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity", "seq")
+    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity, nextval('usersync.audit_log_seq')
     from (
         select
             given.id,
@@ -2389,7 +2389,7 @@ declare
     this constant text := split_part(usersync.database_position(), ' ', 2);
     -- "usersync" and "feed".
     is_ours constant boolean := pg_try_advisory_xact_lock(1970500985, 1717921124);
-    state usersync.feed;
+    state record;
     first_xid bigint;
     open_xids bigint[];
     numbered bigint;
@@ -2421,7 +2421,7 @@ begin
         -- from the same cluster, so they tell which of the restored events are older than the feed.
         with added as (
             insert into usersync.event_numbers (number, event_id, occurred_at)
-            select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+            select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
             from "public"."audit_logs" as stored
             where (
                     stored.seq >= state.first_seq
@@ -2459,7 +2459,7 @@ begin
     -- One statement, so the events and the snapshot that is stored are of the same moment.
     with added as (
         insert into usersync.event_numbers (number, event_id, occurred_at)
-        select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+        select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
         from "public"."audit_logs" as stored
         where stored.xid >= first_xid or stored.xid = any(open_xids)
         on conflict (event_id, occurred_at) do nothing
@@ -3061,8 +3061,8 @@ begin
             linked := case when attempt = 1
                 then (select locking.locked_ids from usersync.lock_user_rows(ids) as locking)
             end;
-            insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
-            select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity
+            insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity", "seq")
+            select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity, nextval('usersync.audit_log_seq')
             from (
                 select
                     given.id, given.occurred_at, given.action, given.outcome, given.actor_id, given.actor_type, given.entity_type, given.entity_id, given.changes, given.metadata, given.request_id, given.ip, given.user_agent, given.source, given.tenant_id, given.on_behalf_of, given.db_role, given.traceparent, given.severity,
@@ -3417,8 +3417,8 @@ begin
         loop
             begin
                 with stored as (
-                    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
-                    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity from (
+                    insert into "public"."audit_logs" ("id", "occurred_at", "recorded_at", "action", "outcome", "actor_id", "actor_type", "user_id", "entity_type", "entity_id", "changes", "metadata", "request_id", "ip", "user_agent", "source", "tenant_id", "on_behalf_of", "db_role", "traceparent", "severity", "seq")
+                    select event.id, event.occurred_at, event.recorded_at, event.action, event.outcome, event.actor_id, event.actor_type, event.user_id, event.entity_type, event.entity_id, event.changes, event.metadata, event.request_id, event.ip, event.user_agent, event.source, event.tenant_id, event.on_behalf_of, event.db_role, event.traceparent, event.severity, nextval('usersync.audit_log_seq') from (
     select
         (recording.id_prefix || substr(gen_random_uuid()::text, 16))::uuid as id,
         recording.occurred_at as occurred_at,
@@ -5035,7 +5035,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table public.audit_logs column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass); The order of insertion, with gaps. Null: stored by an earlier release.
+bigint; The order of insertion, with gaps. Null: stored by an earlier release, or by its triggers.
 
 -- table public.audit_logs column severity
 text; info, low, medium, high or critical; null: not rated.
@@ -5272,7 +5272,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2026_11 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2026_11 column severity
 text
@@ -5362,7 +5362,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2026_12 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2026_12 column severity
 text
@@ -5452,7 +5452,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_01 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_01 column severity
 text
@@ -5542,7 +5542,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_02 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_02 column severity
 text
@@ -5632,7 +5632,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_03 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_03 column severity
 text
@@ -5722,7 +5722,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_04 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_04 column severity
 text
@@ -5812,7 +5812,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_05 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_05 column severity
 text
@@ -5902,7 +5902,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_06 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_06 column severity
 text
@@ -5992,7 +5992,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_07 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_07 column severity
 text
@@ -6082,7 +6082,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_08 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_08 column severity
 text
@@ -6172,7 +6172,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_09 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_09 column severity
 text
@@ -6262,7 +6262,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_10 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_10 column severity
 text
@@ -6352,7 +6352,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_2027_11 column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_2027_11 column severity
 text
@@ -6442,7 +6442,7 @@ timestamp with time zone; not null; default now()
 text
 
 -- table usersync.audit_logs_default column seq
-bigint; default nextval('usersync.audit_log_seq'::regclass)
+bigint
 
 -- table usersync.audit_logs_default column severity
 text

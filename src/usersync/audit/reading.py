@@ -212,16 +212,18 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
 def _tail_by_snapshot(reading: AuditReading, cursor: SnapshotCursor, wanted: EventFilter) -> Steps[TailBatch]:
     """What is visible now, or in ``cursor.target``, and was not visible in ``cursor.snapshot``."""
     conditions = yield from _conditions(wanted)
+    # Null in rows of triggers that an earlier release has installed.
+    order = "coalesce(stored.seq, 9223372036854775807)"
     first, _, open_ones = cursor.snapshot.partition(":")[2].partition(":")
     rows = yield from query(
         # One statement, so that the snapshot is the one in which the events were read.
         "with now as materialized ("
         "select coalesce(%(target)s::pg_snapshot, pg_current_snapshot()) as snapshot) "
         "select now.snapshot::text as tail_snapshot, event.* from now left join lateral ("
-        f"select {reading.fields()}, stored.seq as tail_order from {reading.table} as stored "
+        f"select {reading.fields()}, {order} as tail_order from {reading.table} as stored "
         "where (stored.xid >= %(first)s or stored.xid = any(%(open_ones)s::bigint[])) "
         "and pg_visible_in_snapshot(stored.xid::text::xid8, now.snapshot) "
-        f"and stored.seq > %(after)s and {conditions} order by stored.seq limit %(fetched)s"
+        f"and {order} > %(after)s and {conditions} order by {order} limit %(fetched)s"
         ") as event on true order by tail_order",
         target=cursor.target,
         first=int(first),

@@ -94,7 +94,7 @@ def log_form() -> dict[str, str]:
         "index_columns": _listed(INDEXES),
         "index_definitions": _listed(INDEXES.values()),
         "lacks_columns": (
-            f"(select count(*) < {len(ADDED_COLUMNS)} or count(*) filter (where atthasdef) < 2 "
+            f"(select count(*) < {len(ADDED_COLUMNS)} or count(*) filter (where atthasdef) < 1 "
             f"from pg_attribute where attrelid = log and attname = any(array[{_listed(ADDED_COLUMNS)}]) "
             "and not attisdropped)"
         ),
@@ -233,7 +233,8 @@ def _listed(texts: Iterable[str]) -> str:
 
 def audit_column_list(audit: AuditColumns) -> str:
     """The columns of the audit table that are written."""
-    return ", ".join(quote(column.name) for column in audit.effective().values())
+    columns = [quote(column.name) for column in audit.effective().values()]
+    return ", ".join([*columns, '"seq"'] if audit.is_own else columns)
 
 
 def audit_key(audit: AuditColumns) -> str:
@@ -273,10 +274,12 @@ def audit_value_list(audit: AuditColumns) -> str:
     """The values of these columns, from a row ``event`` with all fields of an event."""
     columns = audit.effective()
     values = {name: _value(name, columns) for name in columns}
-    return ", ".join(
+    written = [
         f"({values[name]})::{column.type}" if column.type else values[name]
         for name, column in columns.items()
-    )
+    ]
+    # Not a default of the column: a dump of the schema public alone lacks the sequence, and would not load.
+    return ", ".join([*written, "nextval('usersync.audit_log_seq')"] if audit.is_own else written)
 
 
 def _value(name: str, columns: Mapping[str, AuditColumn]) -> str:

@@ -42,7 +42,7 @@ def whole(project):
 def test_a_tracked_table_that_keeps_the_address_beside_the_id(project, user, gone):
     """The events' entity is an invoice, and their actor a database role."""
     project.owner.execute("create table public.invoices (id int primary key, user_id uuid, email text)")
-    run(track(project.settings, "public.invoices", TrackOptions(), lambda _: False), project.owner)
+    run(track(project.settings, "public.invoices", TrackOptions(), lambda *_: False), project.owner)
     project.owner.execute("insert into public.invoices values (1, %s, %s)", [user, ADDRESS])
     project.owner.execute("delete from public.invoices")
     gone()

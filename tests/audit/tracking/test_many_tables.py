@@ -20,7 +20,7 @@ def track_tables(project, names):
     for name in names:
         table = "public." + quote(name)
         project.owner.execute(f"create table {table} (id int primary key, size int)")
-        run(track(project.settings, table, TrackOptions(), lambda _: False), project.owner)
+        run(track(project.settings, table, TrackOptions(), lambda *_: False), project.owner)
 
 
 def statements_of(plan, connection):

@@ -326,7 +326,7 @@ def test_the_missing_privilege_is_named(tracker):
 def test_tracking_waits_for_a_busy_table_without_blocking_others(tracker):
     tracker.execute(PRODUCTS)
     database = tracker.project.database
-    plan = tracking.track(tracker.project.settings, "products", TrackOptions(), lambda _: False)
+    plan = tracking.track(tracker.project.settings, "products", TrackOptions(), lambda *_: False)
     with tracker.session() as busy, database.connect("postgres") as watching:
         busy.execute("insert into products values (1, 'Bolt', 5)")
         thread = threading.Thread(target=run, args=(plan, tracker.project.owner))

@@ -42,7 +42,7 @@ HISTORY = """
 def test_fields_without_a_column_are_stored_in_metadata(database, postgres):
     postgres.execute(HISTORY)
     install(database, SETTINGS)
-    run(tracking.track(SETTINGS, "products", TrackOptions(), lambda _: False), postgres)
+    run(tracking.track(SETTINGS, "products", TrackOptions(), lambda *_: False), postgres)
     postgres.execute("insert into products values (1, 'Bolt'); update products set name = 'Nut'")
     rows = postgres.execute(
         'select what, who, "of", of_id, diff, more from app.history order by n'
@@ -56,7 +56,7 @@ def test_fields_without_a_column_are_stored_in_metadata(database, postgres):
 def test_values_that_do_not_fit_the_applications_columns_are_rejected(database, postgres):
     postgres.execute(HISTORY + "create table labels (id text primary key)")
     install(database, SETTINGS)
-    run(tracking.track(SETTINGS, "labels", TrackOptions(), lambda _: False), postgres)
+    run(tracking.track(SETTINGS, "labels", TrackOptions(), lambda *_: False), postgres)
     postgres.execute("insert into labels values ('no number')")
     assert postgres.execute(
         "select event ->> 'entity_id', sqlstate from usersync.audit_rejects"
@@ -69,5 +69,5 @@ def test_the_order_in_which_columns_are_mapped_changes_nothing(database, postgre
     install(database, SETTINGS)
     stored = run(reading.installed_settings(), postgres)
     assert list(stored.audit.columns) != list(SETTINGS.audit.columns)
-    run(tracking.track(stored, "products", TrackOptions(), lambda _: False), postgres)
+    run(tracking.track(stored, "products", TrackOptions(), lambda *_: False), postgres)
     assert run(installation.plan(SETTINGS), postgres).changes == ()

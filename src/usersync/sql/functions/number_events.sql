@@ -18,7 +18,7 @@ declare
     this constant text := split_part(usersync.database_position(), ' ', 2);
     -- "usersync" and "feed".
     is_ours constant boolean := pg_try_advisory_xact_lock(1970500985, 1717921124);
-    state usersync.feed;
+    state record;
     first_xid bigint;
     open_xids bigint[];
     numbered bigint;
@@ -50,7 +50,7 @@ begin
         -- from the same cluster, so they tell which of the restored events are older than the feed.
         with added as (
             insert into usersync.event_numbers (number, event_id, occurred_at)
-            select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+            select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
             from "@audit_table" as stored
             where (
                     stored.seq >= state.first_seq
@@ -88,7 +88,7 @@ begin
     -- One statement, so the events and the snapshot that is stored are of the same moment.
     with added as (
         insert into usersync.event_numbers (number, event_id, occurred_at)
-        select state.last_number + row_number() over (order by stored.seq, stored.id), stored.id, stored.occurred_at
+        select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
         from "@audit_table" as stored
         where stored.xid >= first_xid or stored.xid = any(open_xids)
         on conflict (event_id, occurred_at) do nothing

@@ -40,9 +40,7 @@ begin
             add column if not exists xid bigint,
             add column if not exists seq bigint;
         -- Not with ADD COLUMN, which would rewrite every partition.
-        alter table "@audit_table"
-            alter column xid set default pg_current_xact_id()::text::bigint,
-            alter column seq set default nextval('usersync.audit_log_seq');
+        alter table "@audit_table" alter column xid set default pg_current_xact_id()::text::bigint;
         comment on column "@audit_table".tenant_id is 'The customer (organisation) that the event belongs to.';
         comment on column "@audit_table".on_behalf_of is
             'The user as whom the actor acted (impersonation). actor_id is the one who really did it.';
@@ -53,7 +51,7 @@ begin
             'The transaction that inserted the event, as pg_current_xact_id() says. A bigint, because BRIN indexes '
             'do not support xid8. Has no meaning in another database cluster. Null: stored by an earlier release.';
         comment on column "@audit_table".seq is
-            'The order of insertion, with gaps. Null: stored by an earlier release.';
+            'The order of insertion, with gaps. Null: stored by an earlier release, or by its triggers.';
     end if;
 
     -- The CHECK constraints of earlier releases; a partition may have them as constraints of its own.
