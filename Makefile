@@ -43,10 +43,11 @@ test: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on the newest Postg
 test-all: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on every PostgreSQL found
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal
 
-# Made for Python 3.11: some of the lowest versions have no wheels for a later one.
+# Made for Python 3.11: some of the lowest versions have no wheels for a later one. Without --no-deps, pip looks for the
+# newest httpx because of "httpx[http2]", which a dependency asks for, and finds no checksum for it.
 $(VENV)-lowest/.stamp: requirements-lowest.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lowest
-	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-lowest.lock
+	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements-lowest.lock
 	$(VENV)-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
