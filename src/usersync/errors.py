@@ -8,7 +8,7 @@
     │   ├── NeedsDatabaseError   US103  this requires a database connection, not the Data API
     │   ├── MissingExtraError    US104  an optional dependency is not installed
     │   ├── ArgumentTypeError    US105  a call has an unknown argument, or one of a wrong type
-    │   └── ArgumentValueError   US106  an argument of a call has none of the allowed values
+    │   └── ArgumentValueError   US106  the value of an argument is not allowed
     ├── ConnectionFailedError    US201  no connection, or it was lost
     ├── PrivilegeMissingError    US202  the role lacks a privilege
     ├── DatabaseError            US203  a statement failed
@@ -117,7 +117,7 @@ class ArgumentTypeError(SettingsError, TypeError):
 
 
 class ArgumentValueError(SettingsError, ValueError):
-    """An argument of a call has none of the allowed values. The message names both."""
+    """The value of an argument is not allowed. The message names the argument and the allowed values."""
 
     code = "US106"
 

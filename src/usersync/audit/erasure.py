@@ -304,8 +304,7 @@ def _erase_events(
     """Search the complete log page by page: no index covers all the ways in which an event may name a user.
 
     Returns whether any event names the user, how many had personal data, and how many a legal hold kept
-    unchanged. A changed event moves in the
-    table, and may be read again.
+    unchanged. An event that was changed moves in the table, and may be read again.
     """
     parts = yield from query(_PARTS, table=settings.audit_table.quoted)
     if not parts:

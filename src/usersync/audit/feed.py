@@ -1,7 +1,7 @@
-"""Operations of the feed: the events of the log in the order in which they became visible, none left out.
+"""Operations of the feed: all events of the log, in the order in which they became visible.
 
-An event gets its number after its transaction is seen to be committed, so a position is a number: a reader
-that has all events up to it misses none, even if a transaction commits an hour late.
+An event gets its number after its transaction has committed. A position is such a number: a reader that has
+all events up to its position misses none, even if a transaction commits an hour late.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LARGEST_POSITION = 2**63 - 1
 def number_events() -> Steps[int | None]:
     """Number the events that have become visible since the last call. Returns how many.
 
-    None if another session does it just now. The first call starts the feed.
+    None if another session is numbering events. The first call starts the feed.
     """
     try:
         return (yield from in_transaction(_number_in_own_transaction()))
@@ -84,7 +84,9 @@ def _feed(position: int | None, wanted: EventFilter, limit: int) -> Steps[FeedPa
 
 
 def forget_numbers(before: datetime, batch: int) -> Steps[int]:
-    """Delete the numbers of events that are older than ``before`` and are gone. Returns how many."""
+    """Delete the numbers of events that are older than ``before`` and no longer in the log. Returns how
+    many.
+    """
     settings = yield from settings_with_log()
     table, total = settings.audit_table.quoted.replace("%", "%%"), 0
     while deleted := (

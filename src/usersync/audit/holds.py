@@ -31,7 +31,7 @@ def add(
 ) -> Steps[Hold]:
     """Hold the events of a tenant, of an entity, or of all entities of a type. Returns the hold.
 
-    Raises ``SettingsError`` unless it is exactly one of these, or without a reason.
+    Raises ``SettingsError`` if not exactly one of these is given, or if the reason is empty.
     """
     yield from settings_with_log()
     if (tenant_id is None) == (entity_type is None) or not reason.strip():

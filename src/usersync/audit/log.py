@@ -62,13 +62,13 @@ class AuditLog(ReadingMethods):
     ``SettingsError`` here and nowhere else.
 
     A failure outside of the program (the database, the network, a disk) never raises, except with
-    ``required``. A call that can never work does: an unknown argument or one of a wrong type raises
-    ``ArgumentTypeError`` (a ``TypeError``), another value than the allowed ones ``ArgumentValueError`` (a
-    ``ValueError``). With ``strict=False``, such an event is counted as dropped instead.
+    ``required``. A wrong call raises: an unknown argument or a wrong type ``ArgumentTypeError`` (a
+    ``TypeError``), a value that is not allowed ``ArgumentValueError`` (a ``ValueError``). With
+    ``strict=False``, such an event is counted as dropped instead.
 
-    A method blocks only if its description says so. Creating it at import costs nothing: files, threads and
-    connections are opened at the first event, and a forked process opens its own. All methods may be called
-    from threads, tasks and signal handlers.
+    A method blocks only if its description says so. Create it at import: files, threads and connections are
+    opened at the first event, and a forked process opens its own. All methods may be called from threads,
+    tasks and signal handlers.
     """
 
     def __init__(
@@ -169,11 +169,12 @@ class AuditLog(ReadingMethods):
 
     @property
     def _is_pending(self) -> bool:
-        """Whether ``from_env()`` has found no address, and nothing has used the log since."""
+        """Whether ``from_env()`` has found no connection string, and nothing has used the log since."""
         return "_pending" in self.__dict__
 
     def record(self, action: str, **event: Unpack[EventFields]) -> str | None:
-        """Accept an event and return its id, or None if there is no room for it, which ``stats()`` counts.
+        """Accept an event and return its id. Without room for it, return None; ``stats()`` counts such
+        events.
 
         ``event`` are the fields of ``EventFields``; omitted ones come from ``context()``. ``before`` and
         ``after`` are mappings or models, of which the event stores the changed fields; ``changes`` is
@@ -216,7 +217,7 @@ class AuditLog(ReadingMethods):
         """An event for a block of code, recorded with its outcome when the block ends.
 
         Use the result in ``with`` or ``async with``. An ``outcome`` that is passed here or set in the block
-        is recorded, whatever the block does. Raises like ``record()``.
+        is recorded, whether the block raises or not. Raises like ``record()``.
         """
         given = self._given(action, fields, ActionFields)
         found = given or EventArguments(action)
@@ -294,7 +295,7 @@ class AuditLog(ReadingMethods):
     def _built(
         self, connection: object, action: str, event: EventFields, method: str = "record_in"
     ) -> Event | Exception:
-        """The event for ``record_in()``, or why there is none. Raises for a wrong call, if that is strict."""
+        """The event for ``record_in()``, or why there is none. With ``strict``, raises for a wrong call."""
         fault = inline.fault(connection, method) or event_fault(action, event)
         if fault is not None:
             if self._options.strict:

@@ -52,7 +52,7 @@ class EventRecord:
     source: str | None
     #: The customer (organisation) that the event belongs to.
     tenant_id: str | None
-    #: The user as whom the actor acted (impersonation).
+    #: With impersonation: the user for whom the actor acted.
     on_behalf_of: str | None
     #: The role of the database session, written by the database.
     db_role: str | None
@@ -250,7 +250,7 @@ class Search:
         return Position(_EPOCH + timedelta(microseconds=moment), _unpacked(data[_HEAD:]))
 
     def _check(self, data: bytes) -> bytes:
-        # Without the times: a search of the last hour has others for each page.
+        # Without the times: in a search of the last hour, they differ from page to page.
         wanted = {
             name: value for name, value in self.wanted.describe().items() if name not in {"since", "until"}
         }
@@ -386,8 +386,8 @@ class Hold:
 
 @dataclass(frozen=True)
 class Retention:
-    """The times before which events are removed: by action (an action or a prefix with a star), and of all
-    others. None keeps them.
+    """The times before which events are removed: by action (an action or a prefix with a star), and for all
+    other actions. None keeps the events.
     """
 
     default: datetime | None
@@ -395,7 +395,7 @@ class Retention:
 
     @property
     def latest(self) -> datetime | None:
-        """Events since this time are all kept."""
+        """All events since this time are kept."""
         given = [*self.by_action.values(), *([self.default] if self.default else [])]
         return max(given, default=None)
 
@@ -404,7 +404,7 @@ class Retention:
 class PrunedPart:
     """What was removed from one partition: the complete partition, or rows of it.
 
-    ``held`` events would have been removed without a legal hold.
+    ``held`` is the number of events that were kept because of legal holds only.
     """
 
     name: str

@@ -83,7 +83,9 @@ class Reader:
 
 
 class SearchFilters(TypedDict, total=False):
-    """Which events a search finds: those that match all given filters. None is no filter."""
+    """Which events a search finds: those that match all given filters. A filter with the value None does not
+    apply.
+    """
 
     #: The actor's id.
     actor_id: UUID | str | int | None
@@ -99,7 +101,7 @@ class SearchFilters(TypedDict, total=False):
     request_id: UUID | str | int | None
     #: The customer (organisation) that the event belongs to.
     tenant_id: UUID | str | int | None
-    #: The user as whom the actor acted (impersonation).
+    #: With impersonation: the user for whom the actor acted.
     on_behalf_of: UUID | str | int | None
     severity: Literal["info", "low", "medium", "high", "critical"] | None
     #: Inclusive. A time without a zone is taken as UTC.
@@ -178,11 +180,11 @@ class ReadingMethods:
     ) -> FeedPage:
         """Return the events after a position of the feed, in the order in which they became visible. Blocks.
 
-        The feed leaves no event out and repeats none: an event gets its number after its transaction has
-        committed, so one that commits late comes late. Store ``FeedPage.position`` together with what you
-        did, and pass it to the next call. None is the position after the newest event. The feed starts with
-        the first call on a database; ``search()`` finds older events. Events of one entity are in order if
-        their transactions waited for each other, for example for a lock on its row.
+        The feed returns each event once: an event gets its number after its transaction has committed, so an
+        event that commits late comes late. Store ``FeedPage.position`` together with what you did, and pass
+        it to the next call. None is the position after the newest event. The feed starts with the first call
+        on a database; ``search()`` finds older events. Events of one entity are in order if their
+        transactions waited for each other, for example for a lock on its row.
 
         ``limit`` is how many events a call looks at, 1 to 100,000; ``filters`` are those of ``search()``.
         With a filter, a page may be empty although ``more`` is true: call again with its position. A standby
@@ -252,7 +254,7 @@ def _history(entity: Entity, after: str | None, limit: int) -> Steps[EventPage]:
 
 
 def _get(event_id: UUID) -> Steps[EventRecord | None]:
-    # A client that sends an id again with another time creates a second event. The first one is the event.
+    # A client that sends an id again with another time creates a second event. Return the first one.
     found = yield from reading.show(event_id)
     return found[0] if found else None
 

@@ -210,7 +210,9 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
 
 
 def _tail_by_snapshot(reading: AuditReading, cursor: SnapshotCursor, wanted: EventFilter) -> Steps[TailBatch]:
-    """What is visible now, or in ``cursor.target``, and was not visible in ``cursor.snapshot``."""
+    """The events that are visible now, or in ``cursor.target``, and were not visible in
+    ``cursor.snapshot``.
+    """
     conditions = yield from _conditions(wanted)
     # Null in rows of triggers that an earlier release has installed.
     order = "coalesce(stored.seq, 9223372036854775807)"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-#: A shell that completes calls the command with this variable.
+#: For tab completion, a shell calls the command with this variable.
 COMPLETION_VARIABLE = "_USERSYNC_COMPLETE"
 
 

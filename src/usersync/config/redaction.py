@@ -91,13 +91,14 @@ _PAIRS: dict[str, frozenset[str]] = {
 #: A webhook of these services needs no other secret.
 _CHATS = _words("slack discord teams mattermost telegram")
 
-#: After a secret: the same one in another form (``token_hash``, ``api_key_encrypted``).
+#: Words after the name of a secret: the same secret in another form (``token_hash``, ``api_key_encrypted``).
 _FORMS = _words(
     "hash digest encrypted cipher ciphertext crypt plain raw salt code key value number no text string"
     " data set base64 hex current new old previous"
 )
 
-#: The last word of what is about a secret, and none: ``token_type``, ``session_id``, ``password_changed_at``.
+#: The last word of a name that is about a secret, and not a secret itself: ``token_type``, ``session_id``,
+#: ``password_changed_at``.
 _ABOUT = _words(
     "id ids uid uuid at on date time timestamp until since name username label title description type"
     " types kind category status state expires expiry expiration ttl lifetime age duration timeout count"

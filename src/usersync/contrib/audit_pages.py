@@ -52,7 +52,7 @@ class AuditEvent:
     source: str | None
     #: The customer (organisation) that the event belongs to.
     tenant_id: str | None
-    #: The user as whom the actor acted (impersonation).
+    #: With impersonation: the user for whom the actor acted.
     on_behalf_of: str | None
     db_role: str | None
     traceparent: str | None

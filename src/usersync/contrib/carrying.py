@@ -1,7 +1,7 @@
-"""The audit context in a form that travels: with a job to its worker, or with a request to the Data API.
+"""The audit context as it is sent with a job to its worker, or with a request to the Data API.
 
-Only who asks, and in which request, goes along: not the address or the user agent, which are those of the
-request and not of the job, and no other metadata.
+It has the actor, the request, the tenant and the trace. It lacks the IP address and the user agent, which
+belong to the request and not to the job, and the metadata.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from usersync.audit.event.tracing import current_trace
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-#: The fields that go along.
+#: The fields that are sent.
 CARRIED = ("actor_id", "actor_type", "user_id", "on_behalf_of", "request_id", "tenant_id", "traceparent")
 
 #: The key of the context in a job.
@@ -37,7 +37,9 @@ def carried_context() -> dict[str, str]:
 
 
 def resumed_context(given: object) -> AbstractContextManager[object]:
-    """The context that a job came with; an empty one for a job without a context, or with a malformed one."""
+    """The context that was sent with a job; an empty one for a job without a context, or with a malformed
+    one.
+    """
     fields = given if isinstance(given, Mapping) else {}
     known = {name: fields[name] for name in CARRIED if isinstance(fields.get(name), str)}
     return begun(merged({}, known))

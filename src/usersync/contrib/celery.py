@@ -1,4 +1,4 @@
-"""For Celery: the audit context goes with a task to its worker.
+"""For Celery: sends the audit context with each task to its worker.
 
 ::
 
@@ -29,9 +29,9 @@ def pass_context() -> None:
     """Send the actor, the request id and the tenant with each task of this process, and begin each task with
     them.
 
-    A task that was sent without a context begins with an empty one, so it inherits nothing from the task
-    before. Retries, chains, groups and chords keep the context. The context is a header of the message, in
-    clear. Calling it again has no effect.
+    A task that was sent without a context begins with an empty one, so it has no field of the task before it.
+    Retries, chains, groups and chords keep the context. The context is a header of the message, in clear.
+    Calling it again has no effect.
     """
     signals.before_task_publish.connect(_send, dispatch_uid="usersync")
     signals.task_prerun.connect(_begin, dispatch_uid="usersync")

@@ -1,4 +1,4 @@
-"""For Dramatiq: the audit context goes with a message to its worker.
+"""For Dramatiq: sends the audit context with each message to its worker.
 
 ::
 

@@ -185,7 +185,9 @@ def user_sync_router(
 
 
 class Page(BaseModel):
-    """A page. An unknown parameter is refused, because a misspelt filter would find too much."""
+    """A page. An unknown parameter is an error: a search without a misspelt filter would find too many
+    events.
+    """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

@@ -26,7 +26,7 @@ _NAMES = ("request_id", "tenant_id", "actor_id")
 
 def _found() -> dict[str, str]:
     fields = current()
-    # A callable actor may query the database, and that for each line of the log.
+    # A callable actor is not called: it may query the database, for each line of the log.
     known = {name: fields.get(name) for name in _NAMES}
     return {name: label(value) for name, value in known.items() if value is not None and not callable(value)}
 
@@ -34,8 +34,8 @@ def _found() -> dict[str, str]:
 class ContextFilter(logging.Filter):
     """Gives each record the attributes ``request_id``, ``tenant_id`` and ``actor_id``, empty if unknown.
 
-    An attribute that a record has already stays. ``actor_id`` stays empty while it is a function. Add it to a
-    handler: a logger does not pass the records of its children through its filters.
+    An attribute that the record has already does not change. ``actor_id`` stays empty while it is a function.
+    Add it to a handler: a logger does not pass the records of its children through its filters.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -50,7 +50,7 @@ class ContextFilter(logging.Filter):
 def add_context(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The processor for structlog: adds ``request_id``, ``tenant_id`` and ``actor_id`` where they are known.
 
-    A key that the event has already stays.
+    A key that the event has already does not change.
     """
     for name, value in _found().items():
         event.setdefault(name, value)

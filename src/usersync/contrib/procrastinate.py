@@ -1,4 +1,4 @@
-"""For procrastinate: the audit context goes with a job to its worker.
+"""For procrastinate: sends the audit context with each job to its worker.
 
 ::
 

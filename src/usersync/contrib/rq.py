@@ -1,4 +1,4 @@
-"""For RQ: the audit context goes with a job to its worker.
+"""For RQ: sends the audit context with each job to its worker.
 
 ::
 

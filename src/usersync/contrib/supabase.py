@@ -20,7 +20,7 @@ with needed("api", "usersync.contrib.supabase"):
 
 __all__ = ["HEADER", "pass_context"]
 
-#: The header of the context. The database believes it of ``service_role`` alone.
+#: The header of the context. The database accepts it from ``service_role`` only.
 HEADER = "usersync-context"
 
 
@@ -40,9 +40,9 @@ def pass_context(client: SupabaseClient) -> None:
     """Send the actor, the request id and the tenant of the audit context with each request to the Data API.
 
     Row changes that ``usersync audit track`` records then have them; ``metadata.actor_source`` is ``header``.
-    The database believes the header of ``service_role`` alone: a client with a publishable key, or in which a
-    user has signed in, changes nothing. Without a context nothing is sent. Calling it again has no effect.
-    Returns at once; sends nothing itself.
+    The database accepts the header from ``service_role`` only: with a publishable key or a signed-in user, it
+    has no effect. Without a context nothing is sent. Calling it again has no effect. Returns at once; sends
+    nothing itself.
 
     Raises ``SettingsError`` if ``client`` is not a client of supabase-py 2.34 or newer.
     """

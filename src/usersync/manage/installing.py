@@ -35,7 +35,7 @@ class Installer:
     """An installation with a trial before it is final.
 
     Without ``connection``, on which the flows run, there is no trial. ``call_out`` also tries flows whose
-    effects a rollback does not undo. ``tell`` is called with what happens next.
+    effects a rollback does not undo. ``tell`` is called with a text before each step.
     """
 
     def __init__(

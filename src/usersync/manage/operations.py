@@ -35,7 +35,7 @@ class Applied:
     changes: tuple[Change, ...]
     #: Warnings and problems that did not prevent it.
     findings: tuple[Finding, ...]
-    #: What the trial found to be different from before, and was accepted. Empty without a trial.
+    #: The differences that the trial found, and that were accepted. Empty without a trial.
     differences: tuple[str, ...] = ()
     #: The sync of the existing users; None with ``sync=False``, or during a pause.
     sync: SyncResult | None = None

@@ -166,7 +166,7 @@ def rollback(
 def _reload_api() -> Steps[None]:
     """Have PostgREST read the schema again, so that the Data API has the functions now.
 
-    After the changes are committed: with a full queue of notifications, the transaction of NOTIFY fails.
+    Runs after the changes are committed: with a full queue of notifications, the transaction of NOTIFY fails.
     """
     with suppress(DatabaseError):
         yield from query("notify pgrst, 'reload schema'")
@@ -348,9 +348,10 @@ def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
 
 
 def _audit_form(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
-    """Give a log that an earlier release created its present form.
+    """Alter a log that an earlier release created.
 
-    In the transaction of the functions that write the new columns, and last there, because it locks the log.
+    Runs in the transaction that creates the functions that write the new columns. It is the last step there,
+    because it locks the log.
     """
     catalog = inspection.catalog
     if catalog["audit_table_created_by_usersync"] and (differences := catalog["audit_table_form"]):

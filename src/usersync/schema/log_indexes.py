@@ -39,7 +39,8 @@ def index_changes(inspection: Inspection) -> Iterator[Change]:
 def build_indexes(
     settings: Settings, bundle: Bundle, pending: Sequence[Change], on_change: Callable[[Change], None]
 ) -> Steps[tuple[tuple[Change, ...], tuple[Finding, ...]]]:
-    """Build the ``pending`` indexes one after another. Returns those that were built, and why others are not.
+    """Build the ``pending`` indexes one after another. Returns the built indexes, and findings about the
+    others.
 
     Each is one statement outside of a transaction, which waits for the transactions that are open at its
     start. It can be interrupted at any time: the next ``apply()`` continues.
@@ -91,7 +92,7 @@ def _is_building(partition: str) -> Steps[bool]:
     return bool(rows)
 
 
-# What an interrupted statement has left.
+# The invalid indexes that an interrupted statement has left.
 _INVALID = """
     select indexrelid::regclass::text as name from pg_index
     where indrelid = %(partition)s::regclass and not indisvalid and not indisprimary

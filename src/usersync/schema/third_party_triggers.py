@@ -107,7 +107,7 @@ def deletes_row(settings: Settings, catalog: Mapping[str, Any]) -> str | None:
 
 
 def _writes_row(written: Iterable[Write], kind: str, operation: str, settings: Settings) -> bool:
-    """Whether a row of the users table is written so on this operation."""
+    """Whether one of the writes is of this kind, to the users table, on this operation."""
     return any(
         write.kind == kind and write.table == settings.users_table and operation in write.condition.operations
         for write in written

@@ -51,7 +51,7 @@ def release_audit_log(connection: psycopg.Connection[Any]) -> None:
     ``drop_all()``, ``flush`` and TRUNCATE of the users table fail in a real database, because the audit log
     references that table, and because a view protects the log. This removes the foreign key and the view. So
     ``user_id`` of an event stays when its user is deleted, and may name a user without a row. ``connection``
-    is one as the owner. Raises ``SettingsError`` unless usersync.testing has made the database.
+    must be that of the owner. Raises ``SettingsError`` unless usersync.testing has made the database.
     """
     try:
         connection.execute(read_shape(["release_audit_log.sql"]))

@@ -133,7 +133,9 @@ class SupabaseCluster:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        """Hold a lock for this name until all is built; CREATE DATABASE allows no transaction around it."""
+        """Hold a lock for this name until the database is built. CREATE DATABASE cannot run in a
+        transaction.
+        """
         lock = "(hashtext('usersync.testing'), hashtext(%s))"
         self.maintenance.execute(f"select pg_advisory_lock{lock}", (name,))
         try:

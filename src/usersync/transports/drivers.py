@@ -152,9 +152,10 @@ def _command(statement: Statement, place: Callable[[int], str]) -> Command:
 def _commands(
     statement: Call, place: Callable[[int], str], *, is_inside: bool | None
 ) -> Generator[Command, Any, Outcome]:
-    """The commands of a call: in a transaction of the application in a savepoint, so that it stays usable.
+    """The commands of a call. In a transaction of the application they use a savepoint, so that it stays
+    usable.
 
-    ``is_inside`` says whether there is one; None if the driver does not say it.
+    ``is_inside`` says whether there is a transaction; None if the driver does not say it.
     """
     if is_inside is None:
         try:

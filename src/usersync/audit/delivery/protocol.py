@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _OK = {ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK}
 
 #: SQLSTATEs that an event in the batch may have caused: data exceptions and limits, constraints, an exception
-#: raised by a trigger. All others are caused by the state of the database. So is an internal error (XX000):
-#: a call that meets ``apply`` at work fails with "cache lookup failed for function".
+#: raised by a trigger. All others are caused by the state of the database. So is an internal error (XX000): a
+#: call during an ``apply`` may fail with "cache lookup failed for function".
 DATA = ("0A", "21", "22", "23", "27", "44", "54", "P0")
 
 

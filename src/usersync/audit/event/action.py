@@ -63,9 +63,9 @@ class Action:
 
     @property
     def outcome(self) -> Outcome | None:
-        """Set it to override the outcome. If None, the way in which the block ends decides.
+        """Set it to override the outcome. If it is None, the outcome depends on how the block ends.
 
-        Another value than ``"succeeded"``, ``"failed"``, ``"denied"`` or None raises ``ValueError``.
+        A value other than ``"succeeded"``, ``"failed"``, ``"denied"`` or None raises ``ValueError``.
         """
         return self._outcome
 
@@ -76,7 +76,7 @@ class Action:
 
     @property
     def metadata(self) -> dict[Any, Any]:
-        """Any other information about the event. Another value than a dict raises ``TypeError``."""
+        """Any other information about the event. A value other than a dict raises ``TypeError``."""
         return self._metadata
 
     @metadata.setter

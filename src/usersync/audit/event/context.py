@@ -117,7 +117,7 @@ class InnerBlock(ContextBlock):
         before, after = self._taken
         fields = dict(self._shared.fields)
         for name in {*before, *after}:
-            # What was amended in the meantime stays.
+            # Keep the fields that were amended in the meantime.
             if not _is_same(before.get(name), after.get(name)) and _is_same(
                 fields.get(name), after.get(name)
             ):
@@ -127,7 +127,9 @@ class InnerBlock(ContextBlock):
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Without the values' own comparison, which may raise. ``merged()`` copies the metadata."""
+    """Compares by identity, because the values' own comparison may raise. ``merged()`` copies the
+    metadata.
+    """
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
     return one is other

@@ -53,7 +53,7 @@ def from_pairs(changes: object, redactor: Redactor, limits: Limits) -> dict[str,
 
 
 def _pair(key: str, old: object, new: object, redactor: Redactor, limits: Limits) -> Json:
-    """Return both values, or that they were there if one of them is a secret."""
+    """Return both values. If one of them is a secret, return ``[redacted]`` for each that is not None."""
     if redactor.is_secret(key, kind_of(old)) or redactor.is_secret(key, kind_of(new)):
         return [None if old is None else REDACTED, None if new is None else REDACTED]
     old, new = (each.value if type(each) is Checked else each for each in (old, new))

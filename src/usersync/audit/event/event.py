@@ -84,7 +84,8 @@ class EventBuilder:
 
     def _body(self, given: EventArguments, limits: Limits, head: dict[str, Json]) -> dict[str, Json]:
         own: dict[str, Any] = {}
-        # The span of the work, and not of the request that has sent it, unless the caller says so.
+        # The current span. It replaces the span in the context, which is that of the request. The caller's
+        # own comes first.
         shared: dict[str, Any] = {**current_trace()}
         for name, value in given.fields.items():
             if value is not None:

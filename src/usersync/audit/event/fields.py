@@ -132,7 +132,7 @@ class ContextFields(TypedDict, total=False):
     user_agent: Text
     #: The customer (organisation) that the event belongs to.
     tenant_id: Identity
-    #: The user as whom ``actor_id`` acts.
+    #: With impersonation: the user for whom ``actor_id`` acts.
     on_behalf_of: Identity
     #: A W3C trace context.
     traceparent: Text
@@ -180,11 +180,9 @@ _CHECKS = {name: _check_for(hint) for name, hint in get_type_hints(EventFields, 
 
 
 def faults(given: Mapping[str, object], kind: type = EventFields) -> dict[str, SettingsError]:
-    """The arguments that can never work, with the reason: an ``ArgumentTypeError`` or an
-    ``ArgumentValueError``.
+    """The invalid arguments, each with its error: an ``ArgumentTypeError`` or an ``ArgumentValueError``.
 
-    A value whose own code raises is none of them: that may have any cause, and the event is recorded with a
-    placeholder.
+    A value whose own code raises is not among them. Its event is recorded, with a placeholder.
     """
     names: frozenset[str] = kind.__optional_keys__  # type: ignore[attr-defined]
     found: dict[str, SettingsError] = {}
@@ -204,7 +202,7 @@ def faults(given: Mapping[str, object], kind: type = EventFields) -> dict[str, S
 def event_fault(
     action: object, event: Mapping[str, object], kind: type = EventFields
 ) -> SettingsError | None:
-    """The first reason why an event with these arguments can never work; None if it can."""
+    """The error of the first invalid argument; None if all are valid."""
     if not is_a(action, str):
         return ArgumentTypeError(f"action: expected a text, not {class_name(action)}")
     if not action:

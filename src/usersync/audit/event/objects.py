@@ -111,7 +111,7 @@ def is_key(value: object) -> bool:
 
 
 def has_identity(value: object) -> bool:
-    """Whether the value is a record with an id. It is, even if the record is new and the id is None."""
+    """Whether the value is a record with an id. A new record counts, although its id is None."""
     fields = fields_of(value)
     return fields is not None and any(name in fields or hasattr(type(value), name) for name in _IDENTITIES)
 

@@ -8,7 +8,7 @@ import sys
 def current_trace() -> dict[str, str]:
     """The field ``traceparent`` of the current span, as W3C Trace Context writes it; empty without a span.
 
-    OpenTelemetry is not imported for it: a process that has no span has not imported it either.
+    This function does not import OpenTelemetry: a process with a span has imported it.
     """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:

@@ -24,7 +24,7 @@ _POOL_METHODS = ("getconn", "putconn")
 _NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
 
 
-#: Instead of an address: this process only records.
+#: Instead of a connection string: this process only records.
 RECORDING_ONLY: Any = object()
 
 

@@ -50,7 +50,8 @@ class VerifiedUser:
     def actor(self) -> dict[str, str]:
         """Who acts, as fields of the audit context: ``actor_id``, and ``on_behalf_of`` with impersonation.
 
-        A token of an impersonation names the user in ``sub``, and in ``act`` who really acts (RFC 8693).
+        A token of an impersonation names the user in ``sub``, and the person who really acts in ``act`` (RFC
+        8693).
         """
         acting = self.claims.get("act")
         real = _text(acting.get("sub")) if isinstance(acting, Mapping) else None

@@ -97,7 +97,9 @@ def _plain(kind: TypeEngine[Any], value: Any) -> Any:
 
 
 def _moment(kind: types.DateTime, value: datetime) -> str | None:
-    """As ``to_json()`` writes it. A zone that the column does not hold is PostgreSQL's to convert."""
+    """As ``to_json()`` writes it. None if PostgreSQL has to convert it: the value has a zone and the column
+    has none, or the reverse.
+    """
     if bool(kind.timezone) is (value.tzinfo is None) or getattr(kind, "precision", None) is not None:
         return None
     return _written_moment(value.astimezone(UTC) if kind.timezone else value)
@@ -112,9 +114,9 @@ def _written_moment(value: datetime) -> str:
 
 
 def write(connection: Connection, values: Iterable[Written]) -> list[Any]:
-    """What each value is in its column, as JSON. ``[unreadable]`` where PostgreSQL does not say it.
+    """Each value as its column holds it, as JSON. ``[unreadable]`` if PostgreSQL cannot convert it.
 
-    A statement in a savepoint; in autocommit without one.
+    Runs a statement in a savepoint; in autocommit, without a savepoint.
     """
     given = list(values)
     found: list[Any] = []

@@ -104,7 +104,9 @@ class _Way(NamedTuple):
 
 
 class _Noted(NamedTuple):
-    """An event to be, with a ``Written`` in the place of values that PostgreSQL is to write."""
+    """An event that is not complete: a ``Written`` stands for each value that PostgreSQL still has to
+    convert.
+    """
 
     way: _Way
     given: Given
@@ -242,7 +244,7 @@ class _Tracker:
         table: Any = next(iter(row)).table
         told = (what, *sorted((str(column), repr(value)) for column, value in row.items()))
         seen = _links.setdefault(session, set())
-        if told in seen:  # The other side of the relationship has it, too.
+        if told in seen:  # The relationship's attribute of the other class has it, too.
             return
         seen.add(told)
         kind, dialect = _entity_type(table), connection.dialect

@@ -89,8 +89,8 @@ class TrialSession(GoTrue):
         environment = self._environment
         role = environment.auth_role if environment.may_assume else environment.role
         usual = configure(role=environment.role, search_path="pg_catalog")
-        # The limits again and again, because a trigger may change them for the transaction.
-        # Each message is a round trip, and a trial has hundreds of requests.
+        # Set the limits for each request, because a trigger may change them for the transaction. Each message
+        # is a round trip, and a trial has hundreds of requests.
         with answering(message):
             self._send(f"savepoint {_REQUEST}", configure(role=role, search_path=environment.search_path))
             try:
