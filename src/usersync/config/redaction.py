@@ -60,7 +60,8 @@ _CODES = _words(
 )
 _LINKS = _words("magic reset login recovery verification confirmation unlock")
 
-#: The last word of a secret, with the words of which one precedes it; an empty one if it stands alone.
+#: The last word of a secret, with the words that may precede it. An empty word: no other word has to precede
+#: it.
 _PAIRS: dict[str, frozenset[str]] = {
     "key": _KEYS,
     "keys": _words("api access private secret signing encryption encrypted service ssh auth recovery"),

@@ -1,4 +1,4 @@
-"""Alembic: migrations that install usersync, and an autogenerate that leaves its objects alone.
+"""Alembic: migrations that install usersync, and an autogenerate that ignores its objects.
 
 ::
 
@@ -156,6 +156,6 @@ def include_object(
         return False
     comments = [getattr(each, "comment", None) or "" for each in (item, compare_to)]
     if any(each.startswith(_COMMENTS[0]) for each in comments):
-        # Also if your metadata has a class for reading the log: usersync alone changes it.
+        # Also if your metadata has a class for reading the log: only usersync changes it.
         return False
     return not (reflected and compare_to is None and comments[0].startswith(_COMMENTS))

@@ -58,7 +58,7 @@ def pass_context(client: SupabaseClient) -> None:
             hint="pip install 'supabase>=2.34'",
         )
     if _attach(client):
-        # The client replaces the session when somebody signs in or out.
+        # The client replaces the session when a user signs in or out.
         client.auth.on_auth_state_change(lambda *_: _attach(client))
 
 

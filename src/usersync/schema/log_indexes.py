@@ -1,7 +1,7 @@
 """Builds the indexes that partitions of the audit log lack, without blocking writers.
 
-An earlier release created the partitions, and they are too large to be read under a lock. PostgreSQL does
-not build an index of a partitioned table concurrently, so each partition gets its index alone, which is then
+An earlier release created the partitions, and they are too large to be read under a lock. PostgreSQL does not
+build an index of a partitioned table concurrently, so each partition gets its own index, which is then
 attached to the index of the log.
 """
 

@@ -181,7 +181,7 @@ def _functions(
     of_triggers = {
         name for name in present if name.startswith(_TRIGGER_FUNCTIONS) or is_of_tracked_table(name)
     }
-    # Only the owner of the auth server's table can drop a trigger alone.
+    # Only the owner of the auth server's table can drop a trigger without its function.
     for trigger in triggers:
         if (function := f"{trigger['function']}()") in of_triggers:
             yield Change("drop", f"trigger {trigger['name']}", "dropped with its function", _drop([function]))

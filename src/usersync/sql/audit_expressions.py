@@ -266,7 +266,7 @@ def is_audit_user(settings: Settings) -> str:
 
 
 def kept_event_fields() -> str:
-    """The fields of an event ``given`` that the failures table keeps. The user is linked anew."""
+    """The fields of an event ``given`` that the failures table keeps. The user is linked again."""
     return ", ".join(f"given.{name}" for name in FIELDS if name not in {"recorded_at", "user_id"})
 
 
@@ -278,7 +278,8 @@ def audit_value_list(audit: AuditColumns) -> str:
         f"({values[name]})::{column.type}" if column.type else values[name]
         for name, column in columns.items()
     ]
-    # Not a default of the column: a dump of the schema public alone lacks the sequence, and would not load.
+    # Not a default of the column: a dump of only the schema public lacks the sequence, and could not be
+    # loaded.
     return ", ".join([*written, "nextval('usersync.audit_log_seq')"] if audit.is_own else written)
 
 

@@ -4,8 +4,8 @@ An operation that yields only ``Call`` statements runs over asyncpg, SQLAlchemy,
 one statement (``SqlExecutor``). Types do not matter: the answer of a call is converted to text in the
 database, and JSON is sent as text.
 
-Drivers are recognized by the module of their class, so that none is imported that the application does not
-use.
+Drivers are recognized by the module of their class, so usersync imports no driver that the application does
+not use.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def check_settings(**_: object) -> list[Any]:
 
 @checks.register(_ABOUT)
 def check_actor(**_: object) -> list[Any]:
-    """``usersync.W003``: events would name Django's key of a user whom Supabase has authenticated.
+    """``usersync.W003``: for a user of Supabase, the actor of events would be a primary key of Django.
 
     Django REST framework calls the application's authentication class in the view, and its user may be any
     object.

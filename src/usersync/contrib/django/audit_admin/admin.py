@@ -34,7 +34,7 @@ class AuditEventAdmin(admin.ModelAdmin):
     """A list with filters, the newest event first, and a page of each event with its changes.
 
     Times are in UTC. A list has ``list_per_page`` events and links to the next page; nothing counts the
-    events. Nobody can add, change or delete an event.
+    events. The pages cannot add, change or delete an event.
     """
 
     list_per_page: int = 100
@@ -127,7 +127,7 @@ class AuditEventAdmin(admin.ModelAdmin):
         )
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
-        """Return the page of the event: nobody changes an event, so it has no history."""
+        """Return the page of the event: an event does not change, so it has no history."""
         return self.change_view(request, object_id, extra_context=extra_context)
 
     def _require_permission(self, request: HttpRequest) -> None:
