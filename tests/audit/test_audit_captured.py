@@ -35,6 +35,7 @@ def test_every_way_to_record(usersync_events, tmp_path, monkeypatch):
     async def later():
         engine = create_async_engine(NOWHERE.replace("postgresql:", "postgresql+psycopg:"))
         assert await audit.record_in(engine.connect(), "stock.awaited")
+        assert await audit.arecord_in(engine.connect(), "stock.awaited.too", required=True)
 
     asyncio.run(later())
     thread = threading.Thread(target=audit.record, args=["stock.elsewhere"])
@@ -42,7 +43,7 @@ def test_every_way_to_record(usersync_events, tmp_path, monkeypatch):
     thread.join()
     assert [event.action for event in usersync_events] == [
         "stock.counted", "stock.moved", "stock.prepared", "stock.in", "stock.both", "stock.both",
-        "stock.awaited", "stock.elsewhere",
+        "stock.awaited", "stock.awaited.too", "stock.elsewhere",
     ]  # fmt: skip
     counted, moved, prepared = usersync_events[:3]
     assert isinstance(counted, EventRecord)

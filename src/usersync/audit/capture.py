@@ -58,11 +58,6 @@ def take(events: list[EventRecord], event: Event) -> str:
     return event.id
 
 
-async def take_async(events: list[EventRecord], event: Event) -> str:
-    """See ``take()``."""
-    return take(events, event)
-
-
 def _uuid(text: str | None) -> UUID | None:
     try:
         return UUID(text) if text else None

@@ -259,13 +259,10 @@ class AuditLog(ReadingMethods):
         connection.
         """
         built = self._built(connection, action, event)
-        captured = capture.capture_of(self)
         if inline.is_async(connection):
-            if captured is not None and not isinstance(built, Exception):
-                return capture.take_async(captured, built)
             return self._store_async(connection, built, required=required)
-        if captured is not None and not isinstance(built, Exception):
-            return capture.take(captured, built)
+        if (captured := self._captured(built)) is not None:
+            return captured
         inline.settle(connection)
         try:
             event_id, payload = _whole(built)
@@ -307,6 +304,8 @@ class AuditLog(ReadingMethods):
             return error
 
     async def _store_async(self, connection: Any, built: Event | Exception, *, required: bool) -> str | None:
+        if (captured := self._captured(built)) is not None:
+            return captured
         await inline.settle_async(connection)
         try:
             event_id, payload = _whole(built)
@@ -315,6 +314,11 @@ class AuditLog(ReadingMethods):
             self._not_stored(error, required=required)
             return None
         return None if self._rejected(answer, required=required) else event_id
+
+    def _captured(self, event: Event | Exception) -> str | None:
+        """The id of an event that is captured, and therefore not stored. None if it is to be stored."""
+        events = capture.capture_of(self)
+        return None if events is None or isinstance(event, Exception) else capture.take(events, event)
 
     def _rejected(self, answer: inline.Answer, *, required: bool) -> int:
         """Handle rejected events, which count as not stored. Returns their number."""
