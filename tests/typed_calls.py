@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from usersync import AsyncUserSync, AuditLog, AuditOptions, ContextFields, EventFields, UserSync
+from usersync.contrib.auth import VerifiedUser  # noqa: TC001 - as an application imports it
 
 
 class Base(DeclarativeBase):
@@ -76,8 +77,9 @@ def fields(audit: AuditLog, item: Item, product: Product, widget: Widget) -> Non
     audit.prepare("x", entitty=1)  # wrong
 
 
-def blocks(audit: AuditLog, given: ContextFields, item: Item) -> None:
+def blocks(audit: AuditLog, given: ContextFields, item: Item, user: VerifiedUser) -> None:
     audit.context(**given)
+    audit.context(**user.actor)
     audit.new_context(actor_id="ada", metadata={"tenant": 1})
     audit.context(actorid=5)  # wrong
     audit.new_context(tenant="t")  # wrong

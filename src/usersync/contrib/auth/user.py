@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from usersync.audit.event.fields import ContextFields
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class VerifiedUser:
         )
 
     @property
-    def actor(self) -> dict[str, str]:
+    def actor(self) -> ContextFields:
         """Who acts, as fields of the audit context: ``actor_id``, and ``on_behalf_of`` with impersonation.
 
         A token of an impersonation names the user in ``sub``, and the person who really acts in ``act`` (RFC
