@@ -128,6 +128,7 @@ def test_a_url_that_will_not_do_is_refused_with_the_reason(url, reason):
     with pytest.raises(ApiKeyError) as caught:
         DataApi(url, SECRET_KEY)
     assert reason in str(caught.value)
+    assert ("unencrypted" in reason) == ("the commands have no such option" in (caught.value.hint or ""))
     assert SECRET_KEY not in shown(caught.value)
 
 

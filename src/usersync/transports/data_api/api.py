@@ -128,7 +128,8 @@ def _checked_url(url: object, *, insecure_http: bool) -> SplitResult:
     if parts.scheme == "http" and plain_http_is_refused(parts.hostname or "", insecure_http=insecure_http):
         raise ApiKeyError(
             f"the project's URL {_PLAIN_HTTP}",
-            hint="Use https://. In a trusted network, pass insecure_http=True.",
+            hint="Use https://, or the private address or name of the server. In Python, "
+            "DataApi(…, insecure_http=True) allows it; the commands have no such option.",
         )
     return parts._replace(netloc=parts.netloc.lower())
 

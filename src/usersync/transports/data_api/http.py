@@ -121,7 +121,7 @@ def _client(api: DataApi) -> httpx.AsyncClient:
             timeout=httpx.Timeout(None, connect=_CONNECT_S),
             limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=30),
             follow_redirects=False,
-            # Without TLS the host is this machine (see api.py), and a proxy would receive the key.
+            # Without TLS a proxy would receive the key.
             trust_env=api.url.startswith("https:"),
         )
     except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
