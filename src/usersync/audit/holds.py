@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from usersync.audit.models import Hold
 from usersync.audit.reading import settings_with_log
-from usersync.errors import ConflictError, SettingsError
+from usersync.errors import SettingsError
 from usersync.transports.steps import Steps, query
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def add(
 
 
 def remove(hold_id: int) -> Steps[Hold]:
-    """Remove a legal hold, and return it. Raises ``ConflictError`` if there is none."""
+    """Remove a legal hold, and return it. Raises ``SettingsError`` if there is none."""
     rows = yield from query(
         f"delete from usersync.audit_holds where hold_id = %(hold_id)s returning {_COLUMNS}", hold_id=hold_id
     )
     if not rows:
-        raise ConflictError(f"there is no legal hold {hold_id}", hint="See: usersync audit hold list")
+        raise SettingsError(f"there is no legal hold {hold_id}", hint="See: usersync audit hold list")
     return Hold(**rows[0])
 
 

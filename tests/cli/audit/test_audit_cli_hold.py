@@ -32,7 +32,8 @@ def test_a_hold_is_added_listed_named_and_removed(audited):
     assert "tenant acme  case 4711" in pruned.out
     assert audited("prune", "--keep", "1y", "--dry-run", "--json").json["held"] == 1
     assert "Removed:" in audited("hold", "remove", listed[0]["hold_id"]).out
-    assert audited("hold", "remove", listed[0]["hold_id"]).code == 1
+    again = audited("hold", "remove", listed[0]["hold_id"], "--json")
+    assert (again.code, again.json["error"]["code"]) == (2, "US101")
     assert audited("prune", "--keep", "1y", "--yes", "--json").json["events"] == 1
     acts = audited("search", "--action", "usersync.hold*").out
     assert "usersync.hold_added" in acts
