@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from usersync.cli.explain import PAGES, sections
+from usersync.cli.explain import PAGES, _complete, sections
+from usersync.config.retired import MOVED, RETIRED
 from usersync.config.settings import Settings
 from usersync.doctor import CHECKS
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("code", "words"), [("US301", "usersync apply"), ("d004", "on_auth_user_created")])
+@pytest.mark.parametrize(
+    ("code", "words"), [("US301", "usersync apply"), ("d004", "on_auth_user_created"), ("US003", "budget_ms")]
+)
 def test_a_code_is_explained(usersync, code, words):
     done = usersync("explain", code)
     assert done.code == 0
@@ -47,8 +50,11 @@ def test_a_setting_is_explained(usersync, name):
         ("ON_DELETE", "anonymize"),
         ("on_delete = ", 'Default: "anonymize"'),
         ("columns.email", "The mapping"),
-        ("[audit] table", "[audit.columns]"),
-        ("audit.table", "[audit.columns]"),
+        ("[audit] table", "the name of the log"),
+        ("audit.table", "the name of the log"),
+        ("[audit]", "user.created"),
+        ("user_events = true", "user.created"),
+        ("[audit.retention]", "audit prune"),
         ("audit_table", "[audit] table"),
         ("removal_cap", "no effect any more"),
     ],
@@ -67,6 +73,13 @@ def test_an_unknown_code_is_refused(usersync):
     done = usersync("explain", "US999")
     assert done.code == 2
     assert "US301" in done.err
+
+
+def test_settings_without_effect_are_not_offered():
+    offered = _complete(None, None, "")
+    assert {"US001", "US301", "D004", "on_delete", "user_events"} <= set(offered)
+    assert not {*RETIRED, *MOVED} & set(offered)
+    assert len(offered) == len(set(offered))
 
 
 def test_every_check_has_an_explanation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -93,3 +94,6 @@ def test_extras_are_those_of_the_project_file():
         for extra, lines in project["optional-dependencies"].items()
     }
     assert declared == {extra: [each.package for each in lines] for extra, lines in EXTRAS.items()}
+    listed = (ROOT / "docs/python.md").read_text().partition("| extra | for |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in listed.splitlines()[2:]]
+    assert sorted(re.findall("`(.+?)`", " ".join(rows))) == sorted(declared)

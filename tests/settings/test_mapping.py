@@ -56,7 +56,8 @@ def test_an_empty_list_of_sources_is_refused():
 
 
 def test_an_unknown_source_is_answered_with_those_that_there_are():
-    hint = refusal("here", "emial").hint
+    assert refusal("here", "emial").hint == "Did you mean 'email'?"
+    hint = refusal("here", "nothing_like_it").hint
     assert "email" in hint
     assert "user_metadata[.key]" in hint
     assert "password" not in hint
@@ -66,6 +67,7 @@ def test_an_unknown_option_is_answered_with_the_near_one():
     error = refusal("here", {"from": "email", "owned": "app"})
     assert "'owned'" in str(error)
     assert "owner" in error.hint
+    assert refusal("here", {"form": "email"}).hint == "Did you mean 'from'?"
 
 
 @pytest.mark.parametrize("entry", [5, True, None, {}, {"default": 1}])

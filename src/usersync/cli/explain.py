@@ -17,6 +17,7 @@ import click
 
 from usersync.cli.options import Call, examples, output_options
 from usersync.cli.text import bold, wrap
+from usersync.config.audit_columns import AUDIT_KEYS
 from usersync.config.retired import MOVED, RETIRED
 from usersync.config.settings import Settings
 from usersync.errors import SettingsError
@@ -29,14 +30,18 @@ if TYPE_CHECKING:
 
 PAGES = ("errors.md", "doctor.md")
 
-_SECTION = re.compile(r"^## ((?:US|D)\d+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+#: The prefix of the settings of the section ``[audit]``.
+_AUDIT = "audit."
+
+_SECTION = re.compile(r"^###? ((?:US|D)\d+)\n(.*?)(?=^###? |\Z)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 #: Prefixes of paragraphs that are not wrapped.
 _NOT_WRAPPED = ("```", "|", "    ")
 
 
 def _complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    names = (*sections(), *setting_texts())
+    settings = (name.removeprefix(_AUDIT) for name in setting_texts())
+    names = dict.fromkeys((*sections(), *settings))
     return [name for name in names if name.lower().startswith(incomplete.lower())]
 
 
@@ -76,10 +81,12 @@ def explain(call: Call, code: str) -> View:  # noqa: ARG001 - every command has 
     wanted = code.strip()
     if (upper := wanted.upper()) in known:
         return ExplainView(upper, known[upper])
-    # The first part of a setting of a section: [audit] table, columns.email.
-    setting = re.split(r"[.\]=\s]", wanted.lower().lstrip("["))[0]
-    if setting in settings:
-        return ExplainView(setting, settings[setting])
+    every_setting = settings | _former_texts()
+    # As it is written: [audit] table, columns.email. A setting of [audit] is found by its last name, too.
+    first, *rest = re.sub(r"[.\[\]=\s]+", " ", wanted.lower()).split() or [""]
+    for setting in (".".join((first, *rest[:1])), first, _AUDIT + first):
+        if setting in every_setting:
+            return ExplainView(setting, every_setting[setting])
     near = difflib.get_close_matches(wanted, (*known, *settings), n=1)
     every = f"Codes: {', '.join(sorted(known))}. Settings: {', '.join(settings)}."
     raise SettingsError(
@@ -97,7 +104,12 @@ def setting_texts() -> dict[str, str]:
         if each.name not in {"columns", "audit"}
     }
     texts |= {name: _as_text(_DOCS[name]) for name in ("columns", "audit")}
-    texts |= {name: f"{name} has no effect any more: {why}." for name, why in RETIRED.items()}
+    return texts | {f"{_AUDIT}{name}": _as_text(doc) for name, doc in AUDIT_KEYS.items()}
+
+
+def _former_texts() -> dict[str, str]:
+    """What became of the settings of earlier releases."""
+    texts = {name: f"{name} has no effect any more: {why}." for name, why in RETIRED.items()}
     return texts | {name: f"It is now [{section}] {key}." for name, (section, key) in MOVED.items()}
 
 

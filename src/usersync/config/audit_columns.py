@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from usersync.config.audit_rules import parse_retention, parse_severity
-from usersync.config.mapping import TableName, check_name, parse_name, parse_type
+from usersync.config.mapping import TableName, check_keys, check_name, parse_name, parse_type
 from usersync.config.personal_data import PERSONAL, spelt
 from usersync.errors import SettingsError
 
@@ -44,20 +44,28 @@ FIELDS: Mapping[str, str] = {
 
 AUDIT_TABLE = TableName("public", "audit_logs")
 
-#: The keys of the section ``[audit]``.
-AUDIT_KEYS = (
-    "enabled",
-    "table",
-    "columns",
-    "personal",
-    "tenant_claim",
-    "tenants_read",
-    "users_read",
-    "retention",
-    "severity",
-    "user_events",
-    "user_event_values",
-)
+#: The keys of the section ``[audit]``, and what they mean.
+AUDIT_KEYS: Mapping[str, str] = {
+    "enabled": "`[audit] enabled = true`: usersync creates the audit log. Without it none is created, and "
+    "one that exists stays in use.",
+    "table": "`[audit] table`: the name of the log.",
+    "columns": "`[audit.columns]`: for an audit table of the application's own, the column of each field of "
+    "an event. `id` must be mapped, to a column with a unique constraint: it makes sure that an event is "
+    "stored once. Fields that are not mapped go into the column for `metadata`.",
+    "tenant_claim": "`[audit] tenant_claim`: the claim of the token that names the tenant of an event, for "
+    "example `app_metadata.tenant_id`.",
+    "tenants_read": "`[audit] tenants_read = true`: signed-in users read the events of their tenant.",
+    "users_read": "`[audit] users_read = true`: signed-in users read their own events.",
+    "retention": "`[audit.retention]`: how long `usersync audit prune` keeps events, by action "
+    '(`"auth.login"`, `"auth.*"`), and all others (`default`).',
+    "severity": "`[audit.severity]`: the severity of events that have none, by action.",
+    "personal": "`[audit] personal`: the words by which `usersync erase` finds the keys in `changes` and "
+    "`metadata` that hold personal data.",
+    "user_events": "`[audit] user_events = true`: the sync records `user.created`, `user.updated` (with the "
+    "names of the changed columns) and `user.deleted` in the log.",
+    "user_event_values": "`[audit] user_event_values = true`: these events also have the old and new values "
+    "of the columns.",
+}
 
 
 @dataclass(frozen=True)
@@ -130,9 +138,9 @@ class AuditColumns:
 
 def parse_audit(value: object, where: str) -> AuditColumns:
     """Read the section ``[audit]``. Raises ``SettingsError``."""
-    if not isinstance(value, dict) or set(value) - set(AUDIT_KEYS):
-        names = [f"{where}.{key}" for key in AUDIT_KEYS]
-        raise SettingsError(f"{where}: expected a table with {', '.join(names[:-1])} and {names[-1]} only")
+    if not isinstance(value, dict):
+        raise SettingsError(f"{where}: expected a table, as in: [audit] enabled = true")
+    check_keys(value, AUDIT_KEYS, where, "setting")
     enabled, user_events, user_event_values = (
         _parse_flag(value.get(name, False), f"{where}.{name}")
         for name in ("enabled", "user_events", "user_event_values")
@@ -231,6 +239,7 @@ def _parse_column(name: str, entry: object, where: str) -> AuditColumn:
         raise SettingsError(f"{where}: an event has no field {name}", hint=f"Fields: {', '.join(FIELDS)}.")
     if isinstance(entry, str):
         return AuditColumn(check_name(entry, where))
-    if isinstance(entry, dict) and isinstance(entry.get("column"), str) and set(entry) <= {"column", "type"}:
+    check_keys(entry if isinstance(entry, dict) else (), ("column", "type"), where)
+    if isinstance(entry, dict) and isinstance(entry.get("column"), str):
         return AuditColumn(check_name(entry["column"], where), parse_type(entry.get("type"), where))
     raise SettingsError(f'{where}: expected a column, or {{ column = "…", type = "…" }}')

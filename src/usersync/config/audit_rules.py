@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from usersync.config.mapping import did_you_mean
 from usersync.config.periods import parse_period
 from usersync.errors import SettingsError
 
@@ -16,6 +17,8 @@ SEVERITIES = ("info", "low", "medium", "high", "critical")
 
 #: The key of the retention of all other actions.
 DEFAULT = "default"
+#: ``auth.login``, ``auth.*`` or ``auth.log*``. The dot tells an action from a mistyped ``default``.
+_RULE = re.compile(r"[^*]+\.(\*|[^*]+\*?)")
 
 
 def parse_retention(value: object, where: str) -> Mapping[str, str]:
@@ -39,13 +42,21 @@ def parse_severity(value: object, where: str) -> Mapping[str, str]:
 
 
 def _by_action(value: object, where: str, example: str) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
+    if not isinstance(value, dict):
         raise SettingsError(f"{where}: expected a table, as in: {example}")
-    for action in value:
-        if not re.fullmatch(r"[^*]+\*?", action):
+    for action, given in value.items():
+        if isinstance(given, dict):
+            key = f"{action}.{next(iter(given), '*')}"
             raise SettingsError(
-                f"{where}: {action!r:.80} is neither an action nor a prefix",
-                hint="A star is allowed at the end only, for example 'product.*'.",
+                f"{where}.{action}: expected a text, got a table",
+                hint=f'TOML reads a dot as a table. Quote the action: "{key}" = "…"',
+            )
+        if not isinstance(given, str):
+            raise SettingsError(f"{where}.{action}: expected a text, got {given!r:.80}")
+        if action != DEFAULT and not _RULE.fullmatch(action):
+            raise SettingsError(
+                f"{where}: {action!r:.80} is neither {DEFAULT}, nor an action with a dot, nor a prefix",
+                hint=did_you_mean(action, (DEFAULT, f"{action.rstrip('*.')}.*")),
             )
     return dict(value)
 

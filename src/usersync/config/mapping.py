@@ -21,7 +21,7 @@ from usersync.config.sql_expression import (
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 Owner = Literal["auth", "app"]
 OnConflict = Literal["degrade", "null", "suffix"]
@@ -84,6 +84,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint for an error about an unknown word: a similar known word, or all known words."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."
+
+
+def check_keys(given: Iterable[object], known: Collection[str], where: str, kind: str = "option") -> None:
+    """Raise ``SettingsError`` for the first key that is not known."""
+    for key in given:
+        if key not in known:
+            raise SettingsError(f"{where}: unknown {kind} {key!r:.80}", hint=did_you_mean(str(key), known))
 
 
 def check_name(name: str, where: str) -> str:
@@ -300,15 +307,13 @@ _OPTIONS = {*_ORIGINS, "default", "owner", "type", "trusted", "personal", "on_co
 def _options(entry: object, where: str) -> Mapping[str, Any]:
     if isinstance(entry, str | list):
         return {"from": entry}
+    check_keys(entry if isinstance(entry, dict) else (), _OPTIONS, where)
     if not isinstance(entry, dict) or not _ORIGINS & set(entry):
         raise SettingsError(
             f'{where}: expected a source such as "email", or {{ from = "email", … }}',
             hint='For a constant: { value = "client" }. For an expression: { expression = "left(id::text, '
             '8)" }.',
         )
-    for option in entry:
-        if option not in _OPTIONS:
-            raise SettingsError(f"{where}: unknown option {option!r}", hint=did_you_mean(option, _OPTIONS))
     given = sorted(_ORIGINS & set(entry))
     if len(given) > 1:
         raise SettingsError(f"{where}: {' and '.join(given)} exclude each other")

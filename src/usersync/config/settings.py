@@ -121,19 +121,7 @@ class Settings:
     )
 
     audit: AuditColumns = _setting(
-        "`[audit] enabled = true`: usersync creates the audit log. Without it none is created, and one that "
-        "exists stays in use. `[audit] table`: the name of the log. `[audit.columns]`: for an audit table of "
-        "the application's own, the column of each field of an event. `id` must be mapped, to a column with "
-        "a unique constraint: it makes sure that an event is stored once. Fields that are not mapped go into "
-        "the column for `metadata`. `[audit] tenant_claim`: the claim of the token that names the tenant of "
-        "an event, for example `app_metadata.tenant_id`. `[audit] tenants_read = true`: signed-in users read "
-        "the events of their tenant; `[audit] users_read = true`: their own events. `[audit.retention]`: "
-        "how long `usersync audit prune` keeps events, by action, and all others (`default`). "
-        "`[audit.severity]`: the severity of events that have none, by action. `[audit] personal`: the words "
-        "by which `usersync erase` finds the keys in `changes` and `metadata` that hold personal data. "
-        "`[audit] user_events = true`: the sync records `user.created`, `user.updated` (with the names of "
-        "the changed columns) and `user.deleted` in the log; `[audit] user_event_values = true`: also the "
-        "old and new values of the columns.",
+        " ".join(AUDIT_KEYS.values()),
         default=AuditColumns(),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,7 @@ from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
 from usersync.config.redaction import Redactor
 from usersync.config.settings import parse_settings
-from usersync.errors import ConflictError, SettingsError
+from usersync.errors import SettingsError
 from usersync.transports.run import run
 
 RULES = {
@@ -103,7 +104,7 @@ def test_events_under_a_legal_hold_are_not_pruned(log):
         assert run(holds.remove(each.hold_id), log.owner) == each
     assert run(upkeep.prune(rules), log.owner).held == 0
     assert (actions(log), log.rejects()) == ([], [])
-    with pytest.raises(ConflictError, match="no legal hold"):
+    with pytest.raises(SettingsError, match="no legal hold"):
         run(holds.remove(held[0].hold_id), log.owner)
     for wrong in ({}, {"tenant_id": "a", "entity_type": "b"}):
         with pytest.raises(SettingsError, match="either a tenant or an entity"):
@@ -161,17 +162,24 @@ def test_an_action_has_a_severity(log):
 WRONG = {
     "not a duration": ({"retention": {"default": "soon"}}, "not a duration"),
     "too long": ({"retention": {"default": "9999y"}}, "before the year 1"),
-    "no text": ({"retention": {"default": 5}}, "expected a table"),
-    "a star": ({"retention": {"a.*.b": "1y"}}, "neither an action nor a prefix"),
+    "no text": ({"retention": {"default": 5}}, "expected a text"),
+    "a star": ({"retention": {"a.*.b": "1y"}}, "neither default, nor an action"),
+    "a mistyped default": ({"retention": {"defalt": "90d"}}, "Did you mean 'default'"),
+    "no dot": ({"retention": {"auth*": "90d"}}, r"Did you mean 'auth\.\*'"),
+    "not quoted": ({"retention": {"auth": {"login": "90d"}}}, '"auth.login" = '),
+    "a setting": ({"user_event": True}, "unknown setting 'user_event' Did you mean 'user_events'"),
+    "an option": ({"columns": {"id": {"colum": "i"}}}, r"columns\.id: unknown option .* 'column'"),
+    "no table": (True, "expected a table"),
     "of the application": ({"retention": {"default": "1y"}, "columns": {"id": "i"}}, "own table"),
-    "severity": ({"severity": {"a": "urgent"}}, "expected info, low"),
+    "severity": ({"severity": {"a.b": "urgent"}}, "expected info, low"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_rules_are_refused(case):
     given, message = WRONG[case]
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(SettingsError) as raised:
         parse_settings({"audit": given})
+    assert re.search(message, f"{raised.value} {raised.value.hint}")
     kept = parse_settings({"audit": RULES})
     assert parse_settings(kept.describe()).audit == kept.audit
