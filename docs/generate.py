@@ -172,6 +172,7 @@ PUBLIC = {
         "usersync.contrib.rq",
     ),
     "supabase-py and logs": ("usersync.contrib.supabase", "usersync.contrib.logs"),
+    "The console": ("usersync.console",),
     "Metrics": (
         *("usersync.metrics.reading", "usersync.metrics.prometheus", "usersync.metrics.opentelemetry"),
         "usersync.metrics",

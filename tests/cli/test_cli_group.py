@@ -81,7 +81,7 @@ def test_each_option_of_each_command_is_explained(name):
     ("arguments", "words"),
     [
         (["statsu"], "did you mean 'status'?"),
-        (["xyzzy"], "commands: demo, doctor, why, delete-plan, explain, init"),
+        (["xyzzy"], "commands: demo, doctor, why, delete-plan, console, explain, init"),
         (["--json", "status"], "usersync has no option '--json'"),
         (["status", "--wathc"], "did you mean '--watch'?"),
         (["sync", "--workers", "0"], "0 is not in the range 1<=x<=32"),

@@ -223,7 +223,7 @@ class Page(Procedure):
         assert self.blocks.popleft()[0] == language
 
     def usersync(self, line):
-        if "--serve" in line:
+        if "--serve" in line or line.startswith("usersync console"):
             return self._until_it_serves(line)
         # There is no terminal: the question is answered beforehand.
         asks = r"^usersync (?:audit enable|apply|erase(?!.*--dry-run))\b"
@@ -233,9 +233,12 @@ class Page(Procedure):
     @staticmethod
     def _until_it_serves(line):
         with subprocess.Popen(
-            [sys.executable, "-m", *shlex.split(line, comments=True)], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", *shlex.split(line, comments=True)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as process:
-            said = process.stderr.readline()
+            said = process.stdout.readline()
             process.send_signal(signal.SIGINT)
         return 0 if "Ctrl-C to end" in said else 1, said
 

@@ -17,6 +17,7 @@ from types import ModuleType, SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from fastapi.testclient import TestClient
 from procedure_pages import DOCS, Page, blocks
 from psycopg.conninfo import conninfo_to_dict
 from tortoise import Model
@@ -209,6 +210,18 @@ def test_data_api(page, database, superuser, serve, monkeypatch):
     monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
     page.names['"…"'] = f'"{user}"'
     page.run()
+
+
+def test_console(page, database):
+    async def signed_in_user(request):
+        return SimpleNamespace(is_admin=request.headers.get("x-test") == "admin")
+
+    page.python |= {"dsn": database.dsn(), "signed_in_user": signed_in_user}
+    page.run()
+    browser = TestClient(page.python["app"])
+    assert browser.get("/usersync/").status_code == 403
+    answer = browser.get("/usersync/", headers={"x-test": "admin"})
+    assert "<h1>Overview</h1>" in answer.text
 
 
 def test_how_it_works(page):

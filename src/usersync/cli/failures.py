@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import click
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import ago, bad, bold, count, faint, good, plain, typed, warning, wrap
 from usersync.core.pausing import NOTED
+from usersync.core.sqlstates import state_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from usersync.models import Failure
 
 _MOST = 1_000_000
-
-#: SQLSTATEs of usersync itself.
-_OWN_STATES = {"US001": "changed_on_write"}
 
 
 @dataclass(frozen=True)
@@ -92,19 +89,6 @@ def _next_try(failure: Failure) -> str:
 
 def _state(failure: Failure) -> str:
     return f"{plain(failure.sqlstate)} {state_name(failure.sqlstate)}".rstrip()
-
-
-def state_name(sqlstate: str) -> str:
-    """PostgreSQL's name of a SQLSTATE: ``not_null_violation`` for 23502. Empty for an unknown one."""
-    from psycopg import errors  # noqa: PLC0415 - a driver, which --help does not need
-
-    if sqlstate in _OWN_STATES:
-        return _OWN_STATES[sqlstate]
-    try:
-        name = errors.lookup(sqlstate).__name__
-    except KeyError:
-        return ""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _data(failure: Failure) -> dict[str, Any]:

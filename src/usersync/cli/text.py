@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from usersync.control_characters import BEYOND_ASCII, CONTROL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-# Control characters, line separators, invisible characters, changes of the text direction, tags.
-_BEYOND_ASCII = (
-    "\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f"
-)
-_CONTROL = re.compile(f"[\x00-\x1f{_BEYOND_ASCII}]")
-_CONTROL_IN_JSON = re.compile(f"[{_BEYOND_ASCII}]")
+_CONTROL_IN_JSON = re.compile(f"[{BEYOND_ASCII}]")
 _MANY_SPACES = re.compile(r"\s+")
 
 
@@ -33,7 +29,7 @@ def plain(text: object) -> str:
     Messages of the database may quote the input of a sign-up form.
     """
     flat = _MANY_SPACES.sub(" ", str(text)).strip()
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
 
 
 def inert(document: str) -> str:

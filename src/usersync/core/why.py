@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 
 Prospect = Literal["nothing", "skipped", "written", "orphaned", "deleted_upstream", "degraded", "failed"]
 
+#: The effect of a sync, in words.
+SYNC_EFFECTS: Mapping[Prospect, str] = {
+    "nothing": "Nothing: the row is in sync.",
+    "written": "The row would be written completely.",
+    "orphaned": "The row stays unchanged: the auth server has no such user. To apply on_delete:",
+    "deleted_upstream": "The row stays unchanged: the user is soft-deleted. To apply on_soft_delete:",
+    "skipped": "Nothing: the settings skip this user (skip, or creates_rows = false).",
+    "degraded": "A degraded row would be written, with fewer columns than mapped:",
+    "failed": "The row could not be written:",
+}
+
 _MOST_FOUND = 20
 
 #: Columns of the auth server's row that describe the user's state, besides the mapped ones.

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from usersync.cli.audit.periods import parse_moment, parse_period
+from usersync.config.periods import parse_moment, parse_period
 
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 

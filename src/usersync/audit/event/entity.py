@@ -115,3 +115,23 @@ def joined(parts: Sequence[object]) -> object:
     if any(part is None for part in parts):
         return None
     return json.dumps([to_json(part, None, _KEY) for part in parts], ensure_ascii=False)
+
+
+def parse_entity(text: str) -> tuple[str, str | None]:
+    """Read ``product/42`` as type and id. ``product`` alone means all products. Raises ValueError."""
+    kind, slash, key = text.partition("/")
+    if not kind or (slash and not key):
+        raise ValueError(
+            f"{text!r} is not an entity; expected a type, or a type and an id, for example product/42"
+        )
+    return kind, _as_tracked(key) if key else None
+
+
+def _as_tracked(key: str) -> str:
+    """A key of several columns in row tracking's form, whatever its spaces."""
+    if not key.startswith("["):
+        return key
+    try:
+        return json.dumps(json.loads(key), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return key

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -37,28 +36,10 @@ _NAMES = (
 _DURATION_OR_DATE = "a duration before now (2h, 3d) or a date (2026-03-31T18:30)"
 
 
-def parse_entity(text: str) -> tuple[str, str | None]:
-    """Read ``product/42`` as type and id. ``product`` alone means all products. Raises ValueError."""
-    kind, slash, key = text.partition("/")
-    if not kind or (slash and not key):
-        raise ValueError(
-            f"{text!r} is not an entity; expected a type, or a type and an id, for example product/42"
-        )
-    return kind, _as_tracked(key) if key else None
-
-
-def _as_tracked(key: str) -> str:
-    """A key of several columns in row tracking's form, whatever its spaces."""
-    if not key.startswith("["):
-        return key
-    try:
-        return json.dumps(json.loads(key), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return key
-
-
 def as_entity(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, str | None] | None:
     """The callback of an option that takes an entity."""
+    from usersync.audit.event.entity import parse_entity  # noqa: PLC0415 - only if used
+
     try:
         return parse_entity(value) if value is not None else None
     except ValueError as error:

@@ -1,0 +1,41 @@
+"""``usersync console``: pages in the browser about users, events and problems."""
+
+from __future__ import annotations
+
+import click
+
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.text import typed
+
+
+@click.command(
+    epilog=examples(
+        ("usersync console", "prints a link; open it in a browser"),
+        ("usersync console --open", "opens the link"),
+        ("usersync console --port 8900", "for a tunnel: ssh -L 8900:127.0.0.1:8900"),
+    )
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    metavar="PORT",
+    help="The port on 127.0.0.1. Default: a free one.",
+)
+@click.option("--open", "opens", is_flag=True, help="Open the link in the browser.")
+@common_options
+def console(call: Call, port: int | None, *, opens: bool) -> None:
+    """Show users, events and problems in the browser. Changes nothing.
+
+    Serves the pages on this machine only (127.0.0.1), until Ctrl-C. The printed link works once, in one
+    browser. Requires a database connection, and the extra `console`.
+    """
+    from usersync.console.local import LocalConsole  # noqa: PLC0415 - an extra
+
+    served = LocalConsole(call.dsn, port or 0)
+    if call.output.as_json:
+        call.output.document({"database": call.target, "url": served.url}, compact=True)
+    else:
+        call.output.say(f"{call.target} in the browser (Ctrl-C to end):", f"  {typed(served.url)}")
+    if opens:
+        click.launch(served.url)
+    served.serve()

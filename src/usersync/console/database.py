@@ -1,0 +1,59 @@
+"""Runs the operations of pages."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from usersync.config.dsn import Sealed, describe_target
+from usersync.errors import NeedsDatabaseError
+from usersync.transports.psycopg import transport_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from usersync.models import Check
+    from usersync.transports.steps import Steps
+
+T = TypeVar("T")
+
+#: The number of pages that read at a time: each takes a connection.
+_THREADS = 4
+
+
+class Database:
+    """The database of the console. A connection string gives each operation a connection of its own, so a
+    lost connection ends one page only.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._transport = transport_for(source)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="usersync-console")
+
+    @property
+    def target(self) -> str:
+        """The database's host, port and name, without a password."""
+        return describe_target(
+            self._source.text if isinstance(self._source, Sealed) else self._source.conninfo
+        )
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Call a function that blocks, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def run(self, operation: Steps[T]) -> T:
+        """Run an operation. Blocks."""
+        return self._transport.run_separately(operation)
+
+    def doctor(self) -> tuple[Check, ...]:
+        """Run the checks of ``usersync doctor``. Blocks. Raises ``NeedsDatabaseError`` for a pool."""
+        from usersync.manage import doctor  # noqa: PLC0415 - only if used
+
+        if not isinstance(self._source, Sealed):
+            raise NeedsDatabaseError(
+                "the checks need a connection string, and this console has a pool",
+                hint="Pass a connection string to console.app(), or run: usersync doctor",
+            )
+        return doctor(self._source.text)

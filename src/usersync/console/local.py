@@ -1,0 +1,104 @@
+"""Serves the console to the browser of this machine."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import uvicorn
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from usersync.console.application import app
+from usersync.errors import SettingsError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+#: The only address that the server listens at.
+HOST = "127.0.0.1"
+
+
+class LocalAccess:
+    """Lets in the browser that opens the one-time link, and no other.
+
+    The link sets a cookie. A request needs this cookie, and the address in its Host header: a page of another
+    site whose name resolves to this machine (DNS rebinding) sends its own name.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._hosts = {f"{HOST}:{port}", f"localhost:{port}"}
+        # Browsers send cookies of one port to all ports of a host.
+        self._cookie = f"usersync_console_{port}"
+        self._session = secrets.token_urlsafe(32)
+        self._link: str | None = secrets.token_urlsafe(32)
+        self.url = f"http://{HOST}:{port}/open/{self._link}"
+
+    def __call__(self, request: Request) -> bool | Response:
+        """Return True, or the response to send instead of the page."""
+        hosts = request.headers.getlist("host")
+        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+            return PlainTextResponse("This is not the address of the console.", 421)
+        if request.method == "GET" and request.url.path.startswith("/open/"):
+            return self._open(request.url.path.removeprefix("/open/"))
+        return self._has_session(request) or PlainTextResponse(
+            "Open the link that 'usersync console' prints. It works once, in one browser.", 403
+        )
+
+    def _has_session(self, request: Request) -> bool:
+        return secrets.compare_digest(request.cookies.get(self._cookie, "").encode(), self._session.encode())
+
+    def _open(self, token: str) -> Response:
+        if self._link is None or not secrets.compare_digest(token.encode(), self._link.encode()):
+            return PlainTextResponse("This link was used already, or is wrong. Run: usersync console", 403)
+        self._link = None
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+class LocalConsole:
+    """The console on a port of this machine; 0 takes a free one. Raises ``SettingsError`` if it is in use."""
+
+    def __init__(self, dsn: str, port: int = 0) -> None:
+        try:
+            self._socket = socket.create_server((HOST, port))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen at {HOST}:{port}: {error.strerror}",
+                hint="Another program uses the port. Leave --port out to use a free one.",
+            ) from error
+        access = LocalAccess(self._socket.getsockname()[1])
+        #: The one-time link.
+        self.url = access.url
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app(dsn, authorize=access),
+                # Without proxies: their headers would name another client and another host. Without a log of
+                # requests: it would contain the link.
+                proxy_headers=False,
+                server_header=False,
+                access_log=False,
+                log_level="warning",
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    def serve(self) -> None:
+        """Serve until Ctrl-C."""
+        try:
+            with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to end.
+                self._server.run(sockets=[self._socket])
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Free the port."""
+        self._socket.close()
+
+    def stop(self) -> None:
+        """End ``serve()``, from another thread."""
+        self._server.should_exit = True

@@ -1,0 +1,323 @@
+"""The pages: each reads its data and names the command that shows the same."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse, Response
+
+from usersync.audit import reading, upkeep
+from usersync.audit.event.entity import parse_entity
+from usersync.audit.models import OUTCOMES, EventFilter, EventPage, as_uuid
+from usersync.audit.tracking import tables
+from usersync.config.audit_rules import SEVERITIES
+from usersync.config.periods import parse_moment
+from usersync.config.redaction import Redactor
+from usersync.console.shown import as_json
+from usersync.core import users, why
+from usersync.core.overview import overview
+from usersync.errors import ArgumentValueError, ConnectionFailedError, UsersyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from uuid import UUID
+
+    from starlette.requests import Request
+
+    from usersync.audit.models import EventRecord
+    from usersync.console.database import Database
+    from usersync.console.rendering import Renderer
+    from usersync.transports.steps import Steps
+
+    Page = Callable[[Request], Awaitable[Response]]
+
+T = TypeVar("T")
+
+#: The number of events, failures and rejected events on a page.
+_PAGE = 50
+_FEW = 10
+_FAILURES, _MOST_FAILURES = 100, 1_000
+#: The number of rejected events up to which the overview counts.
+_COUNTED = 100
+
+
+@dataclass(frozen=True)
+class Part(Generic[T]):
+    """A part of a page: its data, or the error that says why they are missing."""
+
+    value: T | None = None
+    error: UsersyncError | None = None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A field of the form of a search: its parameter, its label, its option of the command."""
+
+    name: str
+    label: str
+    option: str
+    choices: tuple[str, ...] = ()
+
+
+FILTERS = (
+    Filter("action", "Action (product.* is a prefix)", "--action"),
+    Filter("actor_id", "Actor", "--actor"),
+    Filter("user_id", "User id", "--user"),
+    Filter("entity", "Entity (product or product/42)", "--entity"),
+    Filter("outcome", "Outcome", "--outcome", OUTCOMES),
+    Filter("severity", "Severity", "--severity", tuple(SEVERITIES)),
+    Filter("since", "Since (2h, 3d or 2026-03-31T18:30, UTC)", "--since"),
+    Filter("until", "Until (in the same form)", "--until"),
+    Filter("request_id", "Request", "--request"),
+    Filter("tenant_id", "Tenant", "--tenant"),
+    Filter("on_behalf_of", "On behalf of", "--on-behalf-of"),
+    Filter("text", "Words in metadata and changes", "--text"),
+)
+
+
+class Pages:
+    """The pages of one database."""
+
+    def __init__(self, database: Database, renderer: Renderer) -> None:
+        self._database = database
+        self._page = renderer.page
+
+    def routes(self) -> Iterator[tuple[str, Page]]:
+        """The paths and their pages."""
+        yield "/", self.overview
+        yield "/users", self.users
+        yield "/users/{user_id}", self.user
+        yield "/events", self.events
+        yield "/events/{event_id}", self.event
+        yield "/events/{event_id}/json", self.event_as_json
+        yield "/entity", self.entity
+        yield "/failures", self.failures
+        yield "/rejected", self.rejected
+        yield "/tracked", self.tracked
+        yield "/doctor", self.doctor
+
+    async def overview(self, request: Request) -> Response:
+        """The last comparison and the problems as of now. Compares nothing and counts no table of users."""
+
+        def read() -> dict[str, Any]:
+            return {
+                "state": self._run(overview()),
+                "rejected": self._part(upkeep.rejects(limit=_COUNTED + 1)),
+                "counted": _COUNTED,
+                "newest": self._part(reading.search(EventFilter(), limit=_FEW)),
+            }
+
+        found = await self._database.read(read)
+        return self._page(
+            request, "overview.html", command="usersync status", target=self._database.target, **found
+        )
+
+    async def users(self, request: Request) -> Response:
+        """The search for a user."""
+        text = request.query_params.get("q", "").strip()
+        found = await self._database.read(lambda: self._find(text)) if text else []
+        if len(found) == 1:
+            return RedirectResponse(f"{request.scope.get('root_path', '')}/users/{found[0]}", 303)
+        return self._page(
+            request, "users.html", command=_command("usersync why", text or "USER"), text=text, found=found
+        )
+
+    def _find(self, text: str) -> list[UUID]:
+        if "\0" in text:
+            return []
+        return self._run(why.find_users(self._run(reading.installed_settings()), text))
+
+    async def user(self, request: Request) -> Response:
+        """One user: both rows, the failure, the effect of a sync, the newest events."""
+        user_id = as_uuid("user", request.path_params["user_id"])
+
+        def read() -> dict[str, Any]:
+            settings = self._run(reading.installed_settings())
+            report = self._run(why.explain_user(settings, user_id))
+            about = self._part(reading.search(EventFilter(user_id=user_id), limit=_FEW))
+            by = self._part(reading.search(EventFilter(actor_id=user_id), limit=_FEW))
+            return {"settings": settings, "report": report, "about": about, "by": by}
+
+        found = await self._database.read(read)
+        effects = why.SYNC_EFFECTS
+        return self._page(
+            request,
+            "user.html",
+            command=f"usersync why {user_id}",
+            user_id=str(user_id),
+            effects=effects,
+            **found,
+        )
+
+    async def events(self, request: Request) -> Response:
+        """The search for events, the newest first."""
+        given = _given(request)
+        page, error = EventPage((), None), None
+        try:
+            wanted, after = _filter_of(given), request.query_params.get("after")
+            page = await self._search(reading.search(wanted, after=after or None, limit=_PAGE))
+        except ArgumentValueError as found:
+            error = found
+        options = [word for each in FILTERS if each.name in given for word in (each.option, given[each.name])]
+        return self._page(
+            request,
+            "events.html",
+            400 if error else 200,
+            command=_command("usersync audit search", *options),
+            filters=FILTERS,
+            given=given,
+            page=page,
+            error=error,
+            is_first="after" not in request.query_params,
+        )
+
+    async def event(self, request: Request) -> Response:
+        """One event, its changes, the other events of its request, its JSON."""
+        event_id = as_uuid("event", request.path_params["event_id"])
+
+        def read() -> dict[str, Any]:
+            found = self._stored(event_id)
+            request_id = found[0].request_id
+            related = EventPage((), None)
+            if request_id:
+                related = self._run(reading.search(EventFilter(request_id=request_id), limit=_PAGE))
+            return {"events": found, "related": [each for each in related.events if each.id != event_id]}
+
+        found = await self._database.read(read)
+        return self._page(
+            request, "event.html", command=f"usersync audit show {event_id}", event_id=event_id, **found
+        )
+
+    async def event_as_json(self, request: Request) -> Response:
+        """The stored event as a JSON document, complete."""
+        event_id = as_uuid("event", request.path_params["event_id"])
+        found = await self._database.read(lambda: self._stored(event_id))
+        document = as_json([document_of(each) for each in found], indent=2)
+        return Response(document, media_type="application/json")
+
+    def _stored(self, event_id: UUID) -> tuple[EventRecord, ...]:
+        found = self._run(reading.show(event_id))
+        if not found:
+            raise HTTPException(404, f"The audit log has no event {event_id}.")
+        return found
+
+    async def entity(self, request: Request) -> Response:
+        """The events of one entity, the oldest first, field by field."""
+        entity = request.query_params.get("entity", "").strip()
+        page = None
+        if entity:
+            kind, key = _entity_of(entity)
+            if key is None:
+                raise ArgumentValueError(
+                    f"the entity {entity!r:.80} has no id", hint="Write type and id, for example product/42."
+                )
+            after = request.query_params.get("after") or None
+            page = await self._search(reading.history(kind, key, after=after, limit=_PAGE))
+        return self._page(
+            request,
+            "entity.html",
+            command=_command("usersync audit history", entity or "TYPE/ID"),
+            entity=entity,
+            page=page,
+            is_first="after" not in request.query_params,
+        )
+
+    async def failures(self, request: Request) -> Response:
+        """The failures table, the oldest failure first."""
+        most = _MOST_FAILURES if "all" in request.query_params else _FAILURES
+        found = await self._database.read(lambda: self._run(users.failures(limit=most + 1)))
+        return self._page(
+            request,
+            "failures.html",
+            command="usersync failures",
+            failures=found[:most],
+            more=len(found) > most,
+            most=_MOST_FAILURES if most < _MOST_FAILURES else None,
+        )
+
+    async def rejected(self, request: Request) -> Response:
+        """The rejected events in order."""
+        after = request.query_params.get("after", "0")
+        if not (after.isascii() and after.isdigit() and len(after) <= 18):  # noqa: PLR2004 - a bigint
+            raise ArgumentValueError(f"after: expected a number, got {after!r:.80}")
+        found = await self._database.read(
+            lambda: self._run(upkeep.rejects(after=int(after), limit=_PAGE + 1))
+        )
+        return self._page(
+            request,
+            "rejected.html",
+            command="usersync audit rejects",
+            rejects=found[:_PAGE],
+            next=str(found[_PAGE - 1].reject_id) if len(found) > _PAGE else None,
+            is_first=after == "0",
+        )
+
+    async def tracked(self, request: Request) -> Response:
+        """The tables whose changes are recorded."""
+
+        def read() -> tuple[tables.TrackedTable, ...]:
+            settings = self._run(reading.installed_settings())
+            return self._run(tables.tracked(settings, Redactor().is_secret))
+
+        found = await self._database.read(read)
+        return self._page(request, "tracked.html", command="usersync audit tracked", tables=found)
+
+    async def doctor(self, request: Request) -> Response:
+        """The checks of the doctor. They run only on request, because some read both tables of users."""
+        run = "run" in request.query_params
+        found = await self._database.read(self._database.doctor) if run else None
+        return self._page(request, "doctor.html", command="usersync doctor", checks=found)
+
+    async def _search(self, operation: Steps[T]) -> T:
+        return await self._database.read(lambda: self._run(operation))
+
+    def _run(self, operation: Steps[T]) -> T:
+        return self._database.run(operation)
+
+    def _part(self, operation: Steps[T]) -> Part[T]:
+        """A part of a page. If it fails, the others are shown."""
+        try:
+            return Part(self._run(operation))
+        except ConnectionFailedError:
+            raise
+        except UsersyncError as error:
+            return Part(error=error)
+
+
+def document_of(event: EventRecord) -> dict[str, Any]:
+    """An event as JSON data."""
+    return {each.name: getattr(event, each.name) for each in fields(event) if each.name != "tie"}
+
+
+def _command(command: str, *words: str) -> str:
+    return " ".join([command, *map(shlex.quote, words)])
+
+
+def _given(request: Request) -> dict[str, str]:
+    """The filters that have a value."""
+    names = [each.name for each in FILTERS]
+    given = {name: request.query_params.get(name, "").strip() for name in names}
+    return {name: value for name, value in given.items() if value}
+
+
+def _filter_of(given: Mapping[str, str]) -> EventFilter:
+    wanted: dict[str, Any] = dict(given)
+    if entity := wanted.pop("entity", None):
+        wanted["entity_type"], wanted["entity_id"] = _entity_of(entity)
+    for name in {"since", "until"} & wanted.keys():
+        try:
+            wanted[name] = parse_moment(wanted[name], datetime.now(UTC))
+        except (ValueError, OverflowError) as error:
+            raise ArgumentValueError(f"{name}: {error}") from None
+    return EventFilter(**wanted)
+
+
+def _entity_of(text: str) -> tuple[str, str | None]:
+    try:
+        return parse_entity(text)
+    except ValueError as error:
+        raise ArgumentValueError(str(error)) from None

@@ -1,0 +1,105 @@
+"""Renders pages and errors."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from usersync.console import shown
+from usersync.core.sqlstates import state_name
+from usersync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ConnectionFailedError,
+    UserNotFoundError,
+    UsersyncError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+HERE = Path(__file__).parent
+
+#: The pages of the navigation.
+_NAVIGATION = (
+    ("/", "Overview"),
+    ("/users", "Users"),
+    ("/events", "Events"),
+    ("/entity", "Entity timeline"),
+    ("/failures", "Failures"),
+    ("/rejected", "Rejected events"),
+    ("/tracked", "Tracked tables"),
+    ("/doctor", "Doctor"),
+)
+
+_STATUS = {
+    ArgumentTypeError.code: 400,
+    ArgumentValueError.code: 400,
+    UserNotFoundError.code: 404,
+}
+_log = logging.getLogger("usersync.console")
+
+
+class Renderer:
+    """The templates, with the functions that they call."""
+
+    def __init__(self) -> None:
+        self._templates = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters |= {
+            "shown": shown.shown,
+            "json": shown.as_json,
+            "value": shown.value_of,
+            "moment": shown.moment,
+            "summary": shown.summary,
+            "ago": shown.ago,
+            "state_name": state_name,
+        }
+        self._templates.globals |= {"ROWS": shown.ROWS, "DOCUMENT": shown.DOCUMENT}
+
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """A page."""
+        root = request.scope.get("root_path", "")
+
+        def link(path: str, query: Mapping[str, str | None] | None = None, **more: str | None) -> str:
+            given = {name: value for name, value in {**(query or {}), **more}.items() if value}
+            return f"{root}{quote(path)}{'?' + urlencode(given) if given else ''}"
+
+        values = {"command": None, **values, "link": link, "navigation": _NAVIGATION}
+        values["here"] = request.scope["path"].removeprefix(root) or "/"
+        return HTMLResponse(self._templates.get_template(template).render(values), status)
+
+    async def usersync_error(self, request: Request, error: Exception) -> Response:
+        """The page of an error that says what failed, why, and what to do."""
+        if not isinstance(error, UsersyncError):
+            raise error
+        title = "The database is unavailable" if isinstance(error, ConnectionFailedError) else "Error"
+        return self.page(
+            request, "error.html", _STATUS.get(error.code, 503), title=title, error=error, code=error.code
+        )
+
+    async def http_error(self, request: Request, error: Exception) -> Response:
+        """The page of an unknown path."""
+        status = getattr(error, "status_code", 500)
+        title = "Page not found" if status == 404 else "Error"  # noqa: PLR2004 - a status of HTTP
+        text = getattr(error, "detail", "")
+        return self.page(request, "error.html", status, title=title, error=text, code=None)
+
+    async def unexpected_error(self, request: Request, error: Exception) -> Response:
+        """The page of an unexpected error. Its text may contain anything, so it is only logged."""
+        _log.error("a page of the console failed", exc_info=error)
+        text = "This page failed unexpectedly. The log of the process that serves it has the traceback."
+        return self.page(request, "error.html", 500, title="Error", error=text, code=None)

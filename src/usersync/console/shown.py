@@ -1,0 +1,105 @@
+"""Formats values for pages.
+
+Every value is untrusted. Jinja escapes HTML; the functions here make control characters visible, and cut
+long values.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from usersync.control_characters import CONTROL
+
+if TYPE_CHECKING:
+    import re
+
+    from usersync.audit.models import EventRecord
+
+#: The number of shown characters of a value in a table, and of a document.
+VALUE, DOCUMENT = 500, 20_000
+#: The number of shown rows of one event or one user.
+ROWS = 200
+_SUMMARY_FIELDS, _SUMMARY_VALUE = 3, 40
+_HARMLESS = "\n\t"
+
+
+def shown(value: object, most: int = VALUE) -> Markup:
+    """A text, with control characters as ``\\u202e``, cut with a note."""
+    text = str(value)
+    found = Markup(CONTROL.sub(_visible, str(Markup.escape(text[:most]))))  # noqa: S704 - escaped before
+    if len(text) <= most:
+        return found
+    note = Markup(' <span class="note">… ({:,} characters, {:,} are shown)</span>')
+    return found + note.format(len(text), most)
+
+
+def _visible(match: re.Match[str]) -> str:
+    character = match[0]
+    if character in _HARMLESS:
+        return character
+    return f'<span class="control">\\u{ord(character):04x}</span>'
+
+
+def as_json(value: object, indent: int | None = None) -> str:
+    """A value as JSON."""
+    return json.dumps(value, ensure_ascii=False, default=_plain, indent=indent)
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, date | datetime) else str(value)
+
+
+def value_of(value: object, most: int = VALUE) -> Markup:
+    """A value of an event: a text in quotes, anything else as JSON."""
+    return shown(as_json(value), most)
+
+
+def moment(at: datetime | None) -> Markup:
+    """A time in UTC, to the second. The element has the exact time."""
+    if at is None:
+        return Markup("")
+    exact = _in_utc(at).isoformat().replace("+00:00", "Z")
+    seconds = _in_utc(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, seconds)
+
+
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # The first and the last hours that datetime knows.
+        return at.replace(tzinfo=UTC)
+
+
+def ago(value: timedelta) -> str:
+    """``3 minutes ago``."""
+    seconds = max(int(value.total_seconds()), 0)
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            count = seconds // size
+            return f"{count:,} {unit}{'' if count == 1 else 's'} ago"
+    return "less than a minute ago"
+
+
+def summary(event: EventRecord) -> Markup:
+    """The first changes in one line."""
+    changes = event.field_changes
+    parts = [
+        Markup("{} {} → {}").format(shown(each.name, _SUMMARY_VALUE), _brief(each.before), _brief(each.after))
+        for each in islice(changes, _SUMMARY_FIELDS)
+    ]
+    if len(changes) > _SUMMARY_FIELDS:
+        parts.append(Markup("and {:,} more").format(len(changes) - _SUMMARY_FIELDS))
+    done = Markup(", ").join(parts)
+    return Markup("not done: {}").format(done) if parts and event.outcome in {"failed", "denied"} else done
+
+
+def _brief(value: Any) -> Markup:
+    text = value[: _SUMMARY_VALUE + 1] if isinstance(value, str) else value
+    encoded = as_json(text)
+    cut = len(encoded) > _SUMMARY_VALUE
+    return shown(encoded[:_SUMMARY_VALUE] + ("…" if cut else ""), _SUMMARY_VALUE + 1)

@@ -1,0 +1,115 @@
+"""A project that the console shows: users in each state, and events with hostile values."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from hostile_values import BIDI, HTML, HUGE
+from starlette.testclient import TestClient
+
+from fix_project import clone_installed
+from logged import logged
+from usersync import UserSync, console
+from usersync.audit.tracking import operations as tracking
+from usersync.audit.tracking.state import TrackOptions
+from usersync.config.redaction import Redactor
+from usersync.testing import GoTrue
+from usersync.transports.run import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+
+    from usersync.testing import SupabaseCluster, SupabaseDatabase
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The database, its users and its events."""
+
+    database: SupabaseDatabase
+    well: UUID
+    stale: UUID
+    failing: UUID
+    hostile: UUID
+    huge: UUID
+    wide: UUID
+    first: UUID
+
+
+@pytest.fixture(scope="module")
+def _kept() -> Iterator[tuple[dict[str, Shown], ExitStack]]:
+    with ExitStack() as stack:
+        yield {}, stack
+
+
+@pytest.fixture
+def project(cluster: SupabaseCluster, _kept: tuple[dict[str, Shown], ExitStack]) -> Shown:
+    """One database for all tests of a module, none of which writes."""
+    made, stack = _kept
+    if "project" not in made:
+        database = clone_installed(cluster, logged())
+        stack.callback(cluster.drop, database)
+        made["project"] = _fill(database)
+    return made["project"]
+
+
+def _fill(database: SupabaseDatabase) -> Shown:
+    with GoTrue(database.dsn("supabase_auth_admin")) as auth, database.connect() as owner:
+        owner.execute("alter table public.users add constraint no_bad_name check (full_name <> 'bad')")
+        owner.execute("create table public.products (id bigint primary key, name text)")
+        track = tracking.track(logged(), "products", TrackOptions(), Redactor().is_secret)
+        run(track, owner)
+        owner.execute("insert into public.products values (7, 'Bolt')")
+        owner.execute("update public.products set name = 'Nut' where id = 7")
+        well = auth.sign_up_email("ada@example.com", data={"full_name": HTML + BIDI})
+        stale = auth.sign_up_email("stale@example.com", data={"full_name": "Right"})
+        failing = auth.sign_up_email("failing@example.com", data={"full_name": "bad"})
+        with UserSync(database.dsn()) as sync:
+            sync.reconcile()
+        owner.execute("update public.users set full_name = 'Wrong', email = 'old@x.y' where id = %s", [stale])
+        first = _event(owner, "order.paid", actor_id=str(well), user_id=well, request_id="r-1")
+        for number in range(120):
+            _event(owner, "order.counted", request_id="r-1" if number < 2 else None, entity_id=str(number))
+        hostile = _event(
+            owner, HTML, outcome="denied", actor_id=BIDI, entity_type=HTML, entity_id='"><b>/../',
+            user_agent=HTML, changes={HTML: [BIDI, HTML]}, metadata={HTML: BIDI},
+        )  # fmt: skip
+        huge = _event(owner, "huge", changes={"text": [None, HUGE]}, metadata={"text": HUGE})
+        wide = _event(owner, "wide", changes={f"column{n}": [n, n + 1] for n in range(1000)})
+        owner.execute(
+            "insert into usersync.audit_rejects (event, sqlstate, reason) values (%s, '22P02', %s)",
+            [json.dumps({"action": HTML, "why": BIDI}), HTML],
+        )
+    return Shown(database, well, stale, failing, hostile, huge, wide, first)
+
+
+def _event(owner: psycopg.Connection[Any], action: str, **fields: Any) -> UUID:
+    given = {
+        "id": uuid4(),
+        "occurred_at": "now",
+        "action": action,
+        "outcome": "succeeded",
+        "actor_type": "user",
+        "source": "app",
+        "entity_type": "order",
+        **fields,
+    }
+    values = [json.dumps(value) if isinstance(value, dict) else value for value in given.values()]
+    places = ", ".join(["%s"] * len(values))
+    owner.execute(f"insert into public.audit_logs ({', '.join(given)}) values ({places})", values)
+    return given["id"]
+
+
+@pytest.fixture
+def browser(project: Shown) -> Iterator[TestClient]:
+    """A client of the mounted console, which everyone may see."""
+    application = console.app(project.database.dsn(), authorize=lambda _: True)
+    with TestClient(application) as client:
+        yield client

@@ -1,0 +1,260 @@
+"""Every page of the console: what it shows, and that hostile values stay text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import urljoin
+
+import pytest
+from hostile_values import HTML
+from psycopg_pool import ConnectionPool
+from starlette.testclient import TestClient
+
+from usersync import console
+
+pytestmark = pytest.mark.newest_server
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag in {"td", "th", "dd"}:
+            self.text += " "
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def addresses(self):
+        names = ("href", "src", "action", "srcset", "data", "poster", "formaction")
+        return [attributes[name] for _, attributes in self.elements for name in names if name in attributes]
+
+    @property
+    def words(self):
+        return " ".join(self.text.split())
+
+
+def shown(browser, path, status=200):
+    answer = browser.get(path)
+    assert answer.status_code == status, answer.text
+    return Page(answer.text)
+
+
+def check(page, answer, path):
+    """What is true of every page."""
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert [each for each in page.addresses if not re.match(r"/(?!/)|#", each)] == [], path
+    assert {"script", "img", "style", "b", "iframe"} & {tag for tag, _ in page.elements} == set(), path
+    names = {name for _, attributes in page.elements for name in attributes}
+    assert {name for name in names if name.startswith("on") or name == "style"} == set(), path
+    # A field of a form keeps its value: it is sent again.
+    apart = [str(value) for _, given in page.elements for name, value in given.items() if name != "value"]
+    assert [each for each in page.text + "".join(apart) if not each.isprintable() and each != "\n"] == [], (
+        path
+    )
+    assert all("scope" in each for each in page.all("th")), path
+    assert len(page.all("h1")) == 1
+    labels = {each["for"] for each in page.all("label")}
+    assert {each["id"] for tag in ("input", "select") for each in page.all(tag)} == labels
+    assert len(answer.content) < 400_000, path
+    assert "The same in a terminal: usersync " in page.words, path
+
+
+def test_every_page_that_a_link_reaches_is_sound(project, browser):
+    waiting = [
+        "/",
+        f"/users/{project.stale}",
+        f"/users/{project.failing}",
+        "/doctor?run=1",
+        "/users?q=nobody",
+    ]
+    waiting += [f"/events/{each}" for each in (project.hostile, project.huge, project.wide)]
+    seen = set()
+    while waiting and len(seen) < 60:
+        path = waiting.pop(0)
+        if path in seen or "/static/" in path:
+            continue
+        seen.add(path)
+        answer = browser.get(path)
+        assert answer.status_code == 200, (path, answer.text)
+        if path.endswith("/json"):
+            continue
+        page = Page(answer.text)
+        check(page, answer, path)
+        links = [urljoin(path, each["href"]) for each in page.all("a") if not each["href"].startswith("#")]
+        # Of the events of a page, the first ones.
+        waiting += [each for each in links if not each.startswith("/events/")] + links[:14]
+    for path in ("/users", "/events", "/entity", "/failures", "/rejected", "/tracked", "/doctor"):
+        assert path in seen
+
+
+def test_the_overview_shows_the_last_comparison_and_starts_none(project, browser):
+    page = shown(browser, "/")
+    assert "Out of sync, as of the last comparison: finished" in page.words
+    assert "compared 3 users that the run compared" in page.words
+    # The one that could not be written. Another row was changed after the comparison.
+    assert "stale 1 a mapped value differed" in page.words
+    assert "degraded 1" in page.words
+    assert "23514 check_violation (1)" in page.words
+    assert "1 rejected" in page.words
+    with project.database.connect() as owner:
+        (runs,) = owner.execute("select count(distinct run_id) from usersync.sync_runs").fetchone()
+    assert runs == 1
+
+
+def test_a_user_is_found_and_explained(project, browser):
+    page = shown(browser, "/users?q=STALE@example.com")
+    assert f"User {project.stale}" in page.words
+    assert f"usersync why {project.stale}" in page.words
+    assert "full_name Right Wrong" in page.words
+    assert "email stale@example.com old@x.y differs" in page.words
+    assert "The row would be written completely." in page.words
+    page = shown(browser, f"/users/{project.failing}")
+    assert "23514 check_violation" in page.words
+    assert "no_bad_name" in page.words
+    page = shown(browser, f"/users/{project.well}")
+    assert "In sync" in page.words
+    assert page.words.count("order.paid") == 2  # by the user, and about the user
+    assert "No user of the auth server has" in shown(browser, "/users?q=nobody@example.com").words
+    assert "US302" not in shown(browser, "/users/00000000-0000-0000-0000-000000000001", 404).words
+    shown(browser, "/users/%00", 400)
+
+
+FILTERS = [
+    ("action=order.*", "order.counted", "huge"),
+    ("entity=order", "order.counted", "script"),
+    ("entity=order/7&action=order.counted", "order/7", "order/8"),
+    ("outcome=denied", "denied", "order.counted"),
+    ("request_id=r-1", "order.paid", "huge"),
+    ("actor_id={well}", "order.paid", "order.counted"),
+    ("user_id={well}&since=2h", "order.paid", "huge"),
+    ("since=2020-01-01&until=2020-02-01", "No event matches all of these filters", "order.counted"),
+    ("text=alert", "denied", "order.counted"),
+]
+
+
+@pytest.mark.parametrize(("query", "there", "absent"), FILTERS)
+def test_filters_of_events(project, browser, query, there, absent):
+    page = shown(browser, f"/events?{query.format(well=project.well)}")
+    table = page.words.partition("Search")[2]
+    assert there in table
+    assert absent not in table
+
+
+def test_the_command_has_the_filters(browser):
+    page = shown(browser, "/events?entity=order%2F7&action=order.*&since=2h")
+    assert "usersync audit search --action 'order.*' --entity order/7 --since 2h" in page.words
+
+
+@pytest.mark.parametrize("query", ["since=yesterday", "action=*x", "user_id=1", "after=nonsense", "entity=/"])
+def test_an_invalid_filter_is_explained(browser, query):
+    page = shown(browser, f"/events?{query}", 400)
+    assert "usersync explain US106" in page.words
+
+
+def test_pages_of_events_fit_together(browser):
+    path, found = "/events?action=order.*", []
+    while path:
+        page = shown(browser, path)
+        found += [each["href"] for each in page.all("a") if each["href"].startswith("/events/")]
+        path = next((each["href"] for each in page.all("a") if each.get("rel") == "next"), None)
+    assert len(found) == len(set(found)) == 121
+
+
+def test_one_event(project, browser):
+    page = shown(browser, f"/events/{project.first}")
+    assert f"usersync audit show {project.first}" in page.words
+    assert page.words.partition("Other events of the request")[2].count("order.counted") == 2
+    (event,) = browser.get(f"/events/{project.first}/json").json()
+    assert (event["action"], event["actor_id"]) == ("order.paid", str(project.well))
+    shown(browser, "/events/00000000-0000-0000-0000-000000000001", 404)
+    shown(browser, "/events/nonsense", 400)
+
+
+def test_hostile_values_are_text(project, browser):
+    page = shown(browser, f"/events/{project.hostile}")
+    assert HTML in page.text
+    assert "safe\\u202egnp.exe\\u2066\\u001b[31m\\u200b" in page.text
+    assert "They were not made." in page.words
+    timeline = next(each["href"] for each in page.all("a") if "/entity?" in each["href"])
+    assert HTML in shown(browser, timeline).text
+    page = shown(browser, f"/users/{project.well}")
+    assert HTML in page.text
+    page = shown(browser, f"/events?text=%3Cscript%3E&action={'%3Cb%3E'}")
+    assert page.all("input")[0]["value"] == "<b>"
+
+
+def test_large_values_are_cut_with_a_note(project, browser):
+    page = shown(browser, f"/events/{project.huge}")
+    assert "(1,048,578 characters, 500 are shown)" in page.words
+    (event,) = browser.get(f"/events/{project.huge}/json").json()
+    assert len(event["metadata"]["text"]) == 1 << 20
+    page = shown(browser, f"/events/{project.wide}")
+    assert "800 more fields are not shown" in page.words
+    assert "and 997 more" in shown(browser, "/events?action=wide").words
+
+
+def test_the_timeline_of_a_row(browser):
+    page = shown(browser, "/entity?entity=products/7")
+    assert page.words.index('"Bolt"') < page.words.index('"Nut"')
+    assert "usersync audit history products/7" in page.words
+    assert "write type and id" in shown(browser, "/entity?entity=products", 400).words.lower()
+    assert "The audit log has no event of this entity" in shown(browser, "/entity?entity=products/8").words
+
+
+def test_rejected_events_and_tracked_tables(browser):
+    page = shown(browser, "/rejected")
+    assert "22P02 invalid_text_representation" in page.words
+    assert "usersync audit rejects --retry" in page.words
+    page = shown(browser, "/tracked")
+    assert "public.products current id id, name" in page.words
+
+
+def test_the_doctor_runs_on_request_only(browser):
+    assert "The checks have not run." in shown(browser, "/doctor").words
+    page = shown(browser, "/doctor?run=1")
+    assert "D018" in page.words
+    assert "usersync retry" in page.words
+
+
+def test_a_database_that_is_away_is_an_error_page(project):
+    gone = console.app("postgresql://nobody@127.0.0.1:1/nothing", authorize=lambda _: True)
+    with TestClient(gone) as browser:
+        for path in ("/", "/events", f"/users/{project.well}", "/tracked"):
+            page = shown(browser, path, 503)
+            assert "The database is unavailable" in page.words
+            assert "usersync explain US201" in page.words
+
+
+def test_a_missing_privilege_is_an_error_page(project):
+    application = console.app(project.database.dsn("supabase_auth_admin"), authorize=lambda _: True)
+    with TestClient(application) as browser:
+        for path in ("/", "/events", "/rejected"):
+            answer = browser.get(path)
+            assert answer.status_code == 503
+            assert "usersync explain US202" in Page(answer.text).words
+
+
+def test_a_pool_serves_all_pages_but_the_doctor(project):
+    with (
+        ConnectionPool(project.database.dsn(), min_size=1, max_size=2) as pool,
+        TestClient(console.app(pool, authorize=lambda _: True)) as browser,
+    ):
+        assert "order.paid" in shown(browser, "/events?action=order.paid").words
+        assert "usersync doctor" in shown(browser, "/doctor?run=1", 503).words
