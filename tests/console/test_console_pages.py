@@ -181,6 +181,7 @@ def test_one_event(project, browser):
     page = shown(browser, f"/events/{project.first}")
     assert f"usersync audit show {project.first}" in page.words
     assert page.words.partition("Other events of the request")[2].count("order.counted") == 2
+    assert '"action": "order.paid"' in page.text
     (event,) = browser.get(f"/events/{project.first}/json").json()
     assert (event["action"], event["actor_id"]) == ("order.paid", str(project.well))
     shown(browser, "/events/00000000-0000-0000-0000-000000000001", 404)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from threading import BoundedSemaphore, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from usersync.config.dsn import Sealed, describe_target
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: The number of pages that read at a time: each takes a connection.
-_THREADS = 4
+_PAGES = 4
 
 
 class Database:
@@ -30,7 +31,7 @@ class Database:
     def __init__(self, source: Any) -> None:
         self._source = source
         self._transport = transport_for(source)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="usersync-console")
+        self._room = BoundedSemaphore(_PAGES)
 
     @property
     def target(self) -> str:
@@ -40,8 +41,21 @@ class Database:
         )
 
     async def read(self, work: Callable[[], T]) -> T:
-        """Call a function that blocks, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """Call a function that blocks, in a thread. A slow one does not delay the end of the process."""
+        done = Future[T]()
+
+        def call() -> None:
+            with self._room:
+                if not done.set_running_or_notify_cancel():
+                    return
+                try:
+                    done.set_result(work())
+                except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+                    done.set_exception(error)
+
+        # A daemon, unlike the threads of an executor.
+        Thread(target=call, name="usersync-console", daemon=True).start()
+        return await asyncio.wrap_future(done)
 
     def run(self, operation: Steps[T]) -> T:
         """Run an operation. Blocks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 from contextlib import suppress
@@ -14,6 +15,8 @@ from usersync.console.application import app
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from starlette.requests import Request
 
 #: The only address that the server listens at.
@@ -58,6 +61,13 @@ class LocalAccess:
         return answer
 
 
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # A page that is still reading is cancelled, which would be logged with a traceback.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        super().handle_exit(sig, frame)
+
+
 class LocalConsole:
     """The console on a port of this machine; 0 takes a free one. Raises ``SettingsError`` if it is in use."""
 
@@ -72,7 +82,7 @@ class LocalConsole:
         access = LocalAccess(self._socket.getsockname()[1])
         #: The one-time link.
         self.url = access.url
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
                 app(dsn, authorize=access),
                 # Without proxies: their headers would name another client and another host. Without a log of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,7 +17,7 @@ from usersync.audit.tracking import tables
 from usersync.config.audit_rules import SEVERITIES
 from usersync.config.periods import parse_moment
 from usersync.config.redaction import Redactor
-from usersync.console.shown import as_json
+from usersync.console.shown import as_json, document_of
 from usersync.core import users, why
 from usersync.core.overview import overview
 from usersync.errors import ArgumentValueError, ConnectionFailedError, UsersyncError
@@ -286,11 +286,6 @@ class Pages:
             raise
         except UsersyncError as error:
             return Part(error=error)
-
-
-def document_of(event: EventRecord) -> dict[str, Any]:
-    """An event as JSON data."""
-    return {each.name: getattr(event, each.name) for each in fields(event) if each.name != "tie"}
 
 
 def _command(command: str, *words: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -45,7 +44,6 @@ _STATUS = {
     ArgumentValueError.code: 400,
     UserNotFoundError.code: 404,
 }
-_log = logging.getLogger("usersync.console")
 
 
 class Renderer:
@@ -65,6 +63,7 @@ class Renderer:
             "value": shown.value_of,
             "moment": shown.moment,
             "summary": shown.summary,
+            "document": shown.document_of,
             "ago": shown.ago,
             "state_name": state_name,
         }
@@ -98,8 +97,7 @@ class Renderer:
         text = getattr(error, "detail", "")
         return self.page(request, "error.html", status, title=title, error=text, code=None)
 
-    async def unexpected_error(self, request: Request, error: Exception) -> Response:
-        """The page of an unexpected error. Its text may contain anything, so it is only logged."""
-        _log.error("a page of the console failed", exc_info=error)
+    async def unexpected_error(self, request: Request, _: Exception) -> Response:
+        """The page of an unexpected error. Its text may contain anything, so only the server logs it."""
         text = "This page failed unexpectedly. The log of the process that serves it has the traceback."
         return self.page(request, "error.html", 500, title="Error", error=text, code=None)

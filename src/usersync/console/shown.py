@@ -7,6 +7,7 @@ long values.
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -103,3 +104,8 @@ def _brief(value: Any) -> Markup:
     encoded = as_json(text)
     cut = len(encoded) > _SUMMARY_VALUE
     return shown(encoded[:_SUMMARY_VALUE] + ("…" if cut else ""), _SUMMARY_VALUE + 1)
+
+
+def document_of(event: EventRecord) -> dict[str, Any]:
+    """An event as JSON data."""
+    return {each.name: getattr(event, each.name) for each in fields(event) if each.name != "tie"}
