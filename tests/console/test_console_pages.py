@@ -123,6 +123,7 @@ def test_a_user_is_found_and_explained(project, browser):
     assert f"User {project.stale}" in page.words
     assert f"usersync why {project.stale}" in page.words
     assert "full_name Right Wrong" in page.words
+    assert re.search(r"Signed up \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", page.words)
     assert "email stale@example.com old@x.y differs" in page.words
     assert "The row would be written completely." in page.words
     page = shown(browser, f"/users/{project.failing}")

@@ -62,6 +62,7 @@ class Renderer:
             "json": shown.as_json,
             "value": shown.value_of,
             "moment": shown.moment,
+            "moment_in": shown.moment_in,
             "summary": shown.summary,
             "document": shown.document_of,
             "ago": shown.ago,

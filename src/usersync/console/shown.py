@@ -69,6 +69,14 @@ def moment(at: datetime | None) -> Markup:
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, seconds)
 
 
+def moment_in(text: str) -> Markup:
+    """A time as the database writes it. It may be one that datetime does not have, such as infinity."""
+    try:
+        return moment(datetime.fromisoformat(text))
+    except ValueError:
+        return shown(text)
+
+
 def _in_utc(at: datetime) -> datetime:
     try:
         return at.astimezone(UTC)
