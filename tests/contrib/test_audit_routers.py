@@ -17,7 +17,7 @@ from flask import request as flask_request
 from starlette.requests import Request
 
 from usersync import AuditLog
-from usersync.contrib.fastapi import CurrentUser, audit_router
+from usersync.contrib.fastapi import CurrentUser, audit_router, lifespan
 from usersync.contrib.flask import FlaskUserSync, audit_blueprint
 from usersync.errors import SettingsError
 
@@ -52,7 +52,7 @@ def serve(audit) -> Iterator[Callable[..., dict[str, Get]]]:
                     abort(403, "Only for administrators.")
                 return verdict
 
-            fastapi, flask = FastAPI(), Flask("app")
+            fastapi, flask = FastAPI(lifespan=lifespan(log)), Flask("app")
             fastapi.include_router(audit_router(log, authorize=fastapi_rule))
             flask.register_blueprint(audit_blueprint(log, authorize=flask_rule))
             client, views = opened.enter_context(TestClient(fastapi)), flask.test_client()

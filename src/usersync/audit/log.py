@@ -455,8 +455,12 @@ class AuditLog(ReadingMethods):
         if self._is_pending:
             return True
         closed = await asyncio.to_thread(self.close, timeout)
-        await self._reader.close_async()
+        await self.close_readers()
         return closed
+
+    async def close_readers(self) -> None:
+        """Close the connections that reading has opened. A later read opens new ones. Recording goes on."""
+        await self._reader.close_async()
 
     def stats(self) -> AuditStats:
         """Counters of recorded, sent and waiting events of this process."""

@@ -153,3 +153,4 @@ async def _sending(audit: AuditLog) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(audit.flush, _CLOSE_TIMEOUT_S)
+        await audit.close_readers()

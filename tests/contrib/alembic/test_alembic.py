@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 import sys
 from functools import cache
@@ -45,6 +46,19 @@ def example_app():
     sys.modules["app"] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def _other_loggers():
+    """Flask-Migrate's env.py calls ``fileConfig()``, which disables all other loggers of the process."""
+    root, known = logging.root, logging.root.manager.loggerDict.values()
+    disabled = {each: each.disabled for each in known if isinstance(each, logging.Logger)}
+    handlers, level = [*root.handlers], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for each, before in disabled.items():
+        each.disabled = before
 
 
 @pytest.fixture
