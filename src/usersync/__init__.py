@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from usersync.audit.event.event import Event
     from usersync.audit.event.fields import ActionFields, ContextFields, EventFields
     from usersync.audit.log import AuditLog
-    from usersync.audit.models import EventPage, EventRecord, FieldChange
+    from usersync.audit.models import EventPage, EventRecord, FeedPage, FieldChange, NumberedEvent
     from usersync.audit.options import AuditOptions
     from usersync.audit.reader import SearchFilters
     from usersync.client import UserSync
@@ -102,6 +102,7 @@ __all__ = [
     "EventPage",
     "EventRecord",
     "Failure",
+    "FeedPage",
     "FieldChange",
     "Finding",
     "InvalidTokenError",
@@ -112,6 +113,7 @@ __all__ = [
     "NeedsDatabaseError",
     "NotAcceptedError",
     "NotInstalledError",
+    "NumberedEvent",
     "Pause",
     "PausedError",
     "PrivilegeMissingError",
@@ -151,7 +153,9 @@ _MODULES = {
     "EventFields": "usersync.audit.event.fields",
     "EventPage": "usersync.audit.models",
     "EventRecord": "usersync.audit.models",
+    "FeedPage": "usersync.audit.models",
     "FieldChange": "usersync.audit.models",
+    "NumberedEvent": "usersync.audit.models",
     "SearchFilters": "usersync.audit.reader",
     "Settings": "usersync.config.settings",
     "SqlExecutor": "usersync.transports.drivers",

@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 
 def look(context: Context) -> Steps[Verdict]:
     context.require_audit_log()
-    table = context.settings.audit_table
-    return without_query(
-        Verdict(f"neither anon nor authenticated can access {table}", tuple(_findings(context)))
-    )
+    table, audit = context.settings.audit_table, context.settings.audit
+    if audit.tenants_read or audit.users_read:
+        whose = " and ".join(
+            text
+            for is_open, text in [(audit.users_read, "their own"), (audit.tenants_read, "their tenant's")]
+            if is_open
+        )
+        said = f"anon cannot access {table}; signed-in users can read {whose} events, as the settings say"
+    else:
+        said = f"neither anon nor authenticated can access {table}"
+    return without_query(Verdict(said, tuple(_findings(context))))
 
 
 def _findings(context: Context) -> Iterator[Finding]:

@@ -18,7 +18,13 @@ begin
         'actor_type', 'system',
         'actor_id', coalesce(record_admin_action.details ->> 'by', role_name),
         'entity_type', 'table',
-        'entity_id', '@users_table',
+        'entity_id', case
+            -- Of one table: that of track and untrack.
+            when details ->> 'table' is not null then details ->> 'table'
+            when action in ('usersync.log_pruned', 'usersync.rejects_retried', 'usersync.hold_added', 'usersync.hold_removed')
+                then usersync.audit_log()::text
+            else to_regclass('@users_table')::text
+        end,
         'metadata', record_admin_action.details - 'by' || jsonb_build_object(
             'application_name', current_setting('application_name')),
         'db_role', role_name,
