@@ -290,7 +290,8 @@ class AsyncUserSync:
         await self._transport.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self._label}>"
+        # A debugger may show a client whose constructor has raised.
+        return f"<{type(self).__name__}: {self.__dict__.get('_label', 'not open')}>"
 
     async def __aenter__(self) -> Self:
         return self

@@ -165,7 +165,9 @@ class AuditLog(ReadingMethods):
         return cls(RECORDING_ONLY, **options)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {'no database' if self._is_pending else describe(self._source)}>"
+        # A debugger may show a log whose constructor has raised.
+        source = self.__dict__.get("_source")
+        return f"<{type(self).__name__}: {'no database' if source is None else describe(source)}>"
 
     @property
     def _is_pending(self) -> bool:
