@@ -6,6 +6,10 @@ import json
 
 import pytest
 
+from logged import logged
+from usersync.schema import installation
+from usersync.transports.run import run
+
 
 @pytest.fixture
 def asks_for_log():
@@ -40,6 +44,7 @@ def test_every_command_reads_what_an_earlier_release_remembered(project, remembe
     """Including audit search and rollback, which use the log's stored name."""
     dsn = project.database.dsn()
     project.owner.execute(MAKE_HISTORY)
+    run(installation.apply(logged({"audit": {"table": "app.history"}})), project.owner)
     remember(**OLD_LOG)
     for command in (
         *(("audit", "search"), ("audit", "stats"), ("status",), ("doctor",), ("why", "a@example.com")),
