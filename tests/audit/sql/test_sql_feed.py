@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 from threading import Thread
+from time import monotonic
 
 import psycopg
 import pytest
@@ -192,11 +193,12 @@ def write(connection, writer, committed):
             committed.extend(actions)
 
 
-def read(reader, seen, stop):
-    while not stop.is_set():
+def read(reader, seen, committed, stop):
+    """Read until everything is seen: another reader may still be numbering the last events."""
+    deadline = monotonic() + 60
+    while not stop.is_set() or len(seen) < sum(map(len, committed)):
+        assert monotonic() < deadline
         seen.extend(reader.read(7))
-    while actions := reader.read(7):
-        seen.extend(actions)
 
 
 def test_many_writers_and_readers(log, session):
@@ -205,7 +207,7 @@ def test_many_writers_and_readers(log, session):
     committed: list[list[str]] = [[] for _ in range(4)]
     seen: list[list[str]] = [[], []]
     writers = [Thread(target=write, args=(session(), n, each)) for n, each in enumerate(committed)]
-    readers = [Thread(target=read, args=(Follower(session()), each, stop)) for each in seen]
+    readers = [Thread(target=read, args=(Follower(session()), each, committed, stop)) for each in seen]
     for each in [*readers, *writers]:
         each.start()
     for each in writers:

@@ -7,6 +7,8 @@ create or replace function usersync.read_events(after bigint, wanted jsonb, page
 language plpgsql stable
 set search_path = pg_catalog, "@pinned"
 set enable_seqscan = off
+-- Before PostgreSQL 18, that makes a scan of one row look expensive, so that each call would be compiled.
+set jit = off
 as $usersync$
 declare
     templates constant jsonb := '@audit_templates';
@@ -37,7 +39,7 @@ begin
         events := array_append(events, stored);
         room := room - pg_column_size(stored);
         if room < 0 then
-            last_number := stored ->> 'number';
+            last_number := (stored ->> 'number')::bigint;
             exit;
         end if;
     end loop;
