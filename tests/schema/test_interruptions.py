@@ -80,6 +80,9 @@ def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, i
     assert catalog() == bare
     while not interruption.survived(installation.apply(logged()), at=(steps := steps + 1)):
         state = catalog()
+        if state == complete:  # What follows the last commit only informs others.
+            installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+            continue
         # Triggers of usersync's own tables block no sign-in.
         made = [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
         assert state == bare or not [name for name in made if " on usersync." not in name]

@@ -83,7 +83,8 @@ def test_rollback_drops_the_log_only_on_request(audited):
     assert kept.code == 0
     assert "table public.audit_logs stays" in kept.out
     assert "no longer append-only" in kept.out
-    assert all(len(line) <= 80 for line in kept.out.splitlines())
+    # The last line has the server's address, of any length.
+    assert [line for line in kept.out.splitlines()[:-1] if len(line) > 80] == []
     audited.call("apply", "--yes", "--no-trial", "--dsn", dsn)
     gone = audited.call("rollback", "--yes", "--drop-audit-log", "--dsn", dsn)
     assert gone.code == 0

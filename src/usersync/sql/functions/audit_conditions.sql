@@ -6,7 +6,7 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 #variable_conflict use_column
 declare
-    templates constant jsonb := '@audit_templates';
+    templates constant jsonb := '@audit_templates'::jsonb;
     filter record;
     template text;
     conditions text[] := array['true'];

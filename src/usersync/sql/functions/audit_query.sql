@@ -4,7 +4,7 @@ language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $usersync$
 declare
-    templates constant jsonb := '@audit_templates';
+    templates constant jsonb := '@audit_templates'::jsonb;
     event_time constant text := format(templates ->> 'time');
     tie constant text := format(templates ->> 'tie');
     direction constant text := case when oldest_first then 'asc' else 'desc' end;

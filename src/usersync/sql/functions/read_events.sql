@@ -11,11 +11,11 @@ set enable_seqscan = off
 set jit = off
 as $usersync$
 declare
-    templates constant jsonb := '@audit_templates';
+    templates constant jsonb := '@audit_templates'::jsonb;
     newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
     last_number bigint;
     stored jsonb;
-    events jsonb[] := '{}';
+    events jsonb[] := '{}'::jsonb[];
     room integer := 64 * 1024 * 1024;
 begin
     if usersync.audit_log() is null then

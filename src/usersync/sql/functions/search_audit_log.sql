@@ -8,7 +8,7 @@ set search_path = pg_catalog, "@pinned"
 as $usersync$
 declare
     stored jsonb;
-    events jsonb[] := '{}';
+    events jsonb[] := '{}'::jsonb[];
     room integer := 64 * 1024 * 1024;
     more boolean := false;
 begin
