@@ -168,4 +168,4 @@ def test_every_partition_has_every_index(log):
     indexes = dict(log.owner.execute(read, [log.table]).fetchall())
     assert len(indexes) == 5  # the log, the default partition and three months
     assert len({tuple(each) for each in indexes.values()}) == 1, indexes
-    assert len(next(iter(indexes.values()))) == 8
+    assert len(next(iter(indexes.values()))) == 10

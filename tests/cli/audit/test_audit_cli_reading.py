@@ -90,7 +90,7 @@ def test_search_goes_page_by_page(story):
         (["history", "product"], "write type and id"),
         (["prune", "--keep", "never", "--dry-run"], "not a duration"),
         (["prune", "--keep", "9999y", "--dry-run"], "is before the year 1"),
-        (["prune", "--dry-run"], "Missing option '--keep'"),
+        (["prune", "--dry-run"], "there is no retention: add --keep"),
         (["search", "--since", "99999999999d"], "is too long"),
         (["search", "--since", "999999d"], "is before the year 1"),
         (["search", "--actor"], "usersync audit search --help"),
