@@ -10,13 +10,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from usersync.audit.models import FeedPage, NumberedEvent
-from usersync.audit.reading import check_limit, event_values, settings_with_log
+from usersync.audit.reading import check_limit, event_values
 from usersync.errors import NeedsDatabaseError, ReadOnlyDatabaseError, SettingsError
-from usersync.transports.steps import in_transaction, operate, query, query_row
+from usersync.transports.steps import in_transaction, operate, query
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from usersync.audit.models import EventFilter
     from usersync.transports.steps import Steps
 
@@ -81,25 +79,3 @@ def _feed(position: int | None, wanted: EventFilter, limit: int) -> Steps[FeedPa
     with suppress(ReadOnlyDatabaseError):
         yield from number_events()
     return (yield from read_events(position, wanted, limit))
-
-
-def forget_numbers(before: datetime, batch: int) -> Steps[int]:
-    """Delete the numbers of events that are older than ``before`` and no longer in the log. Returns how
-    many.
-    """
-    settings = yield from settings_with_log()
-    table, total = settings.audit_table.quoted.replace("%", "%%"), 0
-    while deleted := (
-        yield from query_row(
-            "with gone as (delete from usersync.event_numbers where ctid = any(array("
-            "select numbered.ctid from usersync.event_numbers as numbered "
-            "where numbered.occurred_at < %(before)s "
-            f"and not exists (select from {table} as stored where stored.id = numbered.event_id "
-            "and stored.occurred_at = numbered.occurred_at) limit %(batch)s)) returning 1) "
-            "select count(*) as rows from gone",
-            before=before,
-            batch=batch,
-        )
-    )["rows"]:
-        total += deleted
-    return total

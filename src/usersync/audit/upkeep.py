@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from usersync.audit.feed import forget_numbers
 from usersync.audit.holds import holds, is_held
 from usersync.audit.models import (
     AuditPartition,
@@ -121,7 +120,7 @@ def prune(
     if rules.default is not None:
         note((yield from _prune_rejects(rules.default, dry_run=dry_run)))
     if not dry_run:
-        yield from forget_numbers(latest, DELETE_BATCH)
+        yield from _forget_numbers(latest)
     found = PruneResult(latest, dry_run, tuple(parts))
     return replace(found, holds=(yield from holds())) if found.held else found
 
@@ -197,6 +196,19 @@ def _prune_rejects(before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
     if removed and not dry_run:
         removed = yield from _delete_rows(table, f"{expired} and not {_HELD_REJECT}")
     return PrunedPart("audit_rejects", removed, 0, dropped=False, held=counted["held"])
+
+
+def _forget_numbers(before: datetime) -> Steps[int]:
+    """Delete the feed's numbers of old events that are gone."""
+    log = (yield from installed_settings()).audit_table.quoted.replace("%", "%%")
+    return (
+        yield from _delete_rows(
+            "usersync.event_numbers",
+            f"stored.occurred_at < {literal(before.isoformat())}::timestamptz and not exists ("
+            f"select from {log} as event where event.id = stored.event_id "
+            "and event.occurred_at = stored.occurred_at)",
+        )
+    )
 
 
 def _delete_rows(table: str, condition: str) -> Steps[int]:

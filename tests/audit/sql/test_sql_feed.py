@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sql_log import event, send
 
-from usersync.audit import feed
+from usersync.audit import feed, upkeep
 from usersync.audit.models import EventFilter
 from usersync.errors import SettingsError
 from usersync.transports.run import run
@@ -175,7 +175,7 @@ def test_pruning_removes_the_numbers_of_the_removed_events(log, follower):
     assert follower.read() == ["old", "new"]
     log.owner.execute("set usersync.maintaining = 'audit'")
     log.owner.execute(f"delete from {log.table} where action = 'old'")
-    run(feed.forget_numbers(datetime(2021, 1, 1, tzinfo=UTC), 10), log.owner)
+    run(upkeep.prune(datetime(2021, 1, 1, tzinfo=UTC)), log.owner)
     assert log.owner.execute("select count(*) from usersync.event_numbers").fetchone() == (1,)
     follower.position = start
     assert follower.read() == ["new"]
