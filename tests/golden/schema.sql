@@ -612,10 +612,7 @@ declare
     direction constant text := case when oldest_first then 'asc' else 'desc' end;
     conditions text;
 begin
-    if usersync.audit_log() is null then
-        raise exception 'there is no audit log in this database'
-            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
-    end if;
+    perform usersync.require_audit_log();
     if event_time is null then
         raise exception 'audit.columns: neither occurred_at nor recorded_at is mapped, so events have no order'
             using errcode = 'US101', hint = 'Map occurred_at to the column with the time.';
@@ -664,6 +661,28 @@ begin
         set constraints all immediate;
     elsif checked <> '' then
         execute 'set constraints ' || checked || ' immediate';
+    end if;
+end;
+$function$
+
+
+-- function usersync.check_events_stored(jsonb)
+owner postgres; usersync: raises an error unless these events are in the audit log.
+CREATE OR REPLACE FUNCTION usersync.check_events_stored(events jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if exists (
+        select from (
+            select (each_event ->> 'id')::uuid as id from jsonb_array_elements(events) as each_event
+        ) as given
+        where not exists (select from "public"."audit_logs" as stored where stored."id" = given.id)
+    ) then
+        raise exception 'a trigger on the audit log returned null, so the event was not stored'
+            using errcode = 'triggered_data_change_violation';
     end if;
 end;
 $function$
@@ -1858,7 +1877,7 @@ CREATE OR REPLACE FUNCTION usersync.has_user_events(request_table regclass, with
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-    return usersync.records_user_events(with_values);
+    return request_table is not null and usersync.records_user_events(with_values);
 end;
 $function$
 
@@ -1953,14 +1972,8 @@ begin
     on conflict ("id", "occurred_at") do nothing;
     get diagnostics stored = row_count;
     -- Fewer rows than events: the others are stored already, or a trigger of the application has skipped them.
-    if stored < jsonb_array_length(events) and exists (
-        select from (
-            select (each_event ->> 'id')::uuid as id from jsonb_array_elements(insert_audit_events.events) as each_event
-        ) as given
-        where not exists (select from "public"."audit_logs" as stored where stored."id" = given.id)
-    ) then
-        raise exception 'a trigger on the audit log returned null, so the event was not stored'
-            using errcode = 'triggered_data_change_violation';
+    if stored < jsonb_array_length(events) then
+        perform usersync.check_events_stored(events);
     end if;
     return stored;
 end;
@@ -2387,21 +2400,17 @@ CREATE OR REPLACE FUNCTION usersync.number_events()
  SET lock_timeout TO '10ms'
 AS $function$
 declare
-    this constant text := split_part(usersync.database_position(), ' ', 2);
-    -- "usersync" and "feed".
-    is_ours constant boolean := pg_try_advisory_xact_lock(1970500985, 1717921124);
+    this text;
     state record;
     first_xid bigint;
     open_xids bigint[];
     numbered bigint;
 begin
-    if not is_ours then
+    -- "user" and "feed".
+    if not pg_try_advisory_xact_lock(1970496882, 1717921124) then
         return null;
     end if;
-    if usersync.audit_log() is null then
-        raise exception 'there is no audit log in this database'
-            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
-    end if;
+    perform usersync.require_audit_log();
     if not true then
         raise exception 'the audit log is the application''s own table, which does not store the transactions of its events'
             using errcode = 'US101', hint = 'The feed requires the audit log that usersync creates.';
@@ -2410,6 +2419,7 @@ begin
         raise exception 'events can only be numbered in a transaction with the isolation level READ COMMITTED'
             using errcode = 'invalid_transaction_state';
     end if;
+    this := split_part(usersync.database_position(), ' ', 2);
     select * into state from usersync.feed;
     if not found then
         insert into usersync.feed (snapshot, cluster, first_snapshot, first_seq)
@@ -2422,7 +2432,10 @@ begin
         -- from the same cluster, so they tell which of the restored events are older than the feed.
         with added as (
             insert into usersync.event_numbers (number, event_id, occurred_at)
-            select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
+            select
+                state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id),
+                stored.id,
+                stored.occurred_at
             from "public"."audit_logs" as stored
             where (
                     stored.seq >= state.first_seq
@@ -2460,7 +2473,10 @@ begin
     -- One statement, so the events and the snapshot that is stored are of the same moment.
     with added as (
         insert into usersync.event_numbers (number, event_id, occurred_at)
-        select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
+        select
+            state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id),
+            stored.id,
+            stored.occurred_at
         from "public"."audit_logs" as stored
         where stored.xid >= first_xid or stored.xid = any(open_xids)
         on conflict (event_id, occurred_at) do nothing
@@ -2600,10 +2616,7 @@ declare
     events jsonb[] := '{}'::jsonb[];
     room integer := 64 * 1024 * 1024;
 begin
-    if usersync.audit_log() is null then
-        raise exception 'there is no audit log in this database'
-            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
-    end if;
+    perform usersync.require_audit_log();
     if after is null then
         return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
     end if;
@@ -3079,15 +3092,7 @@ begin
                 from jsonb_populate_recordset(null::usersync.audit_event, events) as given
             ) as event
             on conflict ("id", "occurred_at") do nothing;
-            if exists (
-                select from (
-                    select (each_event ->> 'id')::uuid as id from jsonb_array_elements(events) as each_event
-                ) as given
-                where not exists (select from "public"."audit_logs" as stored where stored."id" = given.id)
-            ) then
-                raise exception 'a trigger on the audit log returned null, so the event was not stored'
-                    using errcode = 'triggered_data_change_violation';
-            end if;
+            perform usersync.check_events_stored(events);
             perform usersync.check_deferred_constraints();
             delete from usersync.sync_failures as failure where failure.failure_id = any(kept);
             return;
@@ -3341,7 +3346,7 @@ $function$
 
 -- function usersync.record_user_events(text, uuid[], jsonb[], boolean, text)
 owner postgres; usersync: stores one event for each of these users in the audit log.
-CREATE OR REPLACE FUNCTION usersync.record_user_events(action text, ids uuid[], details jsonb[], is_linked boolean, fired_by text)
+CREATE OR REPLACE FUNCTION usersync.record_user_events(event_action text, user_ids uuid[], event_details jsonb[], have_rows boolean, fired_by text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3351,12 +3356,12 @@ AS $function$
 #variable_conflict use_column
 <<recording>>
 declare
-    action text := record_user_events.action;
-    ids uuid[] := record_user_events.ids;
-    details jsonb[] := record_user_events.details;
-    is_linked boolean := record_user_events.is_linked;
+    action text := event_action;
+    ids uuid[] := user_ids;
+    details jsonb[] := event_details;
+    is_linked boolean := have_rows;
     -- An unknown caller is treated like the auth server.
-    in_request boolean := coalesce(nullif(record_user_events.fired_by, ''), 'INSERT') in ('INSERT', 'UPDATE', 'DELETE');
+    in_request boolean := coalesce(nullif(fired_by, ''), 'INSERT') in ('INSERT', 'UPDATE', 'DELETE');
     occurred_at timestamptz := clock_timestamp();
     id_prefix text := overlay(lpad(to_hex(floor(extract(epoch from recording.occurred_at) * 1000)::bigint), 12, '0') || '-7' placing '-' from 9 for 0);
     statement_timeout text := current_setting('statement_timeout');
@@ -3386,7 +3391,7 @@ begin
         passed.user_agent, passed.traceparent, passed.metadata
     into actor_id, actor_type, on_behalf_of, tenant_id, request_id, ip, user_agent, traceparent, metadata
     from usersync.user_event_context() as passed;
-    metadata := metadata || jsonb_build_object('origin', case record_user_events.fired_by
+    metadata := metadata || jsonb_build_object('origin', case fired_by
         when 'PAGE' then 'reconcile'
         when 'ENSURE' then 'ensure'
         when 'RETRY' then 'retry'
@@ -3396,7 +3401,7 @@ begin
     if in_request and current_setting('usersync.keeps_user_events', true) = 'yes' then
         reason := 'US003';
         error_message := 'Not tried: an earlier event of the same transaction could not be stored.';
-    elsif record_user_events.fired_by is distinct from 'INSERT' then
+    elsif fired_by is distinct from 'INSERT' then
         kept := array(
             select failure.user_id from usersync.sync_failures as failure
             where failure.kind = 'event' and failure.user_id = any(recording.ids)
@@ -3407,7 +3412,7 @@ begin
             if not recording.ids <@ kept then
                 perform usersync.record_user_events(
                     recording.action, array_agg(changed.user_id), array_agg(changed.detail), recording.is_linked,
-                    record_user_events.fired_by)
+                    fired_by)
                 from unnest(recording.ids, recording.details) as changed (user_id, detail)
                 where changed.user_id <> all(kept);
                 select array_agg(changed.user_id), array_agg(changed.detail) into recording.ids, recording.details
@@ -3489,7 +3494,7 @@ begin
             exit when reason <> '23503' or not recording.is_linked;
             recording.is_linked := false;
         end loop;
-        recording.is_linked := record_user_events.is_linked;
+        recording.is_linked := have_rows;
         if in_request then
             perform set_config('usersync.keeps_user_events', 'yes', true);
         end if;
@@ -3819,6 +3824,23 @@ begin
     if found then
         -- Changes nothing, but makes PostgreSQL plan the calls of has_user_events again.
         alter table usersync.user_event_requests set (fillfactor = 100);
+    end if;
+end;
+$function$
+
+
+-- function usersync.require_audit_log()
+owner postgres; usersync: raises an error if there is no audit log.
+CREATE OR REPLACE FUNCTION usersync.require_audit_log()
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    if usersync.audit_log() is null then
+        raise exception 'there is no audit log in this database'
+            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
     end if;
 end;
 $function$

@@ -10,10 +10,7 @@ declare
     direction constant text := case when oldest_first then 'asc' else 'desc' end;
     conditions text;
 begin
-    if usersync.audit_log() is null then
-        raise exception 'there is no audit log in this database'
-            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
-    end if;
+    perform usersync.require_audit_log();
     if event_time is null then
         raise exception 'audit.columns: neither occurred_at nor recorded_at is mapped, so events have no order'
             using errcode = 'US101', hint = 'Map occurred_at to the column with the time.';

@@ -5,7 +5,7 @@ language plpgsql immutable
 set search_path = pg_catalog, pg_temp
 as $usersync$
 begin
-    return usersync.records_user_events(with_values);
+    return request_table is not null and usersync.records_user_events(with_values);
 end;
 $usersync$;
 comment on function usersync.has_user_events(regclass, boolean) is

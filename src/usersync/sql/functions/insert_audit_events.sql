@@ -87,14 +87,8 @@ begin
     on conflict ("@audit_key") do nothing;
     get diagnostics stored = row_count;
     -- Fewer rows than events: the others are stored already, or a trigger of the application has skipped them.
-    if stored < jsonb_array_length(events) and exists (
-        select from (
-            select (each_event ->> 'id')::uuid as id from jsonb_array_elements(insert_audit_events.events) as each_event
-        ) as given
-        where not exists (select from "@audit_table" as stored where '@is_audit_id')
-    ) then
-        raise exception 'a trigger on the audit log returned null, so the event was not stored'
-            using errcode = 'triggered_data_change_violation';
+    if stored < jsonb_array_length(events) then
+        perform usersync.check_events_stored(events);
     end if;
     return stored;
 end;

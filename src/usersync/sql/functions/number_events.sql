@@ -17,21 +17,17 @@ set plan_cache_mode = force_generic_plan
 set lock_timeout = '10ms'
 as $usersync$
 declare
-    this constant text := split_part(usersync.database_position(), ' ', 2);
-    -- "usersync" and "feed".
-    is_ours constant boolean := pg_try_advisory_xact_lock(1970500985, 1717921124);
+    this text;
     state record;
     first_xid bigint;
     open_xids bigint[];
     numbered bigint;
 begin
-    if not is_ours then
+    -- "user" and "feed".
+    if not pg_try_advisory_xact_lock(1970496882, 1717921124) then
         return null;
     end if;
-    if usersync.audit_log() is null then
-        raise exception 'there is no audit log in this database'
-            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
-    end if;
+    perform usersync.require_audit_log();
     if not '@is_own_log' then
         raise exception 'the audit log is the application''s own table, which does not store the transactions of its events'
             using errcode = 'US101', hint = 'The feed requires the audit log that usersync creates.';
@@ -40,6 +36,7 @@ begin
         raise exception 'events can only be numbered in a transaction with the isolation level READ COMMITTED'
             using errcode = 'invalid_transaction_state';
     end if;
+    this := split_part(usersync.database_position(), ' ', 2);
     select * into state from usersync.feed;
     if not found then
         insert into usersync.feed (snapshot, cluster, first_snapshot, first_seq)
@@ -52,7 +49,10 @@ begin
         -- from the same cluster, so they tell which of the restored events are older than the feed.
         with added as (
             insert into usersync.event_numbers (number, event_id, occurred_at)
-            select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
+            select
+                state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id),
+                stored.id,
+                stored.occurred_at
             from "@audit_table" as stored
             where (
                     stored.seq >= state.first_seq
@@ -90,7 +90,10 @@ begin
     -- One statement, so the events and the snapshot that is stored are of the same moment.
     with added as (
         insert into usersync.event_numbers (number, event_id, occurred_at)
-        select state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id), stored.id, stored.occurred_at
+        select
+            state.last_number + row_number() over (order by stored.seq, stored.recorded_at, stored.id),
+            stored.id,
+            stored.occurred_at
         from "@audit_table" as stored
         where stored.xid >= first_xid or stored.xid = any(open_xids)
         on conflict (event_id, occurred_at) do nothing

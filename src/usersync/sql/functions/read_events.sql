@@ -18,10 +18,7 @@ declare
     events jsonb[] := '{}'::jsonb[];
     room integer := 64 * 1024 * 1024;
 begin
-    if usersync.audit_log() is null then
-        raise exception 'there is no audit log in this database'
-            using errcode = 'US301', hint = 'To create it, run: usersync audit enable';
-    end if;
+    perform usersync.require_audit_log();
     if after is null then
         return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
     end if;

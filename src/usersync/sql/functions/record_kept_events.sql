@@ -45,15 +45,7 @@ begin
                 from jsonb_populate_recordset(null::usersync.audit_event, events) as given
             ) as event
             on conflict ("@audit_key") do nothing;
-            if exists (
-                select from (
-                    select (each_event ->> 'id')::uuid as id from jsonb_array_elements(events) as each_event
-                ) as given
-                where not exists (select from "@audit_table" as stored where '@is_audit_id')
-            ) then
-                raise exception 'a trigger on the audit log returned null, so the event was not stored'
-                    using errcode = 'triggered_data_change_violation';
-            end if;
+            perform usersync.check_events_stored(events);
             perform usersync.check_deferred_constraints();
             delete from usersync.sync_failures as failure where failure.failure_id = any(kept);
             return;

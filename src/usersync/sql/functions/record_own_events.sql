@@ -1,6 +1,6 @@
 -- Stores events that usersync itself made: what it did on request, and again what a trigger could not store. Only these
 -- events and those of the tracking triggers have the source "trigger" or "sync": public.record_audit_events sets it to
--- "app", whoever calls it.
+-- "app" for every caller.
 create or replace function usersync.record_own_events(events jsonb, out stored bigint, out rejected bigint)
 language plpgsql
 set search_path = pg_catalog, pg_temp

@@ -1,13 +1,13 @@
 -- Stores one event for each of these users in the audit log, in one statement. It is the only function that writes
--- events of users. details: for each user, an object with the keys metadata and changes; or null. is_linked: whether
--- the users have rows that user_id can reference. fired_by: as in sync_users.
+-- events of users. event_details: for each user, an object with the keys metadata and changes; or null. have_rows:
+-- whether user_id can reference the users' rows. fired_by: as in sync_users.
 --
 -- Raises nothing. An event that cannot be stored is kept in the failures table, and "usersync retry" and
 -- "usersync sync" store it later, with the id and the time that it has now. So is an event of a user whose earlier
 -- event is kept there: a user's events are stored in order. In the auth server's transaction only one attempt may fail.
 -- After that, events are kept without an attempt.
 create or replace function usersync.record_user_events(
-    action text, ids uuid[], details jsonb[], is_linked boolean, fired_by text
+    event_action text, user_ids uuid[], event_details jsonb[], have_rows boolean, fired_by text
 ) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -17,12 +17,12 @@ as $usersync$
 #variable_conflict use_column
 <<recording>>
 declare
-    action text := record_user_events.action;
-    ids uuid[] := record_user_events.ids;
-    details jsonb[] := record_user_events.details;
-    is_linked boolean := record_user_events.is_linked;
+    action text := event_action;
+    ids uuid[] := user_ids;
+    details jsonb[] := event_details;
+    is_linked boolean := have_rows;
     -- An unknown caller is treated like the auth server.
-    in_request boolean := coalesce(nullif(record_user_events.fired_by, ''), 'INSERT') in ('INSERT', 'UPDATE', 'DELETE');
+    in_request boolean := coalesce(nullif(fired_by, ''), 'INSERT') in ('INSERT', 'UPDATE', 'DELETE');
     occurred_at timestamptz := clock_timestamp();
     id_prefix text := '@id_prefix';
     statement_timeout text := current_setting('statement_timeout');
@@ -52,7 +52,7 @@ begin
         passed.user_agent, passed.traceparent, passed.metadata
     into actor_id, actor_type, on_behalf_of, tenant_id, request_id, ip, user_agent, traceparent, metadata
     from usersync.user_event_context() as passed;
-    metadata := metadata || jsonb_build_object('origin', case record_user_events.fired_by
+    metadata := metadata || jsonb_build_object('origin', case fired_by
         when 'PAGE' then 'reconcile'
         when 'ENSURE' then 'ensure'
         when 'RETRY' then 'retry'
@@ -62,7 +62,7 @@ begin
     if in_request and current_setting('usersync.keeps_user_events', true) = 'yes' then
         reason := 'US003';
         error_message := 'Not tried: an earlier event of the same transaction could not be stored.';
-    elsif record_user_events.fired_by is distinct from 'INSERT' then
+    elsif fired_by is distinct from 'INSERT' then
         kept := array(
             select failure.user_id from usersync.sync_failures as failure
             where failure.kind = 'event' and failure.user_id = any(recording.ids)
@@ -73,7 +73,7 @@ begin
             if not recording.ids <@ kept then
                 perform usersync.record_user_events(
                     recording.action, array_agg(changed.user_id), array_agg(changed.detail), recording.is_linked,
-                    record_user_events.fired_by)
+                    fired_by)
                 from unnest(recording.ids, recording.details) as changed (user_id, detail)
                 where changed.user_id <> all(kept);
                 select array_agg(changed.user_id), array_agg(changed.detail) into recording.ids, recording.details
@@ -131,7 +131,7 @@ begin
             exit when reason <> '23503' or not recording.is_linked;
             recording.is_linked := false;
         end loop;
-        recording.is_linked := record_user_events.is_linked;
+        recording.is_linked := have_rows;
         if in_request then
             perform set_config('usersync.keeps_user_events', 'yes', true);
         end if;
