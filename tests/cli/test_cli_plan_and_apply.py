@@ -213,7 +213,8 @@ def test_rollback_counts_as_apply_does(usersync, dsn, postgres):
     counts = []
     for command in ("apply", "rollback"):
         done = usersync(command, "--yes", *(["--no-trial"] if command == "apply" else []))
-        counts.append(re.search(r"Done:.*?(\d+ functions, \d+ triggers), \d+ other changes", done.out)[1])
+        said = " ".join(done.out.split())
+        counts.append(re.search(r"Done:.*?(\d+ functions, \d+ triggers), \d+ other changes", said)[1])
     assert counts[0] == counts[1]
 
 

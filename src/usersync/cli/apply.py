@@ -10,7 +10,7 @@ import click
 
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.plan import adopt_option, compare
-from usersync.cli.plan_view import change_data, done_line
+from usersync.cli.plan_view import change_data, done_lines
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, count, typed, wrap
 from usersync.cli.trial_view import difference_lines, not_undone_lines, today_lines, trial_data
@@ -220,7 +220,7 @@ def install(
             installer.undo()
             return DeclinedView(planned, cast("Rehearsal", installer.rehearsed), adopt)
     if installer.changes:
-        output.say(done_line(installer.changes), "")
+        output.say(*done_lines(installer.changes, output.width), "")
     paused = any(each.subject == PAUSED for each in planned.plan.findings)
     synced = None if no_sync or paused else reconcile(call, retry_failures=True)
     return ApplyView(

@@ -114,14 +114,14 @@ def change_data(change: Change, *, with_sql: bool = False) -> dict[str, Any]:
     return data if with_sql else {name: data[name] for name in ("kind", "subject", "reason")}
 
 
-def done_line(changes: Collection[Change], what: str = "") -> str:
-    """What was done, and the number of changes by kind, in one line."""
+def done_lines(changes: Collection[Change], width: int, what: str = "") -> list[str]:
+    """What was done, and the number of changes by kind."""
     kinds = Counter(change.subject.split(" ")[0] for change in changes)
     other = len(changes) - kinds["function"] - kinds["trigger"]
     other_word = "other change" if other < len(changes) else "change"
     parts = ((kinds["function"], "function"), (kinds["trigger"], "trigger"), (other, other_word))
     counted = ", ".join(count(number, word) for number, word in parts if number)
-    return f"{good('Done:')} {what}{counted}."
+    return wrap(f"{what}{counted}.", width, first=f"{good('Done:')} ")
 
 
 def _settings_lines(differing: tuple[str, ...], source: str, width: int) -> Iterator[str]:

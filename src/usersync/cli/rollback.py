@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.plan_view import PlanView, change_data, done_line
+from usersync.cli.plan_view import PlanView, change_data, done_lines
 from usersync.cli.text import plain, wrap
 from usersync.manage.installing import remove
 from usersync.schema import installation
@@ -30,7 +30,7 @@ class RollbackView:
 
     def lines(self, width: int) -> Iterator[str]:
         dropped = [change for change in self.done.changes if change.kind == "drop"]
-        yield done_line(dropped, f"usersync was removed from {self.target}: ")
+        yield from done_lines(dropped, width, f"usersync was removed from {self.target}: ")
         for change in self.done.changes:
             if change.kind == "keep":
                 yield from wrap(f"The {plain(change.subject)} stays: {plain(change.reason)}.", width)

@@ -15,7 +15,7 @@ from usersync.cli.audit.spool import SpoolView
 from usersync.cli.demo.environment import SETTINGS, DemoEnvironment, DemoFailedError, expect
 from usersync.cli.demo.events import Command, Event, Failure, Row, Rows, Sentence, Statement, Success
 from usersync.cli.failures import failure_lines
-from usersync.cli.plan_view import done_line
+from usersync.cli.plan_view import done_lines
 from usersync.cli.status import StatusView
 from usersync.cli.sync_view import SyncView
 from usersync.cli.text import bad, plain, wrap
@@ -85,7 +85,9 @@ def the_installation(env: DemoEnvironment, width: int) -> Events:
     result = env.client.reconcile()
     expect((result.counts.missing, result.errors) == (1, 0), "only Ada was missing")
     yield Sentence("'usersync apply' makes these changes. 'usersync rollback' restores the trigger:")
-    yield _typed("usersync apply --adopt", [done_line(applied.changes), *_synced(env, result, width)])
+    yield _typed(
+        "usersync apply --adopt", [*done_lines(applied.changes, width), *_synced(env, result, width)]
+    )
     yield Sentence("Ada had no row. Grace's row was incomplete: the trigger copies only two columns.")
     people = "select email, full_name, is_anonymous from public.users order by email"
     yield Rows("public.users", env.rows(people))
