@@ -153,9 +153,13 @@ def test_events_are_stored_and_rejected_as_ever(database, owner, auth, tmp_path,
         assert audit.flush(30)
         stats = audit.stats()
     assert (stats.stored, stats.rejected) == (1, 1)
+    assert "verletzt Check-Constraint" in caplog.text
+    # record() sends no such value.
+    event = '[{"action": "product.created", "user_id": "ada@example.com"}]'
+    (said,) = owner.execute("select public.record_audit_events(%s)", [event]).fetchone()
+    assert "ungültige Eingabesyntax" in said["rejects"][0]["reason"]
     rejects = owner.execute("select sqlstate from usersync.audit_rejects order by 1").fetchall()
-    assert rejects == [("23514",)]
-    assert "no_bolts" in caplog.text
+    assert rejects == [("22P02",), ("23514",)]
     assert owner.execute("select count(*) from public.audit_logs where user_id = %s", [user]).fetchone() == (
         1,
     )

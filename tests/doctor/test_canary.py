@@ -53,10 +53,10 @@ def snapshot(connection):
         "and relnamespace::regnamespace::text !~ '^(pg_|information_schema)'"
     ).fetchall()
     rows = "select md5(string_agg(each::text, ' ' order by each::text)) from {} as each"
-    # Those of usersync number its own rows; a rollback does not set them back.
+    # A rollback does not set back the one that numbers the failures.
     sequences = connection.execute(
         "select oid::regclass::text from pg_class "
-        "where relkind = 'S' and relnamespace <> 'usersync'::regnamespace"
+        "where relkind = 'S' and relname <> 'sync_failures_failure_id_seq'"
     ).fetchall()
     return (
         catalog,

@@ -86,7 +86,7 @@ class Action:
 
     def change(self, field: str, old: object, new: object) -> None:
         """Record that a field changed. If called twice for a field, the first old and the last new value
-        count. Raises ``TypeError`` if ``field`` is no text.
+        count. Raises ``TypeError`` if ``field`` is not a string.
         """
         if self._check(changes={field: (old, new)} if isinstance(field, str) else field):
             name = label(field)
