@@ -16,12 +16,12 @@ _SEQUENCES = """
     select format('%I.%I', schemaname, sequencename) as name, last_value as value, start_value as start,
         increment_by as step
     from pg_sequences
-    where schemaname !~ '^pg_'
+    where schemaname !~ '^pg_' and schemaname <> 'usersync'
 """
 
 
 def sequences() -> Steps[Mapping[str, Row]]:
-    """The positions of the sequences that this role can read."""
+    """The positions of the sequences that this role can read. Those of usersync number only its own rows."""
     return {row["name"]: row for row in (yield from query(_SEQUENCES))}
 
 
