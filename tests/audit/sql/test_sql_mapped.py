@@ -217,7 +217,7 @@ def test_reading_an_audit_table_of_the_applications_own(owner, auth):
 
     (record,) = found(outcome="denied")
     assert (record.user_id, record.entity_id, record.ip) == (user_id, "3", "203.0.113.7")
-    assert (record.changes, record.metadata["why"]) == ({"a": [1, 2]}, "sold")
+    assert (record.changes, record.metadata) == ({"a": [1, 2]}, {"why": "sold"})
     for wanted in ({"user_id": user_id}, {"actor_id": str(user_id)}, {"text": "SOLD"}, {"action": "stock.*"}):
         assert found(**wanted) == (record,), wanted
     assert [each.action for each in found(entity_type="product", entity_id="3")] == ["stock.adjusted", "old"]
@@ -273,6 +273,17 @@ def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
     batch = run(reading.tail(cursor), owner)
     assert [each.action for each in batch.events] == ["a"]
     assert run(reading.tail(batch.cursor), owner).events == ()
+
+
+def test_the_tail_of_an_audit_table_of_the_applications_own_forgets_old_events(owner, monkeypatch):
+    run(installation.apply(settings_with()), owner)
+    cursor = run(reading.tail(), owner).cursor
+    send(owner, *(event(action="a", occurred_at="now") for _ in range(50)))
+    batch = run(reading.tail(cursor), owner)
+    assert (len(batch.events), len(batch.cursor.seen)) == (50, 50)
+    monkeypatch.setattr(reading, "SLACK", timedelta(0))
+    batch = run(reading.tail(batch.cursor), owner)
+    assert (batch.events, batch.cursor.seen) == ((), frozenset())
 
 
 def test_a_rollback_keeps_the_table_and_says_so(owner):
