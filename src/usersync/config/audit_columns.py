@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from usersync.config.audit_rules import parse_retention, parse_severity
-from usersync.config.mapping import TableName, check_keys, check_name, parse_name, parse_type
+from usersync.config.mapping import TableName, check_keys, check_name, parse_flag, parse_name, parse_type
 from usersync.config.personal_data import PERSONAL, spelt
 from usersync.errors import SettingsError
 
@@ -142,7 +142,7 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         raise SettingsError(f"{where}: expected a table, as in: [audit] enabled = true")
     check_keys(value, AUDIT_KEYS, where, "setting")
     enabled, user_events, user_event_values = (
-        _parse_flag(value.get(name, False), f"{where}.{name}")
+        parse_flag(value.get(name, False), f"{where}.{name}")
         for name in ("enabled", "user_events", "user_event_values")
     )
     if user_event_values and not user_events:
@@ -197,7 +197,7 @@ def parse_audit(value: object, where: str) -> AuditColumns:
 
 
 def _parse_reader(value: object, where: str, *, is_own: bool) -> bool:
-    reads = _parse_flag(value, where)
+    reads = parse_flag(value, where)
     if reads and not is_own:
         raise SettingsError(
             f"{where}: the audit log is the application's own table", hint="Write a policy for it."
@@ -217,12 +217,6 @@ def _parse_tenant_claim(claim: object, where: str) -> str | None:
             hint='Keep the tenant in app_metadata: tenant_claim = "app_metadata.tenant_id"',
         )
     return claim
-
-
-def _parse_flag(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise SettingsError(f"{where}: expected true or false, got {value!r}")
-    return value
 
 
 def _parse_personal(value: object, where: str) -> tuple[str, ...]:

@@ -271,8 +271,10 @@ def parse_column(name: str, entry: object, table: str = "columns") -> Column:
             options.get("owner", _usual_owner(is_computed=not sources)), Owner, f"{where}.owner"
         ),
         type=parse_type(options.get("type"), where),
-        trusted=_parse_flag(options, "trusted", False, where),
-        personal=_parse_flag(options, "personal", _holds_personal_data(sources, expression), where),
+        trusted=parse_flag(options.get("trusted", False), f"{where}.trusted"),
+        personal=parse_flag(
+            options.get("personal", _holds_personal_data(sources, expression)), f"{where}.personal"
+        ),
         on_conflict=_parse_choice(options.get("on_conflict", "degrade"), OnConflict, f"{where}.on_conflict"),
         absent=_parse_choice(options.get("absent", "default"), Absent, f"{where}.absent"),
     )
@@ -408,10 +410,10 @@ def parse_type(value: object, where: str) -> str | None:
     )
 
 
-def _parse_flag(options: Mapping[str, Any], key: str, default: bool, where: str) -> bool:
-    value = options.get(key, default)
+def parse_flag(value: object, where: str) -> bool:
+    """``value`` if it is true or false, else raise ``SettingsError``."""
     if not isinstance(value, bool):
-        raise SettingsError(f"{where}.{key}: expected true or false, got {value!r}")
+        raise SettingsError(f"{where}: expected true or false, got {value!r}")
     return value
 
 

@@ -22,6 +22,7 @@ from usersync.config.mapping import (
     check_name,
     did_you_mean,
     parse_column,
+    parse_flag,
     parse_table,
 )
 from usersync.config.retired import RetiredSettingWarning, translate
@@ -295,12 +296,6 @@ def _parse_skip(value: object, where: str) -> tuple[Skip, ...]:
     return tuple(dict.fromkeys(_parse_choice(get_args(Skip))(each, where) for each in value))
 
 
-def _parse_flag(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise SettingsError(f"{where}: expected true or false, got {value!r}")
-    return value
-
-
 def _parse_users_table(value: object, where: str) -> TableName:
     if not value and isinstance(value, str):
         raise SettingsError(
@@ -317,7 +312,7 @@ _PARSERS = {
     "key_type": parse_key_type,
     "users_where": _parse_users_where,
     "skip": _parse_skip,
-    "creates_rows": _parse_flag,
+    "creates_rows": parse_flag,
     "on_delete": _parse_choice(get_args(OnDelete)),
     "on_soft_delete": _parse_choice(get_args(OnDelete)),
     "lock_timeout_ms": _parse_milliseconds(_MIN_LOCK_TIMEOUT_MS, _MAX_LOCK_TIMEOUT_MS),
