@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.config.audit_columns import FIELDS
 from usersync.config.audit_rules import DEFAULT, most_specific_first
 from usersync.config.mapping import quote
-from usersync.sql.expressions import literal
+from usersync.sql.expressions import literal, literals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -89,13 +89,13 @@ def log_form() -> dict[str, str]:
     """Expressions about the form of a log ``log`` that usersync created."""
     wanted = f"index.indrelid = {{}} and {_COLUMNS_OF_INDEX} = wanted.columns"
     return {
-        "added_columns": _listed(ADDED_COLUMNS),
-        "former_checks": _listed(FORMER_CHECKS),
-        "index_columns": _listed(INDEXES),
-        "index_definitions": _listed(INDEXES.values()),
+        "added_columns": literals(ADDED_COLUMNS),
+        "former_checks": literals(FORMER_CHECKS),
+        "index_columns": literals(INDEXES),
+        "index_definitions": literals(INDEXES.values()),
         "lacks_columns": (
             f"(select count(*) < {len(ADDED_COLUMNS)} or count(*) filter (where atthasdef) < 1 "
-            f"from pg_attribute where attrelid = log and attname = any(array[{_listed(ADDED_COLUMNS)}]) "
+            f"from pg_attribute where attrelid = log and attname = any(array[{literals(ADDED_COLUMNS)}]) "
             "and not attisdropped)"
         ),
         "parent_index": f"(select indexrelid from pg_index as index where {wanted.format('log')} limit 1)",
@@ -185,8 +185,8 @@ def reader_rules(audit: AuditColumns) -> dict[str, str]:
     return {
         "tenant_claim": _claim_path(audit.tenant_claim),
         "audit_readers": literal(json.dumps([each.describe() for each in named])),
-        "reader_functions": _listed(each.signature for each in named if each.enabled),
-        "readable_columns": _listed(READABLE_COLUMNS),
+        "reader_functions": literals(each.signature for each in named if each.enabled),
+        "readable_columns": literals(READABLE_COLUMNS),
     }
 
 
@@ -225,10 +225,6 @@ def _claim_path(claim: str | None) -> str:
 
 def _text_array(names: Iterable[str]) -> str:
     return "{" + ",".join(f'"{name}"' for name in names) + "}"
-
-
-def _listed(texts: Iterable[str]) -> str:
-    return ", ".join(map(literal, texts))
 
 
 def audit_column_list(audit: AuditColumns) -> str:
@@ -305,7 +301,7 @@ SET_APART = "metadata"
 
 def _set_apart(reserved: list[str]) -> str:
     """The caller's metadata. Entries with the name of a field are one level down."""
-    names = f"array[{', '.join(map(literal, reserved))}]"
+    names = f"array[{literals(reserved)}]"
     return (
         f"case when jsonb_exists_any(event.metadata, {names}) then event.metadata - {names} || "
         f"jsonb_build_object({literal(SET_APART)}, (select jsonb_object_agg(key, value) "

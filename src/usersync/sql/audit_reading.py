@@ -13,7 +13,7 @@ from usersync.config.audit_columns import FIELDS
 from usersync.config.mapping import quote
 from usersync.errors import SettingsError
 from usersync.sql.audit_expressions import SET_APART
-from usersync.sql.expressions import literal
+from usersync.sql.expressions import literal, literals
 
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
@@ -116,7 +116,7 @@ class AuditReading:
 
     def _own_metadata(self, stored: str) -> str:
         """The metadata without the fields that have no column of their own and were added to it."""
-        names = _escaped(f"array[{', '.join(map(literal, self._unmapped))}]")
+        names = _escaped(f"array[{literals(self._unmapped)}]")
         apart = f"{stored} -> {literal(SET_APART)}"
         return (
             f"case when jsonb_typeof({stored}) <> 'object' then {stored} "

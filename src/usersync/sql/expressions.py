@@ -27,6 +27,11 @@ def literal(value: Default) -> str:
     return "E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
 
 
+def literals(values: Iterable[Default]) -> str:
+    """Python values as SQL literals, separated by commas."""
+    return ", ".join(map(literal, values))
+
+
 def expression(column: Column, row: str) -> str:
     """The value of ``column`` in ``row``, an alias of the auth server's table, in the column's type."""
     value = _value(column, row)

@@ -32,12 +32,12 @@ from usersync.sql.audit_expressions import (
     severity_of,
 )
 from usersync.sql.audit_reading import AuditReading
-from usersync.sql.expressions import Fragments, literal
+from usersync.sql.expressions import Fragments, literal, literals
 from usersync.sql.row_rules import is_compared, is_expected, is_user_row, row_is_left_out
 from usersync.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from usersync.config.settings import Settings
 
@@ -120,8 +120,8 @@ class Renderer:
             "severity_of_action": severity_of(settings.audit, "given.action"),
             "severity_of_user_event": severity_of(settings.audit, "recording.action"),
             "severity_of_new_user": severity_of(settings.audit, "'user.created'::text"),
-            "all_public_functions": _listed([*_public_functions(), *(each.function for each in known)]),
-            "public_functions": _listed(
+            "all_public_functions": literals([*_public_functions(), *(each.function for each in known)]),
+            "public_functions": literals(
                 [*_public_functions(), *(each.function for each in known if each.enabled)]
             ),
             "settings": _settings_json(settings),
@@ -343,10 +343,6 @@ def _function(text: str, file: str) -> Function:
     if found is None:
         raise LookupError(f"{file} has no comment on its function")
     return Function(found[1], text)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(literal, names))
 
 
 def _triggers(renderer: Renderer) -> Iterator[tuple[str, str]]:

@@ -259,6 +259,7 @@ class _Part:
 
     def _events(self, changed: str, note: str) -> str:
         kind = entity_type(self._tracking.table)
+        action = f"{kind}.{_PAST[self._operation]}"
         metadata = "tracking.metadata" if note == "{}" else f"tracking.metadata || {literal(note)}::jsonb"
         if self._operation == "update":
             metadata += (
@@ -267,11 +268,9 @@ class _Part:
             )
         values = {
             "id": _ID,
-            "action": literal(f"{kind}.{_PAST[self._operation]}"),
+            "action": literal(action),
             "entity_type": literal(kind),
-            "severity": _literal_or_null(
-                value_of(self._settings.audit.severity, f"{kind}.{_PAST[self._operation]}")
-            ),
+            "severity": literal(value_of(self._settings.audit.severity, action)),
             "metadata": metadata,
         }
         return _fill(read_sql("tracking/events.sql"), {"changed": changed}, values).strip()
@@ -419,10 +418,6 @@ _NO_ROWS = "(select null::bigint as position, null::jsonb as body where false)"
 def trigger_name(operation: Operation) -> str:
     """The trigger's name. Trigger names are unique per table."""
     return f"usersync_{_PAST[operation]}"
-
-
-def _literal_or_null(text: str | None) -> str:
-    return "null" if text is None else literal(text)
 
 
 def _json_key(column: TrackedColumn) -> str:
