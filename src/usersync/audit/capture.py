@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
 
-from usersync.audit.models import EventRecord
+from usersync.audit.reading import event_of
+from usersync.config.audit_columns import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.audit.event.event import Event
+    from usersync.audit.models import EventRecord
 
 #: Open captures, the newest last: the log, or None for every log of this process, and its events.
 _open: list[tuple[object, list[EventRecord]]] = []
@@ -41,31 +41,6 @@ def capture_of(log: object) -> list[EventRecord] | None:
 
 def take(events: list[EventRecord], event: Event) -> str:
     """Add an event. Returns its id."""
-    found = json.loads(event.payload)
-    user_id = found.get("user_id")
-    events.append(
-        EventRecord(
-            **{name: found.get(name) for name in _PLAIN},
-            id=UUID(event.id),
-            occurred_at=datetime.fromisoformat(found["occurred_at"]),
-            recorded_at=None,
-            user_id=_uuid(user_id),
-            metadata=found.get("metadata") or {},
-            db_role=None,
-            tie="",
-        )
-    )
+    row = dict.fromkeys(FIELDS) | {"metadata": {}, "tie": ""} | json.loads(event.payload)
+    events.append(event_of(row))
     return event.id
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None
-
-
-_PLAIN = (
-    *("action", "outcome", "actor_id", "actor_type", "entity_type", "entity_id", "changes", "request_id"),
-    *("ip", "user_agent", "source", "tenant_id", "on_behalf_of", "traceparent", "severity"),
-)
