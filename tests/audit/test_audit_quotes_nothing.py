@@ -9,22 +9,28 @@ from usersync.errors import DatabaseError
 
 pytestmark = pytest.mark.newest_server
 
-#: Events that a trigger rejects with a message that quotes a value.
+#: Events that the database rejects, each with a value that PostgreSQL or a trigger quotes in its message.
 REJECTED = {
-    "an address": {"entity": ("person", "ada@example.com")},
-    "another secret": {"entity": ("person", "a secret \x1b[31m")},
-    "an action with control characters": {"action": "a.b\x1b[31m\x07", "entity": ("person", "7")},
-}
+    "an id that is no uuid": {"entity": ("order", "ada@example.com")},
+    "an id that is another secret": {"entity": ("order", "a secret \x1b[31m")},
+    "a trigger that quotes": {"entity": ("person", "ada@example.com")},
+    "an action with control characters": {
+        "action": "a.b\x1b[31m\x07", "actor_id": lambda: {"actor_type": "ada@example.com"},
+    },
+}  # fmt: skip
 
 
 @pytest.fixture
 def quoting(store):
-    """A trigger of the application that quotes the entity."""
+    """A trigger of the application that quotes the entity, or whose cast does."""
     store.owner.execute("""
         create function public.refuse() returns trigger language plpgsql as
-        $$ begin raise exception 'not %', new.entity_id; end $$;
+        $$ begin
+            if new.entity_type = 'order' then perform new.entity_id::uuid; end if;
+            raise exception 'not %', new.entity_id;
+        end $$;
         create trigger refuse before insert on public.audit_logs
-        for each row when (new.entity_type = 'person') execute function public.refuse()
+        for each row when (new.entity_type is not null) execute function public.refuse()
     """)
 
 
