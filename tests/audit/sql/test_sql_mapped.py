@@ -266,13 +266,44 @@ def test_rows_from_before_usersync_are_read_unchanged(owner):
     assert (record.recorded_at, record.metadata) == (None, {"entity_id": "x", "metadata": {"a": 1}})
 
 
-def test_the_tail_of_an_audit_table_of_the_applications_own(owner):
+def test_the_tail_of_an_audit_table_of_the_applications_own(owner, database, monkeypatch):
+    """Other than usersync's log, it is followed by time."""
     run(installation.apply(settings_with()), owner)
     cursor = run(reading.tail(), owner).cursor
-    send(owner, event(action="a", occurred_at="now"))
-    batch = run(reading.tail(cursor), owner)
-    assert [each.action for each in batch.events] == ["a"]
-    assert run(reading.tail(batch.cursor), owner).events == ()
+
+    def look():
+        nonlocal cursor
+        batch = run(reading.tail(cursor), owner)
+        cursor = batch.cursor
+        return [each.action for each in batch.events]
+
+    def record(*actions, connection=owner):
+        send(connection, *(event(action=action, occurred_at="now") for action in actions))
+
+    record("a")
+    assert (look(), look()) == (["a"], [])
+    with database.connect() as first, database.connect() as second:
+        first.execute("begin")
+        record("first", connection=first)
+        record("between")
+        second.execute("begin")
+        record("second", connection=second)
+        record("after")
+        assert (look(), look()) == (["between", "after"], [])
+        first.execute("commit")
+        assert (look(), look()) == (["first"], [])
+        second.execute("commit")
+        assert (look(), look()) == (["second"], [])
+    monkeypatch.setattr(reading, "TAIL_SIZE", 10)
+    record(*["b"] * 25)  # all with one time
+    record("c")
+    pages = [look() for _ in range(4)]
+    assert [len(each) for each in pages] == [10, 10, 6, 0]
+    assert sorted(action for each in pages for action in each) == ["b"] * 25 + ["c"]
+    assert len(cursor.seen) >= 26
+    monkeypatch.setattr(reading, "SLACK", timedelta(0))
+    assert look() == []
+    assert cursor.seen == frozenset(), "events that were returned are forgotten in time"
 
 
 def test_the_tail_of_an_audit_table_of_the_applications_own_forgets_old_events(owner, monkeypatch):
