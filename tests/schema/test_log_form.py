@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from test_interruptions import waits
 
 from logged import logged
 from usersync.audit import reading
@@ -15,7 +16,6 @@ from usersync.errors import UsersyncError
 from usersync.schema import installation
 from usersync.sql.script import install_script
 from usersync.transports.run import run
-from usersync.transports.steps import Pause
 
 RELEASED = Path(__file__).parent / "released" / "0.1.0.sql"
 
@@ -135,39 +135,20 @@ def test_the_log_is_never_locked_for_long(installer, first_form, database):
     with database.connect("postgres") as writer, database.connect("postgres") as other:
         writer.execute("begin")
         record(writer, action="long.transaction")
-        waits = []
+        pauses = []
 
         def waited():
-            waits.append(None)
+            pauses.append(None)
             other.execute("set lock_timeout = '1s'")
             record(other, action="meanwhile")  # no lock is held or awaited between two attempts
-            if len(waits) == 3:
+            if len(pauses) == 3:
                 writer.execute("commit")
 
-        run(noticed(installation.apply(logged()), waited), first_form)
-        assert len(waits) == 3
+        run(waits(installation.apply(logged()), waited), first_form)
+        assert len(pauses) == 3
     assert installer.plan(logged()).changes == ()
     found = run(reading.search(EventFilter(action="meanwhile")), first_form).events
     assert len(found) == 3
-
-
-def noticed(plan, notice):
-    """The operation; ``notice`` is called instead of each wait."""
-    step = next(plan)
-    try:
-        while True:
-            try:
-                if isinstance(step, Pause):
-                    notice()
-                    rows = []
-                else:
-                    rows = yield step
-            except UsersyncError as error:
-                step = plan.throw(error)
-            else:
-                step = plan.send(rows)
-    except StopIteration as end:
-        return end.value
 
 
 def test_a_log_that_a_rollback_left_is_numbered_again(installer):
