@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fix_project import clone_installed
 from logged import logged
-from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
@@ -77,7 +77,7 @@ def test_everything_but_the_embedded_server_is_imported():
 
 @pytest.fixture
 def database(cluster):
-    database = cluster.clone(cluster.template("logged_plain", build=lambda each: install(each, logged())))
+    database = clone_installed(cluster, logged())
     yield database
     cluster.drop(database)
 

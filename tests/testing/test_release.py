@@ -6,16 +6,22 @@ import psycopg
 import pytest
 from sqlalchemy import MetaData, create_engine
 
+from fix_project import clone_installed
 from logged import logged
 from usersync.errors import SettingsError
 from usersync.testing import GoTrue, is_test_database, release_audit_log
-from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
 
+@pytest.fixture
+def database(cluster):
+    database = clone_installed(cluster, logged())
+    yield database
+    cluster.drop(database)
+
+
 def test_drop_all_and_create_all(database, postgres):
-    install(database, logged())
     engine = create_engine(database.dsn().replace("postgresql:", "postgresql+psycopg:"))
     metadata = MetaData()
     metadata.reflect(engine, only=["users", "audit_logs"])
@@ -43,7 +49,6 @@ def test_drop_all_and_create_all(database, postgres):
 
 
 def test_a_real_database_keeps_its_protection(database, postgres, superuser):
-    install(database, logged())
     superuser.execute("comment on schema auth is null")
     assert not is_test_database(postgres)
     with pytest.raises(SettingsError, match="has not made this database"):

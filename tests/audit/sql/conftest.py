@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from fix_project import Project
     from usersync.config.settings import Settings
+    from usersync.testing import SupabaseDatabase
 
 
 @pytest.fixture
@@ -38,6 +40,21 @@ def session(project: Project) -> Iterator[Callable[[], psycopg.Connection[Any]]]
     def connect() -> psycopg.Connection[Any]:
         opened.append(project.connect())
         opened[-1].execute("set statement_timeout = '30s'")
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def signed_in(database: SupabaseDatabase) -> Iterator[Callable[..., psycopg.Connection[Any]]]:
+    """Open sessions with the claims of a token, as PostgREST does. They end with the test."""
+    opened = []
+
+    def connect(claims: dict[str, Any], role: str = "authenticated") -> psycopg.Connection[Any]:
+        opened.append(database.connect(role))
+        opened[-1].execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
         return opened[-1]
 
     yield connect

@@ -35,6 +35,11 @@ def send(connection: psycopg.Connection[Any], *events: Any) -> tuple[int, int, i
     return row[0]["stored"], row[0]["duplicates"], row[0]["rejected"]
 
 
+def found(connection: psycopg.Connection[Any], statement: str) -> list[Any]:
+    """The first value of each row, sorted."""
+    return sorted(row[0] for row in connection.execute(statement).fetchall())
+
+
 def as_sent(kept: Any) -> Any:
     """A rejected event without the id and the time that it was given because it had none."""
     given = isinstance(kept, dict) and set(kept) <= {"id", "occurred_at", "action"}

@@ -8,16 +8,16 @@ from uuid import uuid4
 import httpx2
 import psycopg
 import pytest
-from sql_log import event, send
+from sql_log import event, found, send
 
 import postgrest_server
+from fix_project import clone_installed
 from logged import logged
 from postgrest_server import SERVICE_KEY, mint
 from usersync.config.settings import parse_settings
 from usersync.doctor import choose, examine
 from usersync.errors import SettingsError
 from usersync.schema import installation
-from usersync.testing.install import install
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -47,9 +47,15 @@ def regime(request):
 
 
 @pytest.fixture
-def users(database, auth, postgres):
+def database(cluster, regime):
+    database = clone_installed(cluster, OPEN, regime=regime)
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def users(auth, postgres):
     """Two users with two events each, among events of others."""
-    install(database, OPEN)
     ada, bob = auth.sign_up_email("ada@example.com"), auth.sign_up_email("bob@example.com")
     send(
         postgres,
@@ -74,26 +80,7 @@ def claims_of(user, **more):
     return {"sub": str(user), "role": "authenticated", "aud": "authenticated"} | more
 
 
-@pytest.fixture
-def signed_in(database):
-    """Open a session with these claims; all are closed at the end."""
-    opened = []
-
-    def connect(claims, role="authenticated"):
-        opened.append(database.connect(role))
-        opened[-1].execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
-        return opened[-1]
-
-    yield connect
-    for each in opened:
-        each.close()
-
-
-def found(connection, statement):
-    return sorted(row[0] for row in connection.execute(statement).fetchall())
-
-
-def test_users_read_their_own_events_and_nothing_else(database, users, signed_in):
+def test_users_read_their_own_events_and_nothing_else(users, signed_in):
     ada, bob = users
     for claims, expected in (
         (claims_of(ada), ["ada.1", "ada.2"]),
@@ -117,7 +104,7 @@ def test_users_read_their_own_events_and_nothing_else(database, users, signed_in
             signed_in(claims_of(ada, role="anon"), "anon").execute(refused)
 
 
-def test_it_uses_the_index_of_actors_and_pages(database, users, signed_in, postgres):
+def test_it_uses_the_index_of_actors_and_pages(users, signed_in):
     session = signed_in(claims_of(users[0]))
     page = "select id, occurred_at, action from public.audit_events_of_user(%s, %s, 1)"
     (first,) = session.execute(page, [None, None]).fetchall()
@@ -157,7 +144,7 @@ def test_over_the_data_api_a_token_decides(database, users, serve, monkeypatch):
         assert read(token).status_code == 401
 
 
-def test_it_is_off_by_default_and_can_be_turned_off_again(database, users, signed_in, postgres):
+def test_it_is_off_by_default_and_can_be_turned_off_again(users, signed_in, postgres):
     ada, _ = users
     assert run(installation.plan(OPEN), postgres).changes == ()
     assert [check.status for check in run(examine(OPEN, choose(["D009", "D024"])), postgres)] == ["ok", "ok"]

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from sql_log import event, send
+from sql_log import event, found, send
 
+from fix_project import clone_installed
 from logged import logged
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -17,7 +18,6 @@ from usersync.config.settings import parse_settings
 from usersync.doctor import choose, examine
 from usersync.errors import SettingsError
 from usersync.schema import installation
-from usersync.testing.install import install
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -44,8 +44,14 @@ def regime(request):
 
 
 @pytest.fixture
-def installed(database, postgres):
-    install(database, OPEN)
+def database(cluster, regime):
+    database = clone_installed(cluster, OPEN, regime=regime)
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def installed(postgres):
     send(
         postgres,
         *(event(action=f"{tenant}.{n}", tenant_id=tenant) for tenant in ("acme", "bolt") for n in (1, 2)),
@@ -54,21 +60,11 @@ def installed(database, postgres):
     return postgres
 
 
-def signed_in(database, claims, role="authenticated"):
-    connection = database.connect(role)
-    connection.execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
-    return connection
-
-
 def of(tenant, **more):
     return {"sub": "ada", "role": "authenticated", "app_metadata": {"tenant_id": tenant}} | more
 
 
-def found(connection, statement):
-    return sorted(row[0] for row in connection.execute(statement).fetchall())
-
-
-def test_signed_in_users_read_the_events_of_their_tenant(database, installed):
+def test_signed_in_users_read_the_events_of_their_tenant(database, installed, signed_in):
     for claims, expected in (
         (of("acme"), ["acme.1", "acme.2"]),
         (of("bolt"), ["bolt.1", "bolt.2"]),
@@ -77,7 +73,7 @@ def test_signed_in_users_read_the_events_of_their_tenant(database, installed):
         ({"sub": "ada", "tenant_id": "acme", "user_metadata": {"tenant_id": "acme"}}, []),
         (of("acme", is_anonymous=True), []),
     ):
-        with signed_in(database, claims) as connection:
+        with signed_in(claims) as connection:
             assert found(connection, LISTED) == expected, claims
             assert found(connection, READ) == expected, claims
     with database.connect("authenticated") as connection:
@@ -91,16 +87,16 @@ def test_signed_in_users_read_the_events_of_their_tenant(database, installed):
                 connection.execute(refused)
 
 
-def test_a_page_begins_after_the_last_event_of_the_previous_one(database, installed):
+def test_a_page_begins_after_the_last_event_of_the_previous_one(installed, signed_in):
     page = "select id, occurred_at, action from public.audit_events_of_tenant(%s, %s, 1)"
-    with signed_in(database, of("acme")) as connection:
+    with signed_in(of("acme")) as connection:
         (first,) = connection.execute(page, [None, None]).fetchall()
         (second,) = connection.execute(page, [first[1], first[0]]).fetchall()
         assert connection.execute(page, [second[1], second[0]]).fetchall() == []
         assert {first[2], second[2]} == {"acme.1", "acme.2"}
 
 
-def test_it_is_off_by_default_and_can_be_turned_off_again(database, installed):
+def test_it_is_off_by_default_and_can_be_turned_off_again(installed, signed_in):
     assert run(installation.plan(OPEN), installed).changes == ()
     reports = run(examine(OPEN, choose(["D009", "D024"])), installed)
     assert [check.status for check in reports] == ["ok", "ok"]
@@ -108,7 +104,7 @@ def test_it_is_off_by_default_and_can_be_turned_off_again(database, installed):
     assert "drop function public.audit_events_of_tenant(timestamp with time zone, uuid, integer)" in subjects
     assert "alter table public.audit_logs" in subjects
     assert run(installation.plan(CLOSED), installed).changes == ()
-    with signed_in(database, of("acme")) as connection:
+    with signed_in(of("acme")) as connection:
         for refused, error in ((LISTED, "UndefinedFunction"), (READ, "InsufficientPrivilege")):
             with pytest.raises(getattr(psycopg.errors, error)):
                 connection.execute(refused)
@@ -116,11 +112,11 @@ def test_it_is_off_by_default_and_can_be_turned_off_again(database, installed):
     run(installation.apply(OPEN), installed)
     run(installation.apply(other), installed)
     assert run(installation.plan(other), installed).changes == ()
-    with signed_in(database, {"org": "bolt"}) as connection:
+    with signed_in({"org": "bolt"}) as connection:
         assert found(connection, READ) == ["bolt.1", "bolt.2"]
 
 
-def test_an_event_gets_the_tenant_and_the_real_actor_of_its_session(database, installed):
+def test_an_event_gets_the_tenant_and_the_real_actor_of_its_session(installed):
     installed.execute("create table public.things (id int primary key)")
     run(tracking.track(OPEN, "public.things", TrackOptions(), Redactor().is_secret), installed)
     acting = of("acme", act={"sub": "support"})
