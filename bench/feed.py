@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from measuring import LOGGED, Row, over, slower, superuser_of, take_turns, timed
+from measuring import LOGGED, Row, plain, slower, superuser_of, take_turns, timed
 from usersync.sql.audit_reading import AuditReading
 from usersync.testing.install import install
 
@@ -92,15 +92,15 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     """Number and read."""
     log = Feed(lab, stack)
     pages = take_turns({"feed": log.page, "log": log.bare_page}, lab.rounds)
-    numbering = take_turns({"numbering": log.numbering, "nothing": lambda: 0.0}, lab.rounds)
-    idle = take_turns({"idle": log.idle, "nothing": lambda: 0.0}, lab.rounds)
+    numbering = [log.numbering() * 1e6 for _ in range(lab.rounds)]
+    idle = [log.idle() * 1e6 for _ in range(lab.rounds)]
     count = f"{log.count:,}"
     rows = [
         slower(
             f"feed, {PAGE} events at any position among {count}", "the same SELECT on the log alone",
             pages, "feed", "log", limit=1.2,
         ),
-        over("feed, numbering an event", "", numbering, "numbering", "nothing"),
-        over("feed, a call without new events", "", idle, "idle", "nothing"),
+        plain("feed, numbering an event", "", numbering, "µs"),
+        plain("feed, a call without new events", "", idle, "µs"),
     ]  # fmt: skip
     return rows, {}
