@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from click.shell_completion import CompletionItem
 
 
 #: For tab completion, a shell calls the command with this variable.
@@ -62,6 +63,8 @@ class LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The subcommands, and their help, without importing them."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only if a shell asks
+
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return [
