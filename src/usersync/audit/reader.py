@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from psycopg_pool import ConnectionPool
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from usersync.audit.event.entity import Entity
+    from usersync.audit.event.fields import Outcome, Severity
     from usersync.audit.models import EventPage, EventRecord, FeedPage
     from usersync.transports.psycopg import Transport
     from usersync.transports.psycopg_async import AsyncTransport
@@ -97,13 +98,13 @@ class SearchFilters(TypedDict, total=False):
     entity: Entity
     #: The type of the entity.
     entity_type: str | None
-    outcome: Literal["succeeded", "failed", "denied"] | None
+    outcome: Outcome | None
     request_id: UUID | str | int | None
     #: The customer (organisation) that the event belongs to.
     tenant_id: UUID | str | int | None
     #: With impersonation: the user for whom the actor acted.
     on_behalf_of: UUID | str | int | None
-    severity: Literal["info", "low", "medium", "high", "critical"] | None
+    severity: Severity | None
     #: Inclusive. A time without a zone is taken as UTC.
     since: datetime | None
     #: Exclusive. A time without a zone is taken as UTC.

@@ -16,11 +16,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
 from usersync.async_client import AsyncUserSync
 from usersync.audit import AuditLog, EventPage
+from usersync.audit.event.fields import Outcome, Severity
 from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
 from usersync.contrib.audit_pages import HEADERS, INVALID, LARGEST_PAGE, USUAL_PAGE, AuditEvent, AuditPage
@@ -203,11 +204,11 @@ class EventQuery(Page):
     action: str | None = Field(None, description="If it ends in *, the beginning of the action.")
     entity_type: str | None = None
     entity_id: str | None = None
-    outcome: Literal["succeeded", "failed", "denied"] | None = None
+    outcome: Outcome | None = None
     request_id: str | None = None
     tenant_id: str | None = None
     on_behalf_of: str | None = None
-    severity: Literal["info", "low", "medium", "high", "critical"] | None = None
+    severity: Severity | None = None
     since: datetime | None = Field(None, description="Inclusive. A time without a zone is taken as UTC.")
     until: datetime | None = Field(None, description="Exclusive.")
     text: str | None = Field(None, description="Words in the values of metadata and changes.")

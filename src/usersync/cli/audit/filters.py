@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from usersync.audit.models import OUTCOMES, EventFilter
 from usersync.cli.audit.periods import as_moment
 from usersync.config.audit_rules import SEVERITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from usersync.audit.models import EventFilter
-
-OUTCOMES = ("succeeded", "failed", "denied")
 
 _NAMES = (
     "user_id",
@@ -109,8 +106,6 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _filter(given: dict[str, Any]) -> EventFilter:
-    from usersync.audit.models import EventFilter  # noqa: PLC0415 - only if used
-
     if given["since"] and given["until"] and given["since"] >= given["until"]:
         raise click.UsageError("--since must be before --until")
     kind, key = given.pop("entity") or (None, None)
