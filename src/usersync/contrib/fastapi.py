@@ -35,7 +35,8 @@ with needed("fastapi", "usersync.contrib.fastapi"):
     from starlette.requests import HTTPConnection
 
     from usersync.contrib import starlette
-    from usersync.contrib.auth import VerifiedUser, bearer_token
+    from usersync.contrib.auth import VerifiedUser
+    from usersync.contrib.auth.verifier import is_from_other_site
     from usersync.contrib.starlette import lifespan
 
 __all__ = [
@@ -287,10 +288,9 @@ def _guarded_by(protected_by: Callable[..., Any], name: str) -> Callable[..., Aw
         )
 
     async def guard(verdict: Annotated[Any, Depends(protected_by)], request: Request) -> None:
-        # A browser sends cookies and stored passwords with links of other sites, but not tokens.
-        site = request.headers.get("sec-fetch-site")
-        foreign = site in {"cross-site", "same-site"}
-        if verdict is False or (foreign and bearer_token(request.headers.get("authorization")) is None):
+        headers = request.headers
+        site, authorization = headers.get("sec-fetch-site"), headers.get("authorization")
+        if verdict is False or is_from_other_site(site, authorization):
             raise HTTPException(403, "Not allowed.")
 
     return guard

@@ -46,6 +46,7 @@ with needed("flask", "usersync.contrib.flask"):
     from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable, Unauthorized
 
     from usersync.contrib.auth import TokenVerifier, bearer_token
+    from usersync.contrib.auth.verifier import is_from_other_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -217,9 +218,8 @@ class _AuditViews:
             verdict.close()
         if inspect.isawaitable(verdict):
             raise TypeError("authorize returned an awaitable; define it with def or async def")
-        # A browser sends cookies and stored passwords with links of other sites, but not tokens.
-        foreign = request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"}
-        if verdict is False or (foreign and bearer_token(request.headers.get("Authorization")) is None):
+        site, authorization = map(request.headers.get, ("Sec-Fetch-Site", "Authorization"))
+        if verdict is False or is_from_other_site(site, authorization):
             raise Forbidden("Not allowed.")
 
     def events(self) -> Response:

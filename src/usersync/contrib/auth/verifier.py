@@ -171,6 +171,14 @@ def bearer_token(authorization: str | None) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+def is_from_other_site(site: str | None, authorization: str | None) -> bool:
+    """Whether a browser sends the request for a page of another site. ``site`` is ``Sec-Fetch-Site``.
+
+    A browser sends cookies and stored passwords with links of other sites, but not tokens.
+    """
+    return site in {"cross-site", "same-site"} and bearer_token(authorization) is None
+
+
 def _read_header(token: object) -> tuple[str | None, str | None]:
     """The algorithm and the key id of the token's header, not verified."""
     if not isinstance(token, str) or not token:
