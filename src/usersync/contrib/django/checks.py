@@ -49,10 +49,8 @@ def check_actor(**_: object) -> list[Any]:
     """
     if check_settings() or not apps.is_installed("rest_framework"):
         return []
-    found, classes = (
-        config(),
-        getattr(settings, "REST_FRAMEWORK", {}).get("DEFAULT_AUTHENTICATION_CLASSES", ()),
-    )
+    found = config()
+    classes = getattr(settings, "REST_FRAMEWORK", {}).get("DEFAULT_AUTHENTICATION_CLASSES", ())
     own = [name for name in map(_path, classes) if not name.startswith("rest_framework.")]
     if not own or found.actor is not None or found.tokens is not None:
         return []
@@ -68,11 +66,9 @@ def check_actor(**_: object) -> list[Any]:
 
 
 def _path(name: object) -> str:
-    return (
-        name
-        if isinstance(name, str)
-        else f"{getattr(name, '__module__', '')}.{getattr(name, '__name__', name)}"
-    )
+    if isinstance(name, str):
+        return name
+    return f"{getattr(name, '__module__', '')}.{getattr(name, '__name__', name)}"
 
 
 @checks.register(_ABOUT, checks.Tags.database)

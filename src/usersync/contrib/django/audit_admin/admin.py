@@ -117,9 +117,7 @@ class AuditEventAdmin(admin.ModelAdmin):
             {
                 "event": event,
                 "facts": [(name, value) for name, value in vars(event).items() if name not in apart],
-                "changes": [
-                    (each.name, _json(each.before), _json(each.after)) for each in event.field_changes
-                ],
+                "changes": _changes(event),
                 "metadata": _json(event.metadata, indent=2) if event.metadata else None,
                 "history": f"{self._url('changelist')}?{entity}" if event.entity_id else None,
                 **(extra_context or {}),
