@@ -159,7 +159,7 @@ class Pages:
         page, error = EventPage((), None), None
         try:
             wanted, after = _filter_of(given), request.query_params.get("after")
-            page = await self._search(reading.search(wanted, after=after or None, limit=_PAGE))
+            page = await self._read(reading.search(wanted, after=after or None, limit=_PAGE))
         except ArgumentValueError as found:
             error = found
         options = [word for each in FILTERS if each.name in given for word in (each.option, given[each.name])]
@@ -216,7 +216,7 @@ class Pages:
                     f"the entity {entity!r:.80} has no id", hint="Write type and id, for example product/42."
                 )
             after = request.query_params.get("after") or None
-            page = await self._search(reading.history(kind, key, after=after, limit=_PAGE))
+            page = await self._read(reading.history(kind, key, after=after, limit=_PAGE))
         return self._page(
             request,
             "entity.html",
@@ -229,7 +229,7 @@ class Pages:
     async def failures(self, request: Request) -> Response:
         """The failures table, the oldest failure first."""
         most = _MOST_FAILURES if "all" in request.query_params else _FAILURES
-        found = await self._database.read(lambda: self._run(users.failures(limit=most + 1)))
+        found = await self._read(users.failures(limit=most + 1))
         return self._page(
             request,
             "failures.html",
@@ -244,9 +244,7 @@ class Pages:
         after = request.query_params.get("after", "0")
         if not (after.isascii() and after.isdigit() and len(after) <= 18):  # noqa: PLR2004 - a bigint
             raise ArgumentValueError(f"after: expected a number, got {after!r:.80}")
-        found = await self._database.read(
-            lambda: self._run(upkeep.rejects(after=int(after), limit=_PAGE + 1))
-        )
+        found = await self._read(upkeep.rejects(after=int(after), limit=_PAGE + 1))
         return self._page(
             request,
             "rejected.html",
@@ -272,7 +270,7 @@ class Pages:
         found = await self._database.read(self._database.doctor) if run else None
         return self._page(request, "doctor.html", command="usersync doctor", checks=found)
 
-    async def _search(self, operation: Steps[T]) -> T:
+    async def _read(self, operation: Steps[T]) -> T:
         return await self._database.read(lambda: self._run(operation))
 
     def _run(self, operation: Steps[T]) -> T:
