@@ -126,14 +126,11 @@ def prune(
 
 
 def _expired(rules: Retention) -> str:
-    """A condition: the retention does not keep an event ``stored``. For statements with parameters."""
+    """A condition: the retention does not keep an event ``stored``."""
     times = {**rules.by_action, **({DEFAULT: rules.default} if rules.default else {})}
     texts = {action: moment.isoformat() for action, moment in times.items()}
     values = {text: f"{literal(text)}::timestamptz" for text in texts.values()}
-    condition = (
-        f"greatest(stored.occurred_at, stored.recorded_at) < {by_action(texts, 'stored.action', values)}"
-    )
-    return condition.replace("%", "%%")
+    return f"greatest(stored.occurred_at, stored.recorded_at) < {by_action(texts, 'stored.action', values)}"
 
 
 _HELD = is_held({name: f"stored.{name}" for name in ("tenant_id", "entity_type", "entity_id")})
@@ -148,9 +145,7 @@ def _prune(
     table, expired = _table(partition), _expired(rules)
     counted = yield from query_row(
         f"select count(*) as rows, count(*) filter (where ({expired}) and not {_HELD}) as removed, "
-        f"count(*) filter (where ({expired}) and {_HELD}) as held from {table} as stored "
-        "where %(always)s",
-        always=True,
+        f"count(*) filter (where ({expired}) and {_HELD}) as held from {table} as stored"
     )
     may_drop = partition.ends_at is not None and partition.ends_at <= latest
     is_dropped = may_drop and counted["removed"] == counted["rows"]
@@ -174,9 +169,7 @@ def _drop(table: str, expired: str) -> Steps[bool]:
     # The log first: PostgreSQL locks a partition and its table in this order.
     yield from query(f"lock table only {settings.audit_table.quoted} in access exclusive mode")
     found = yield from query_row(
-        f"select exists (select from {table} as stored where ({expired}) is not true or {_HELD}) as kept "
-        "where %(always)s",
-        always=True,
+        f"select exists (select from {table} as stored where ({expired}) is not true or {_HELD}) as kept"
     )
     if not found["kept"]:
         yield from query(f"drop table {table}")
@@ -200,7 +193,7 @@ def _prune_rejects(before: datetime, *, dry_run: bool) -> Steps[PrunedPart]:
 
 def _forget_numbers(before: datetime) -> Steps[int]:
     """Delete the feed's numbers of old events that are gone."""
-    log = (yield from installed_settings()).audit_table.quoted.replace("%", "%%")
+    log = (yield from installed_settings()).audit_table.quoted
     return (
         yield from _delete_rows(
             "usersync.event_numbers",
@@ -219,9 +212,8 @@ def _delete_rows(table: str, condition: str) -> Steps[int]:
         yield from query("select set_config('usersync.maintaining', 'audit', true)")
         deleted = yield from query_row(
             f"with gone as (delete from {table} where ctid = any(array("
-            f"select stored.ctid from {table} as stored where {condition} limit %(batch)s"
-            ")) returning 1) select count(*) as rows from gone",
-            batch=DELETE_BATCH,
+            f"select stored.ctid from {table} as stored where {condition} limit {DELETE_BATCH}"
+            ")) returning 1) select count(*) as rows from gone"
         )
         return int(deleted["rows"])
 
