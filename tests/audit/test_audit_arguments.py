@@ -211,6 +211,7 @@ def test_entities_that_are_named(offline):
         "product/42": ("product", "42"),
         "product/a/b": ("product", "a/b"),
         ("line", (42, 1)): ("line", "[42, 1]"),
+        ("line", (42, None)): ("line", None),
     }
     for given, expected in named.items():
         assert entity_recorded(offline, given) == expected

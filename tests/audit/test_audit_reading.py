@@ -136,6 +136,7 @@ WRONG = [
     ({"after": "x"}, "is not a cursor"),
     ({"entity": "product"}, "entity"),
     ({"entity": ("product", None)}, "entity"),
+    ({"entity": ("line", (42, None))}, "entity: the line has no id"),
     ({"entity": ("product", 1), "entity_type": "order"}, "entity_type"),
     ({"actor": "me"}, "no filter 'actor'"),
     ({"outcome": "denid"}, "outcome"),

@@ -9,7 +9,7 @@ from psycopg_pool import ConnectionPool
 
 from usersync.audit import feed as feed_operations
 from usersync.audit import reading
-from usersync.audit.event.entity import FORMS, entity_of, joined
+from usersync.audit.event.entity import FORMS, stored_entity_of
 from usersync.audit.models import EventFilter, as_uuid
 from usersync.errors import ArgumentTypeError, ArgumentValueError, SettingsError
 from usersync.transports.processes import ForkSafeLock
@@ -237,10 +237,10 @@ def filter_of(given: SearchFilters) -> EventFilter:
 
 
 def _entity_of(entity: Any) -> tuple[str, Any]:
-    kind, key = entity_of(entity)
+    kind, key = stored_entity_of(entity)
     if key is None:
         raise ArgumentValueError(f"entity: the {kind} has no id, so it has no events", hint=FORMS)
-    return kind, joined(key) if isinstance(key, tuple | list) else key
+    return kind, key
 
 
 def _search(given: SearchFilters, after: str | None, limit: int, *, oldest_first: bool) -> Steps[EventPage]:

@@ -67,6 +67,14 @@ def entity_of(value: object) -> tuple[str, object]:
     return found
 
 
+def stored_entity_of(value: object) -> tuple[str, object]:
+    """``entity_of()``, with a key of several columns as events have it. Without a value for each, it is
+    None.
+    """
+    kind, key = entity_of(value)
+    return kind, joined(key) if isinstance(key, tuple | list) else key
+
+
 def _from_pair(value: Sequence[object]) -> tuple[str, object]:
     if len(value) != _PAIR or not is_a(value[0], str) or not value[0]:
         raise ArgumentTypeError("entity: expected a type and an id", hint=FORMS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from usersync.audit.event.clock import Clock, moment
 from usersync.audit.event.context import current, merged, with_actor
 from usersync.audit.event.diff import difference, from_pairs
-from usersync.audit.event.entity import entity_of, joined
+from usersync.audit.event.entity import stored_entity_of
 from usersync.audit.event.fields import CONTEXT, ContextFields, EventFields
 from usersync.audit.event.objects import class_name, fields_of, identity_of
 from usersync.audit.event.scalars import SCALARS, cut
@@ -160,13 +160,13 @@ def _name_actor(body: dict[str, Json], fields: dict[str, Any], metadata: dict[st
 
 def _name_entity(body: dict[str, Json], entity: object) -> None:
     try:
-        kind, key = entity_of(entity)
+        kind, key = stored_entity_of(entity)
     except Exception:  # noqa: BLE001 - the object's own code raised
         kind, key = f"[unreadable: {class_name(entity)}]", None
     body["entity_type"] = label(kind)
     # An object that is not stored yet has no id.
     if key is not None:
-        body["entity_id"] = label(joined(key) if isinstance(key, tuple | list) else key)
+        body["entity_id"] = label(key)
 
 
 def _locate(body: dict[str, Json], ip: object, metadata: dict[str, Json]) -> None:
