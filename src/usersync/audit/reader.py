@@ -142,7 +142,7 @@ class ReadingMethods:
         ``NotInstalledError`` (no usersync, or no audit log) and ``DatabaseError``.
         """
         found = _search(filters, after, limit, oldest_first=oldest_first)
-        return self._reader.run(found, is_long="text" in filters)
+        return self._reader.run(found, is_long=bool(filters.get("text")))
 
     async def asearch(
         self,
@@ -154,7 +154,7 @@ class ReadingMethods:
     ) -> EventPage:
         """``search()`` with asyncio. With a blocking pool as the source, the query runs in a thread."""
         found = _search(filters, after, limit, oldest_first=oldest_first)
-        return await self._reader.run_async(found, is_long="text" in filters)
+        return await self._reader.run_async(found, is_long=bool(filters.get("text")))
 
     def history(
         self, entity: Entity, *, after: str | None = None, limit: int = reading.PAGE_SIZE
@@ -194,7 +194,7 @@ class ReadingMethods:
         Raises ``SettingsError`` for an invalid argument, before it connects, and for an audit table of the
         application; other errors are those of ``search()``.
         """
-        return self._reader.run(_feed(position, filters, limit), is_long="text" in filters)
+        return self._reader.run(_feed(position, filters, limit), is_long=bool(filters.get("text")))
 
     async def afeed(
         self,
@@ -204,7 +204,7 @@ class ReadingMethods:
         **filters: Unpack[SearchFilters],
     ) -> FeedPage:
         """``feed()`` with asyncio."""
-        return await self._reader.run_async(_feed(position, filters, limit), is_long="text" in filters)
+        return await self._reader.run_async(_feed(position, filters, limit), is_long=bool(filters.get("text")))
 
     def get(self, event_id: UUID | str) -> EventRecord | None:
         """Return the stored event with this id, which ``record()`` returned; None if there is none. Blocks.
@@ -244,9 +244,7 @@ def _entity_of(entity: Any) -> tuple[str, Any]:
 
 
 def _search(given: SearchFilters, after: str | None, limit: int, *, oldest_first: bool) -> Steps[EventPage]:
-    wanted = filter_of(given)
-    reading.check_limit(limit)
-    return reading.search(wanted, after=after, limit=limit, oldest_first=oldest_first)
+    return reading.search(filter_of(given), after=after, limit=limit, oldest_first=oldest_first)
 
 
 def _history(entity: Entity, after: str | None, limit: int) -> Steps[EventPage]:
