@@ -204,7 +204,9 @@ class ReadingMethods:
         **filters: Unpack[SearchFilters],
     ) -> FeedPage:
         """``feed()`` with asyncio."""
-        return await self._reader.run_async(_feed(position, filters, limit), is_long=bool(filters.get("text")))
+        return await self._reader.run_async(
+            _feed(position, filters, limit), is_long=bool(filters.get("text"))
+        )
 
     def get(self, event_id: UUID | str) -> EventRecord | None:
         """Return the stored event with this id, which ``record()`` returned; None if there is none. Blocks.

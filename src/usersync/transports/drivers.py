@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import psycopg
 
-from usersync.errors import ConnectionFailedError, NeedsDatabaseError, SettingsError, UsersyncError
+from usersync.errors import ConnectionFailedError, NeedsDatabaseError, UsersyncError
+from usersync.transports.ownership import only_one
 from usersync.transports.run import error_for_state, translate
 from usersync.transports.steps import Call, Pause, report_wait
 
@@ -127,6 +128,11 @@ def is_executor(value: object) -> bool:
 def is_async_executor(value: object) -> bool:
     """Whether it is an ``AsyncSqlExecutor``."""
     return is_executor(value) and inspect.iscoroutinefunction(type(value).execute)  # type: ignore[attr-defined]
+
+
+def is_async(value: object) -> bool:
+    """Whether it is one of these for asyncio."""
+    return is_asyncpg(value) or is_async_sqlalchemy(value) or is_async_executor(value)
 
 
 _PLACE = re.compile(r"%\((\w+)\)s(::jsonb)?")
@@ -301,11 +307,7 @@ class AsyncCallTransport:
     def parallelism(self, workers: int) -> int:
         if self._is_pool:
             return min(workers, int(self._connection.get_max_size()))
-        if workers > 1:
-            raise SettingsError(
-                "several workers require a connection string or a pool, not a single connection"
-            )
-        return 1
+        return only_one(workers)
 
     async def close(self) -> None:
         """Leave it open: it belongs to the application."""

@@ -26,7 +26,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from usersync.errors import ConnectionFailedError, DatabaseError, UsersyncError
+from usersync.errors import ConnectionFailedError, DatabaseError, SettingsError, UsersyncError
 from usersync.transports.steps import BEGIN
 
 if TYPE_CHECKING:
@@ -99,6 +99,13 @@ def other_loop(error: RuntimeError) -> ConnectionFailedError:
         f"the connection belongs to another event loop: {error}",
         hint="Create one in each event loop, or pass a connection string.",
     )
+
+
+def only_one(workers: int) -> int:
+    """The number of workers on a single connection. Raises ``SettingsError`` for several."""
+    if workers > 1:
+        raise SettingsError("several workers require a connection string or a pool, not a single connection")
+    return 1
 
 
 class Turn:

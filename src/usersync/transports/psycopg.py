@@ -28,13 +28,13 @@ from usersync.config.dsn import (
     warn_of_other_databases,
 )
 from usersync.config.environment import look_up
-from usersync.errors import ArgumentTypeError, SettingsError
+from usersync.errors import ArgumentTypeError
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.api import KEY_VARIABLES, OTHER_KEY_VARIABLES, URL_VARIABLE
 from usersync.transports.data_api.exchange import run_over_api
 from usersync.transports.drivers import full_name
 from usersync.transports.fork_gate import GatedConnection
-from usersync.transports.ownership import check_origin
+from usersync.transports.ownership import check_origin, only_one
 from usersync.transports.processes import ForkSafeLock, leave_alone, renew_in_child
 from usersync.transports.run import run, run_reporting_commit, translate
 
@@ -189,11 +189,7 @@ class ConnectionTransport:
         return run_reporting_commit(operation, self._connection)
 
     def parallelism(self, workers: int) -> int:
-        if workers > 1:
-            raise SettingsError(
-                "several workers require a connection string or a pool, not a single connection"
-            )
-        return 1
+        return only_one(workers)
 
     def close(self) -> None:
         """Leave the connection open: it belongs to the application."""

@@ -21,12 +21,12 @@ from usersync.config.dsn import (
     opened_async,
     sealed,
 )
-from usersync.errors import ArgumentTypeError, SettingsError
+from usersync.errors import ArgumentTypeError
 from usersync.transports import drivers
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.exchange import run_over_api
 from usersync.transports.fork_gate import GatedAsyncConnection
-from usersync.transports.ownership import check_origin
+from usersync.transports.ownership import check_origin, only_one
 from usersync.transports.processes import leave_alone, renew_in_child
 from usersync.transports.run import run_async, run_reporting_commit_async, translate
 
@@ -74,7 +74,7 @@ def async_transport_for(source: object) -> AsyncTransport:
         return AsyncPoolTransport(source)
     if isinstance(source, DataApi):
         return AsyncApiTransport(source)
-    if drivers.is_asyncpg(source) or drivers.is_async_sqlalchemy(source) or drivers.is_async_executor(source):
+    if drivers.is_async(source):
         return drivers.AsyncCallTransport(source)
     raise ArgumentTypeError(
         "AsyncUserSync takes a connection string, an AsyncConnection or a pool of psycopg, a connection or a "
@@ -155,11 +155,7 @@ class AsyncConnectionTransport:
         return await run_reporting_commit_async(operation, self._connection)
 
     def parallelism(self, workers: int) -> int:
-        if workers > 1:
-            raise SettingsError(
-                "several workers require a connection string or a pool, not a single connection"
-            )
-        return 1
+        return only_one(workers)
 
     async def close(self) -> None:
         """Leave it open: it belongs to the application."""

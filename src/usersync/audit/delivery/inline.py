@@ -56,12 +56,7 @@ AsyncioConnection = (
 
 def is_async(connection: object) -> bool:
     """Whether the result of ``store()`` for this connection must be awaited."""
-    return (
-        isinstance(connection, psycopg.AsyncConnection)
-        or drivers.is_async_sqlalchemy(connection)
-        or drivers.is_asyncpg(connection)
-        or drivers.is_async_executor(connection)
-    )
+    return isinstance(connection, psycopg.AsyncConnection) or drivers.is_async(connection)
 
 
 def _is_blocking(connection: object) -> bool:
