@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def sync(backend: Any) -> AsyncUserSync:
-    return AsyncUserSync(backend.dsn)
+def sync(backend: Any) -> Iterator[AsyncUserSync]:
+    sync = AsyncUserSync(backend.dsn)
+    yield sync
+    # A TestClient without a lifespan leaves a connection of an event loop that has ended.
+    asyncio.run(sync.close())
 
 
 @pytest.fixture
