@@ -1,0 +1,1 @@
+"""Acting on events: subscriptions, and what handles their events."""
