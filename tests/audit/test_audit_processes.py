@@ -198,7 +198,7 @@ def test_a_fork_while_another_thread_has_every_lock_can_record(spool_dir):
         held, over = threading.Event(), threading.Event()
 
         def hold():
-            with log._builder._clock._lock, log._engine.tally._lock, log._engine.intake.memory._lock:
+            with log._builder._clock._lock, log._engine.counters._lock, log._engine.intake.memory._lock:
                 held.set()
                 over.wait()
 

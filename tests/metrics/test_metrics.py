@@ -37,7 +37,7 @@ def test_both_tables_of_users(project, registry):
     project.owner.execute(f"alter table {project.users} add column team text not null default 'x'")
     project.owner.execute(f"alter table {project.users} alter column team drop default")
     project.auth.sign_up_email("bob@example.com")
-    assert registry.get_sample_value("usersync_ledger_users", {"sqlstate": "23502"}) == 1
+    assert registry.get_sample_value("usersync_sync_failures", {"sqlstate": "23502"}) == 1
     assert registry.get_sample_value("usersync_differing_users", {"difference": "missing"}) == 1
     assert registry.get_sample_value("usersync_lag_seconds") > 0
     assert registry.get_sample_value("usersync_oldest_failure_age_seconds") > 0

@@ -341,7 +341,7 @@ class AuditLog(ReadingMethods):
             raise DatabaseError(
                 f"the audit event was not stored: {reason}", hint=hint, sqlstate=sqlstate
             ) from error
-        self._running().tally.drop(f"record_in: {type(error).__name__}: {reason}", count)
+        self._running().counters.drop(f"record_in: {type(error).__name__}: {reason}", count)
 
     def prepare(self, action: str, **event: Unpack[EventFields]) -> Event:
         """Create an event now that may be recorded later. Raises like ``record()``.
@@ -489,14 +489,14 @@ class AuditLog(ReadingMethods):
             if engine is None or engine.pid != os.getpid():
                 engine = self._running()
             if self._closed:
-                engine.tally.drop("the log is closed")
+                engine.counters.drop("the log is closed")
                 return None
             event = self._builder.build(given) if isinstance(given, EventArguments) else given
             if engine.accept(event.payload):
                 return event.id
         except Exception as error:  # noqa: BLE001 - P4: recording never raises
             with suppress(Exception):
-                self._running().tally.drop(type(error).__name__)
+                self._running().counters.drop(type(error).__name__)
         return None
 
     def _running(self) -> Engine:
@@ -575,7 +575,7 @@ class AuditLog(ReadingMethods):
     def _wrong(self, fault: SettingsError) -> None:
         if self._options.strict:
             raise fault
-        self._running().tally.drop(str(fault))
+        self._running().counters.drop(str(fault))
 
 
 class RejectedError(Exception):

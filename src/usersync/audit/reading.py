@@ -54,7 +54,7 @@ OnPage = Callable[[tuple[EventRecord, ...]], None]
 TAIL_SIZE = 5_000
 
 #: Readers that follow the log do not wait for transactions that are open for longer.
-PATIENCE = timedelta(minutes=15)
+LONGEST_TRANSACTION = timedelta(minutes=15)
 
 #: Allowance for a transaction that has started but is not yet visible in pg_stat_activity.
 SLACK = timedelta(seconds=1)
@@ -197,7 +197,7 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
     """The events that have become visible since the last call. Without a cursor, only a position.
 
     Every event is returned once, whenever its transaction commits. An audit table of the application does
-    not store the transactions: there, no event of a transaction shorter than PATIENCE is missed.
+    not store the transactions: there, no event of a transaction shorter than LONGEST_TRANSACTION is missed.
     """
     reading = yield from _reading()
     if not reading.is_own:
@@ -248,7 +248,7 @@ def _tail_by_time(reading: AuditReading, cursor: TimeCursor | None, wanted: Even
     An event has the start time of its transaction, so an event that commits late is older than events that
     were returned before.
     """
-    (moment,) = (yield from query_row(_HORIZON, patience=PATIENCE, slack=SLACK)).values()
+    (moment,) = (yield from query_row(_HORIZON, longest=LONGEST_TRANSACTION, slack=SLACK)).values()
     if cursor is None:
         return TailBatch((), TimeCursor(moment))
     conditions = yield from _conditions(wanted)
@@ -272,8 +272,8 @@ def _tail_by_time(reading: AuditReading, cursor: TimeCursor | None, wanted: Even
 _HORIZON = """
     select case
         when pg_has_role('pg_read_all_stats', 'USAGE') then greatest(
-            least(min(xact_start), clock_timestamp()) - %(slack)s, clock_timestamp() - %(patience)s)
-        else clock_timestamp() - %(patience)s
+            least(min(xact_start), clock_timestamp()) - %(slack)s, clock_timestamp() - %(longest)s)
+        else clock_timestamp() - %(longest)s
     end as horizon
     from pg_stat_activity
     where datname = current_database() and pid <> pg_backend_pid()

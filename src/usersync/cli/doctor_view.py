@@ -60,7 +60,7 @@ class DoctorView:
     @property
     def exit_code(self) -> int:
         """1 for a problem, with ``strict`` also for a warning, and if every check was skipped. Else 0."""
-        found = self._tally()
+        found = self._by_status()
         failed = found["problem"] or (self.strict and found["warning"])
         return 1 if failed or found["skipped"] == len(self.checks) else 0
 
@@ -92,14 +92,14 @@ class DoctorView:
             ],
             "canary": _trial_data(self.trial),
             "mended": [asdict(each) for each in self.fix_results],
-            "summary": {status: self._tally()[status] for status in _MARKS},
+            "summary": {status: self._by_status()[status] for status in _MARKS},
         }
 
-    def _tally(self) -> Counter[str]:
+    def _by_status(self) -> Counter[str]:
         return Counter(check.status for check in self.checks)
 
     def _summary(self) -> str:
-        found = self._tally()
+        found = self._by_status()
         parts = [
             good(f"{found['ok']} ok"),
             warning(count(found["warning"], "warning")) if found["warning"] else "no warnings",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from usersync.core import users_copy
 from usersync.errors import ConnectionFailedError
 from usersync.transports.data_api.answers import Refusal
-from usersync.transports.data_api.http import BlockingWire
+from usersync.transports.data_api.http import BlockingHttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,13 +58,13 @@ def update_copy(
     audience. So up to ``ask_up_to`` users are looked up by id. Raises ``SettingsError`` if the database has
     no copy. An interruption leaves whole pages.
     """
-    wire = BlockingWire(server.api)
+    http = BlockingHttpClient(server.api)
     try:
         seen_at = transport.run(users_copy.start_update())
         listed = written = 0
         for _ in range(PASSES):
             ids, total = set[str](), None
-            for page in _pages(wire, server):
+            for page in _pages(http, server):
                 ids.update(each["id"] for each in page.users)
                 written += transport.run(users_copy.write_users(page.users, seen_at))
                 total = page.total
@@ -74,15 +74,15 @@ def update_copy(
                 break
         unlisted, gone = transport.run(users_copy.count_unseen(seen_at)), tuple[str, ...]()
         if 0 < unlisted <= ask_up_to:
-            gone, more = _look_for_unseen(transport, wire, server, seen_at)
+            gone, more = _look_for_unseen(transport, http, server, seen_at)
             written, unlisted = written + more, len(gone)
         return CopyUpdate(listed, written, unlisted, gone, seen_at)
     finally:
-        wire.close()
+        http.close()
 
 
-def _pages(wire: BlockingWire, server: AuthServer) -> Iterator[UserPage]:
-    page = _answer(wire, server.first_page())
+def _pages(http: BlockingHttpClient, server: AuthServer) -> Iterator[UserPage]:
+    page = _answer(http, server.first_page())
     asked = set[str]()
     while True:
         yield page
@@ -94,7 +94,7 @@ def _pages(wire: BlockingWire, server: AuthServer) -> Iterator[UserPage]:
                 hint="Check for a cache between this machine and the auth server.",
             )
         asked.add(page.next_query)
-        page = _answer(wire, server.page(page.next_query))
+        page = _answer(http, server.page(page.next_query))
 
 
 def delete_gone(transport: Transport, received: CopyUpdate) -> None:
@@ -107,7 +107,7 @@ def delete_gone(transport: Transport, received: CopyUpdate) -> None:
 
 
 def _look_for_unseen(
-    transport: Transport, wire: BlockingWire, server: AuthServer, seen_at: str
+    transport: Transport, http: BlockingHttpClient, server: AuthServer, seen_at: str
 ) -> tuple[tuple[str, ...], int]:
     """Look up each user who was not listed. Returns the ids that the auth server does not have, and the
     number of rows written for the other users.
@@ -116,7 +116,7 @@ def _look_for_unseen(
     after: str | None = None
     while ids := transport.run(users_copy.unseen_ids(seen_at, after)):
         for user_id in ids:
-            user = _answer(wire, server.find(user_id))
+            user = _answer(http, server.find(user_id))
             if user is None:
                 gone.append(user_id)
             else:
@@ -125,9 +125,9 @@ def _look_for_unseen(
     return tuple(gone), written
 
 
-def _answer(wire: BlockingWire, exchange: Exchange[T]) -> T:
+def _answer(http: BlockingHttpClient, exchange: Exchange[T]) -> T:
     try:
-        return wire.drive(exchange)
+        return http.drive(exchange)
     except Refusal as refusal:
         error = refusal.error
     raise error

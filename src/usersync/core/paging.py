@@ -32,14 +32,14 @@ COUNTED: Shape = {
     "oldest_missing_at": optional(time_text),
 }
 
-_TALLY = dict.fromkeys(Counts.__dataclass_fields__, int)
+_COUNTS = dict.fromkeys(Counts.__dataclass_fields__, int)
 
 _PAGE: Shape = {
     "next_id": optional(uuid_text),
     "auth_users": int,
     "users": int,
     "skipped": int,
-    **_TALLY,
+    **_COUNTS,
     "oldest_missing": optional(time_text),
     "differences": optional([{"user_id": uuid_text, "class": str, "columns": [str]}]),
 }
@@ -51,7 +51,7 @@ RUN_PART: Shape = {
     "state": str,
     "page_size": int,
     "next_id": optional(uuid_text),
-    **_TALLY,
+    **_COUNTS,
 }
 
 

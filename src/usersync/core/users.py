@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
 
 RETRY_BATCH = 500
-LEDGER_PAGE = 1_000
+FAILURES_PAGE = 1_000
 STATUS_PAGE = 20_000
 
 
@@ -195,7 +195,7 @@ def failures(*, limit: int = 1000, user_id: UUID | None = None) -> Steps[list[Fa
     """The sync failures, the oldest first."""
     found: list[dict[str, Any]] = []
     while len(found) < limit:
-        size = min(limit - len(found), LEDGER_PAGE)
+        size = min(limit - len(found), FAILURES_PAGE)
         last = found[-1] if found else {}
         page = yield from operate(
             "failures",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Longer than the supervisor's own timeout, so that its error message arrives first.
-_PATIENCE = 90.0
+_TIMEOUT_S = 90.0
 _TICK = 0.004
 
 # The supervisor's modules without the packages around them: it starts in 0.03 s, needs nothing from
@@ -160,7 +160,7 @@ class Session:
                 stdin.write(f"{json.dumps(request)}\n".encode())
 
     def _answer(self, number: str) -> dict[str, Any]:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT_S
         while (state := self.home.state).get("answered") != number:
             if time.monotonic() > deadline or not self._supervised():
                 raise EmbeddedPostgresError(
@@ -173,13 +173,13 @@ class Session:
         return {**self.home.cluster, **state}
 
     def _await_end(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT_S
         with contextlib.suppress(FileNotFoundError):
             while self._supervised_quietly() and time.monotonic() < deadline:
                 time.sleep(_TICK)
         if self._supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._supervisor.wait(_PATIENCE)
+                self._supervisor.wait(_TIMEOUT_S)
         if self._request["temporary"]:
             # The supervisor has removed it, unless it was killed.
             remove(self.home)
@@ -201,7 +201,7 @@ class Session:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT_S
         with descriptors.opened(self.home.lock, os.O_RDWR | os.O_CREAT) as lock:
             while not try_lock(lock):
                 if time.monotonic() > deadline:

@@ -48,8 +48,8 @@ USERS = Definition("usersync_users", "Rows of the users table, those of deleted 
 DIFFERING = Definition(
     "usersync_differing_users", "Users whose two rows do not agree.", "{user}", labels=("difference",)
 )
-LEDGER = Definition(
-    "usersync_ledger_users",
+SYNC_FAILURES = Definition(
+    "usersync_sync_failures",
     "Users in the failures table, by the reason.",
     "{user}",
     labels=("sqlstate",),
@@ -122,7 +122,9 @@ def of_status(status: SyncStatus) -> Iterator[Sample]:
     yield Sample(DIFFERING, status.deleted_upstream, ("deleted_upstream",))
     yield Sample(REMOVAL_FAILED, status.removal_failed)
     yield Sample(EVENT_FAILED, status.event_failed)
-    yield from (Sample(LEDGER, count, (sqlstate,)) for sqlstate, count in sorted(status.by_sqlstate.items()))
+    yield from (
+        Sample(SYNC_FAILURES, count, (sqlstate,)) for sqlstate, count in sorted(status.by_sqlstate.items())
+    )
     yield Sample(LAG, status.lag.total_seconds() if status.lag else 0)
     oldest = status.oldest_failure_at
     yield Sample(OLDEST_FAILURE, (status.observed_at - oldest).total_seconds() if oldest else 0)

@@ -223,13 +223,13 @@ class ApiTransport:
     """The Data API."""
 
     def __init__(self, api: DataApi) -> None:
-        from usersync.transports.data_api.http import BlockingWire  # noqa: PLC0415 - httpx, which a database can do without
+        from usersync.transports.data_api.http import BlockingHttpClient  # noqa: PLC0415 - httpx, which a database can do without
 
         self._api = api
-        self._wire = BlockingWire(api)
+        self._http = BlockingHttpClient(api)
 
     def run(self, operation: Steps[T]) -> T:
-        return self._wire.drive(run_over_api(operation, self._api))
+        return self._http.drive(run_over_api(operation, self._api))
 
     run_separately = run
 
@@ -240,7 +240,7 @@ class ApiTransport:
         return workers
 
     def close(self) -> None:
-        self._wire.close()
+        self._http.close()
 
 
 @contextmanager

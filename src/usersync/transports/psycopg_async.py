@@ -184,15 +184,15 @@ class AsyncPoolTransport:
 
 class AsyncApiTransport:
     def __init__(self, api: DataApi) -> None:
-        from usersync.transports.data_api.http import Wire  # noqa: PLC0415 - httpx, which a database can do without
+        from usersync.transports.data_api.http import HttpClient  # noqa: PLC0415 - httpx, which a database can do without
 
         self._api = api
-        self._wire = Wire(api)
+        self._http = HttpClient(api)
 
     async def run(self, operation: Steps[T]) -> T:
         from usersync.transports.data_api.http import drive_async  # noqa: PLC0415 - likewise
 
-        return await drive_async(run_over_api(operation, self._api), self._wire)
+        return await drive_async(run_over_api(operation, self._api), self._http)
 
     run_separately = run
 
@@ -203,7 +203,7 @@ class AsyncApiTransport:
         return workers
 
     async def close(self) -> None:
-        await self._wire.close()
+        await self._http.close()
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
     from usersync.transports.data_api.answers import Reply
-    from usersync.transports.data_api.http import Wire
+    from usersync.transports.data_api.http import HttpClient
 
 _PATH = rpc_path("record_audit_events")
 
@@ -52,7 +52,7 @@ class ApiSender:
         self._api = api
         self._timeout = timeout
         self._runner: asyncio.Runner | None = None
-        self._wire: Wire | None = None
+        self._http: HttpClient | None = None
         self._used_at = 0.0
         #: See ``Sender``.
         self.position: Position | None = None
@@ -111,13 +111,13 @@ class ApiSender:
         raise problem
 
     def _exchange(self, request: Request) -> Reply | NoReply:
-        if self._runner is None or self._wire is None:
-            from usersync.transports.data_api.http import Wire  # noqa: PLC0415 - httpx is not needed for a PostgreSQL connection
+        if self._runner is None or self._http is None:
+            from usersync.transports.data_api.http import HttpClient  # noqa: PLC0415 - httpx is not needed for a PostgreSQL connection
 
             self._runner = asyncio.Runner()
-            self._wire = Wire(self._api)
+            self._http = HttpClient(self._api)
         self._used_at = time.monotonic()
-        return self._runner.run(self._wire.send(request))
+        return self._runner.run(self._http.send(request))
 
     def close_if_idle(self) -> None:
         """Called while no events wait: closes connections that have been idle for long."""
@@ -127,10 +127,10 @@ class ApiSender:
     def close(self) -> None:
         """Close the connections. The next batch opens new ones."""
         runner, self._runner = self._runner, None
-        wire, self._wire = self._wire, None
-        if runner is not None and wire is not None:
+        http, self._http = self._http, None
+        if runner is not None and http is not None:
             with runner:
-                runner.run(wire.close())
+                runner.run(http.close())
 
     def descriptors(self) -> list[int]:
         """Empty: the inherited descriptors hold no locks, and closing them in a child ends no connection."""

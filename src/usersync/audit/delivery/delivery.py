@@ -14,27 +14,31 @@ if TYPE_CHECKING:
 
     from usersync.audit.delivery.api_sender import ApiSender
     from usersync.audit.delivery.sender import Sender
-    from usersync.audit.delivery.stats import Tally
+    from usersync.audit.delivery.stats import Counters
     from usersync.audit.options import Options
     from usersync.audit.spool.source import Entry, KeepingSource, Source
 
 
 #: How many times a batch is retried unchanged. The waits between retries add up to a few seconds. Most
 #: causes, such as a lock on a user's row, end in that time.
-PATIENCE = 5
+RETRIES = 5
 
 
 class Delivery:
     """Moves events in order from a source to the database."""
 
     def __init__(
-        self, sender: Sender | ApiSender, options: Options, tally: Tally, patience: int = PATIENCE
+        self,
+        sender: Sender | ApiSender,
+        options: Options,
+        counters: Counters,
+        retries: int = RETRIES,
     ) -> None:
         self._sender = sender
         self._options = options
-        self._tally = tally
+        self._counters = counters
         self._events = options.batch_events
-        self._patience = patience
+        self._retries = retries
         #: The number of consecutive batches that the database answered with StuckError.
         self._stuck = 0
 
@@ -51,11 +55,11 @@ class Delivery:
             self._quarantine(source, batch[0], problem)
             return batch[0].number < newest
         # The database accepts a plain event, but has failed with these for long: one of them is the cause.
-        isolates = self._stuck >= self._patience and self._sender.takes_events()
+        isolates = self._stuck >= self._retries and self._sender.takes_events()
         with self._noting_size(batch):
             is_clean = self._send(source, batch, isolates=isolates)
         # There may be more events like it, which need no such wait.
-        self._stuck = 0 if is_clean else self._patience
+        self._stuck = 0 if is_clean else self._retries
         self._events = min(self._options.batch_events, max(self._events * 2, 1))
         return batch[-1].number < newest
 
@@ -81,15 +85,15 @@ class Delivery:
         if not batch:
             source.binding.settle(position)
             if source.sent_again or source.expired:
-                self._tally.caught_up()
+                self._counters.caught_up()
             source.sent_again = 0
             return False
         with self._noting_size(batch):
             stored = self._send_again(batch, belongs_to)
         if not source.sent_again and stored:
             # The oldest kept event was lost, so older events, which are no longer kept, may be lost as well.
-            self._tally.beyond_window += source.expired
-        self._tally.sent_again += stored
+            self._counters.beyond_window += source.expired
+        self._counters.sent_again += stored
         source.sent_again = batch[-1].number if self._sender.position == position else 0
         return True
 
@@ -114,7 +118,7 @@ class Delivery:
             half = len(batch) // 2
             if half:
                 return self._send_again(batch[:half], belongs_to) + self._send_again(batch[half:], belongs_to)
-            self._tally.warn(
+            self._counters.warn(
                 "again", "the database does not accept an event that was delivered before: %s", str(error)
             )
             return 0
@@ -162,13 +166,13 @@ class Delivery:
             # Raises an error that names the database and what to do.
             self._meet(source)
             raise
-        self._tally.settled(receipt, time.monotonic() - began)
+        self._counters.settled(receipt, time.monotonic() - began)
         # After the commit, never before: an event that is sent twice is stored once.
         source.discard(batch[-1].number, sum(map(len, payloads)))
 
     def _quarantine(self, source: Source, entry: Entry, reason: str) -> None:
-        self._tally.refused += 1
-        self._tally.warn(
+        self._counters.refused += 1
+        self._counters.warn(
             "refused", "an audit event is quarantined, because the database does not accept it: %s", reason
         )
         source.quarantine(entry, reason)

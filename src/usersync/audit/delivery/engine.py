@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlite3 import Error as SqliteError
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.delivery.stats import AuditStats, Tally
+from usersync.audit.delivery.stats import AuditStats, Counters
 from usersync.audit.delivery.writer import Writer
 from usersync.audit.spool.directory import SpoolDirectory
 from usersync.audit.spool.intake import Intake
@@ -55,11 +55,11 @@ class Engine:
         self, source: Source | None, root: Path | None, options: Options, destination: Destination
     ) -> None:
         self.pid = os.getpid()
-        self.tally = Tally()
+        self.counters = Counters()
         directory = SpoolDirectory(root) if root is not None else None
-        self.intake = Intake(directory, options, self.tally, destination, maintained=source is not None)
+        self.intake = Intake(directory, options, self.counters, destination, maintained=source is not None)
         self._writer = (
-            Writer(source, self.intake, directory, options, self.tally, destination=destination)
+            Writer(source, self.intake, directory, options, self.counters, destination=destination)
             if source is not None
             else None
         )
@@ -138,7 +138,7 @@ class Engine:
         with writer.progress:
             while not condition():
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or self.tally.state == "stopped":
+                if remaining <= 0 or self.counters.state == "stopped":
                     return False
                 writer.progress.wait(min(remaining, 1.0))
         return True
@@ -153,7 +153,7 @@ class Engine:
         else:
             self._writer.stop(deadline - time.monotonic() + _GRACE_S, last_act)
         if lost := len(self.intake.memory):
-            self.tally.warn(
+            self.counters.warn(
                 "lost", "%s audit events are only in memory, and are lost when this process ends", lost
             )
         return sent
@@ -167,27 +167,27 @@ class Engine:
 
     def stats(self) -> AuditStats:
         """The current counters."""
-        tally, intake = self.tally, self.intake
+        counters, intake = self.counters, self.intake
         spool, orphaned_files = intake.spool, self._orphaned_files
         return AuditStats(
             accepted=intake.accepted,
-            stored=tally.stored,
-            duplicates=tally.duplicates,
-            rejected=tally.rejected,
-            refused=tally.refused,
-            sent_again=tally.sent_again,
-            beyond_window=tally.beyond_window,
-            dropped=tally.dropped,
-            batches=tally.batches,
-            batch_seconds=tally.batch_seconds,
+            stored=counters.stored,
+            duplicates=counters.duplicates,
+            rejected=counters.rejected,
+            refused=counters.refused,
+            sent_again=counters.sent_again,
+            beyond_window=counters.beyond_window,
+            dropped=counters.dropped,
+            batches=counters.batches,
+            batch_seconds=counters.batch_seconds,
             spooled=len(spool) if spool is not None else 0,
             in_memory=len(intake.memory),
             adopted=orphaned_files.waiting() if orphaned_files is not None else 0,
             oldest_age=self._oldest_age(),
-            writer=tally.state,
-            consecutive_failures=tally.failures,
-            last_error=tally.last_error,
-            spool_error=tally.spool_error,
+            writer=counters.state,
+            consecutive_failures=counters.failures,
+            last_error=counters.last_error,
+            spool_error=counters.spool_error,
         )
 
     @property

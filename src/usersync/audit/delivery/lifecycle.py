@@ -2,8 +2,8 @@
 """Forks, the interpreter's exit, and the order of the locks.
 
 A thread that holds a lock may acquire only locks that come later in ``ORDER``. A fork acquires all of them,
-in this order. The locks of the tally, the memory queue and the writer come last and are held briefly, with no
-other lock acquired inside.
+in this order. The locks of the counters, the memory queue and the writer come last and are held briefly,
+with no other lock acquired inside.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ class Sender:
             self.close()
             raise
         self._used_at = time.monotonic()
-        self._give_back()
+        self._return_to_pool()
         stored, duplicates, rejected = (answer.get(each, 0) for each in COUNTS)
         return Receipt(stored, duplicates, rejected, tuple(answer.get("rejects", ())))
 
@@ -185,11 +185,11 @@ class Sender:
     def _roll_back(self, pgconn: PGconn, deadline: float) -> None:
         try:
             exchange(pgconn, deadline, b"rollback")
-            self._give_back()
+            self._return_to_pool()
         except Exception:  # noqa: BLE001 - the first failure is the one to report
             self.close()
 
-    def _give_back(self) -> None:
+    def _return_to_pool(self) -> None:
         if not isinstance(self._source, str) and self._connection is not None:
             connection, self._connection = self._connection, None
             self._source.putconn(connection)

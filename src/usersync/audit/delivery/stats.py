@@ -89,7 +89,7 @@ def one_line(text: object, limit: int) -> str:
     return "".join(each if each.isprintable() else "?" for each in line)
 
 
-class Tally:
+class Counters:
     """The counters, and the only place that logs warnings: one a minute for each kind of problem."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from psycopg_pool import ConnectionPool
 
-    from usersync.audit.delivery.stats import Tally
+    from usersync.audit.delivery.stats import Counters
     from usersync.audit.options import Options
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import SpoolDirectory
@@ -67,17 +67,17 @@ class Writer:
         intake: Intake,
         directory: SpoolDirectory | None,
         options: Options,
-        tally: Tally,
+        counters: Counters,
         *,
         destination: Destination,
     ) -> None:
         self._intake = intake
-        self._tally = tally
+        self._counters = counters
         self.sender = sender_to(source, options.send_timeout)
         self.orphaned_files = OrphanedFiles(
-            directory, intake, options, tally, destination=destination, contact=self._contact
+            directory, intake, options, counters, destination=destination, contact=self._contact
         )
-        self._delivery = Delivery(self.sender, options, tally)
+        self._delivery = Delivery(self.sender, options, counters)
         # A SimpleQueue and not an Event, because a signal handler may put to it while it interrupts a put.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._idle = False
@@ -122,7 +122,7 @@ class Writer:
             else:
                 return
         # Without the lock, because a log handler may record events.
-        self._tally.warn("thread", "the audit writer could not be started: %s", problem)
+        self._counters.warn("thread", "the audit writer could not be started: %s", problem)
 
     def stop(self, timeout: float, last_act: Callable[[], None]) -> None:
         """Let the thread end after its current batch, and wait for the end at most ``timeout`` seconds.
@@ -142,12 +142,12 @@ class Writer:
     def _run(self) -> None:
         failures = 0
         while not self._stopping:
-            self._tally.state = "sending"
+            self._counters.state = "sending"
             try:
                 busy = self._round()
             except Exception as error:  # noqa: BLE001 - the thread must survive any error
                 failures += 1
-                self._tally.failed(_describe(error))
+                self._counters.failed(_describe(error))
                 self._announce()
                 failures = 0 if self._back_off(failures, _asked_to_wait(error)) else failures
             else:
@@ -159,7 +159,7 @@ class Writer:
         self.orphaned_files.close()
         self.sender.close()
         self._last_act()
-        self._tally.state = "stopped"
+        self._counters.state = "stopped"
         self._announce()
 
     def _round(self) -> bool:
@@ -200,7 +200,7 @@ class Writer:
 
     def _wait_for_events(self) -> None:
         """Sleep until there is work, then let events gather for a moment."""
-        self._tally.state = "idle"
+        self._counters.state = "idle"
         self._idle = True
         # Checked after setting ``_idle``: an earlier event is seen here, and a later one wakes this thread.
         urgent = self._is_empty() and self._wait_for_call(_IDLE_S)
@@ -246,7 +246,7 @@ class Writer:
 
         ``asked`` is the wait in seconds that the server asked for. ``send_now()`` does not shorten it.
         """
-        self._tally.state = "waiting"
+        self._counters.state = "waiting"
         longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(failures - 1, 20))
         now = time.monotonic()
         least = now + asked

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from usersync.audit.erasure import PersonalKeys
 
-_PATIENCE_S = 5.0
+_BUSY_TIMEOUT_S = 5.0
 _BATCH = 100
 
 # record() waits for a rewrite, and uses memory if it takes long. A larger file is reported, not rewritten.
@@ -63,7 +63,7 @@ def erase_in_spools(root: Path, user_id: UUID, words: PersonalKeys, *, dry_run: 
 
 def _erase_in_file(path: Path, user_id: UUID, words: PersonalKeys, *, dry_run: bool) -> tuple[int, bool]:
     """Return the number of changed events, and whether no copy remains in the file."""
-    with closing(connect(path, _PATIENCE_S, read_only=dry_run)) as connection:
+    with closing(connect(path, _BUSY_TIMEOUT_S, read_only=dry_run)) as connection:
         # Checkpoints are left to the process that owns the file.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma secure_delete = on")

@@ -43,7 +43,7 @@ _PRUNED_AT_ONCE = 4
 
 # No other process writes events to the file, but a tool may read it, and record() waits as long as this
 # connection waits for the tool.
-_PATIENCE_S = 0.25
+_BUSY_TIMEOUT_S = 0.25
 
 _NO_DESTINATION, _NO_KEEP = Destination(), Keep()
 
@@ -311,7 +311,7 @@ class Spool:
             with self._lock:
                 writer.execute("pragma wal_checkpoint(restart)").fetchall()
         finally:
-            writer.execute(f"pragma busy_timeout = {int(_PATIENCE_S * 1000)}")
+            writer.execute(f"pragma busy_timeout = {int(_BUSY_TIMEOUT_S * 1000)}")
         self._in_wal = 0
 
     def close(self) -> None:
@@ -351,7 +351,7 @@ class Spool:
         return self._drain
 
     def _connect(self, *, is_trusted: bool = False) -> sqlite3.Connection:
-        connection = connect(self.path, _PATIENCE_S, is_trusted=is_trusted)
+        connection = connect(self.path, _BUSY_TIMEOUT_S, is_trusted=is_trusted)
         connection.execute("pragma synchronous = off")
         connection.execute("pragma wal_autocheckpoint = 0")
         return connection

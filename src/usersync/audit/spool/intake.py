@@ -14,7 +14,7 @@ from usersync.audit.spool.memory import MemoryQueue
 from usersync.transports.fork_gate import gate
 
 if TYPE_CHECKING:
-    from usersync.audit.delivery.stats import Tally
+    from usersync.audit.delivery.stats import Counters
     from usersync.audit.options import Options
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import Claim, SpoolDirectory
@@ -44,7 +44,7 @@ class Intake:
         self,
         directory: SpoolDirectory | None,
         options: Options,
-        tally: Tally,
+        counters: Counters,
         destination: Destination,
         *,
         maintained: bool,
@@ -53,7 +53,7 @@ class Intake:
         self._directory = directory
         self._maintained = maintained
         self._options = options
-        self._tally = tally
+        self._counters = counters
         self._lock = threading.RLock()
         # Collected under the lock and logged without it: a log handler may be slow, or record events itself.
         self._warnings: deque[tuple[str, ...]] = deque()
@@ -83,7 +83,7 @@ class Intake:
             # Without the intake's lock: fork acquires the gate first. See lifecycle.
             self._close_retired()
         if not taken:
-            self._tally.drop(self._tally.spool_error or "the queue is full")
+            self._counters.drop(self._counters.spool_error or "the queue is full")
         return taken
 
     def _to_spool(self, at_ms: int, payload: bytes) -> bool:
@@ -191,7 +191,7 @@ class Intake:
     def _use_memory(self, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         self._retry_at = time.monotonic() + _RETRY_S
-        self._tally.spool_error = reason
+        self._counters.spool_error = reason
         if is_damaged(error) and self.spool is not None:
             self._rename_damaged(self.spool)
         self._warnings.append(("spool", _GOING_ON_IN_MEMORY, reason))
@@ -209,13 +209,13 @@ class Intake:
             claim.release()
 
     def _recover(self) -> None:
-        self._retry_at, self._tally.spool_error = 0.0, None
+        self._retry_at, self._counters.spool_error = 0.0, None
         self._warnings.append(("spool back", "the audit spool is writable again"))
 
     def _log_messages(self) -> None:
         with suppress(IndexError):
             while True:
-                self._tally.warn(*self._warnings.popleft())
+                self._counters.warn(*self._warnings.popleft())
 
     def maintain(self) -> None:
         """The writer's work between batches: run checkpoints, and move events from memory to the spool."""

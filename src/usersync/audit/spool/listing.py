@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from usersync.audit.spool.file_format import Contents
 
-_PATIENCE_S = 1.0
+_BUSY_TIMEOUT_S = 1.0
 _MOST_REFUSED = 1_000
 
 
@@ -118,7 +118,7 @@ def _look(path: Path, owned: bool, size: int) -> SpoolFile:
 
 
 def _read(path: Path) -> tuple[Contents, tuple[QuarantinedEvent, ...]]:
-    with closing(connect(path, _PATIENCE_S, read_only=True)) as connection:
+    with closing(connect(path, _BUSY_TIMEOUT_S, read_only=True)) as connection:
         contents = look_into(connection)
         rows = (
             connection.execute(

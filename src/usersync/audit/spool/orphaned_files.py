@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from usersync.audit.delivery.stats import Tally
+    from usersync.audit.delivery.stats import Counters
     from usersync.audit.options import Options
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import Claim, SpoolDirectory
@@ -37,7 +37,7 @@ _EVERY_S = 5.0
 _AT_ONCE = 8
 
 # How long another process may use a file only to read it.
-_PATIENCE_S = 0.25
+_BUSY_TIMEOUT_S = 0.25
 
 Contact = tuple["Position | None", int]
 
@@ -79,7 +79,7 @@ class OrphanedFiles:
         directory: SpoolDirectory | None,
         intake: Intake,
         options: Options,
-        tally: Tally,
+        counters: Counters,
         *,
         destination: Destination,
         contact: Callable[[], Contact],
@@ -87,7 +87,7 @@ class OrphanedFiles:
         self._directory = directory
         self._intake = intake
         self._options = options
-        self._tally = tally
+        self._counters = counters
         self._destination = destination
         self._contact = contact
         self._adopted: list[OrphanedFile] = []
@@ -112,7 +112,7 @@ class OrphanedFiles:
                     return
             self._directory.sweep()
         except OSError as error:
-            self._tally.warn("adopt", "the directory of the audit spool is not readable: %s", error)
+            self._counters.warn("adopt", "the directory of the audit spool is not readable: %s", error)
         else:
             self.searches += 1
         self._given_up.clear()
@@ -154,7 +154,7 @@ class OrphanedFiles:
 
     def _consider(self, claim: Claim, *, is_own: bool) -> None:
         try:
-            with gate, closing(connect(claim.path, _PATIENCE_S)) as connection:
+            with gate, closing(connect(claim.path, _BUSY_TIMEOUT_S)) as connection:
                 contents = file_format.look_into(connection)
         except (sqlite3.Error, OSError) as error:
             self._give_up(claim, error)
@@ -223,7 +223,7 @@ class OrphanedFiles:
         claim.release()
 
     def _warn_of(self, path: Path, error: Exception) -> None:
-        self._tally.warn("adopt", "the audit spool of a dead process is not readable: %s", error)
+        self._counters.warn("adopt", "the audit spool of a dead process is not readable: %s", error)
         self._given_up.add(path)
         self.unreadable.add(path)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.delivery.delivery import Delivery
-from usersync.audit.delivery.stats import Tally
+from usersync.audit.delivery.stats import Counters
 from usersync.audit.spool.binding import DatabaseBinding, WrongDatabaseError, is_expected
 from usersync.audit.spool.directory import survey
 from usersync.audit.spool.file_format import origin_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from usersync.audit.spool.source import Entry
     from usersync.core.position import Position
 
-_PATIENCE_S = 5.0
+_BUSY_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,19 @@ def retry(root: Path, sender: Sender | ApiSender, options: Options, destination:
 
     Raises what sending raises.
     """
-    tally = Tally()
+    counters = Counters()
     # No waiting between attempts: the events of this retry are not urgent.
-    delivery = Delivery(sender, options, tally, patience=0)
+    delivery = Delivery(sender, options, counters, retries=0)
     for file in survey(root):
         try:
             _retry_file(file.path, delivery, destination)
         except (sqlite3.Error, OSError, WrongDatabaseError) as error:
-            tally.warn("retry", "the audit spool %s is not readable: %s", file.path, error)
-    return RetryResult(tally.stored, tally.duplicates, tally.rejected, tally.refused)
+            counters.warn("retry", "the audit spool %s is not readable: %s", file.path, error)
+    return RetryResult(counters.stored, counters.duplicates, counters.rejected, counters.refused)
 
 
 def _retry_file(path: Path, delivery: Delivery, destination: Destination) -> None:
-    with closing(connect(path, _PATIENCE_S)) as connection:
+    with closing(connect(path, _BUSY_TIMEOUT_S)) as connection:
         # The owner of the file runs checkpoints, and decides how long record() waits.
         connection.execute("pragma wal_autocheckpoint = 0")
         connection.execute("pragma synchronous = off")

@@ -89,11 +89,11 @@ class Fit:
     """How well a mapping fits a sample of users: how many of ``tried`` have each problem."""
 
     tried: int = 0
-    tally: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
 
     def times(self, what: str, name: str) -> int:
         """How often a column is ``absent``, ``misfit``, ``taken``; a constraint ``refused``, ``untried``."""
-        return self.tally.get(f"{what} {name}", 0)
+        return self.failed.get(f"{what} {name}", 0)
 
 
 def find_candidates(source: TableName, named: tuple[TableName, ...] = ()) -> Steps[tuple[Candidate, ...]]:
@@ -214,7 +214,7 @@ def try_mapping(settings: Settings) -> Steps[Fit | None]:
         found = (yield from query_row(render_survey("mapping_check", replace(settings, columns=columns))))[
             "trial"
         ]
-        return Fit(found["tried"], found["tally"])
+        return Fit(found["tried"], found["failed"])
 
     return or_none(read_only(look()))
 

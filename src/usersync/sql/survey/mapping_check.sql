@@ -12,7 +12,7 @@ declare
     passes boolean;
     rule record;
     tried integer := 0;
-    tally jsonb := '{}';
+    failed jsonb := '{}';
     noted text[];
     entry text;
 begin
@@ -71,10 +71,10 @@ begin
             end;
         end loop;
         foreach entry in array noted loop
-            tally := tally || jsonb_build_object(entry, coalesce((tally ->> entry)::integer, 0) + 1);
+            failed := failed || jsonb_build_object(entry, coalesce((failed ->> entry)::integer, 0) + 1);
         end loop;
     end loop;
-    perform set_config('usersync.trial', jsonb_build_object('tried', tried, 'tally', tally)::text, true);
+    perform set_config('usersync.trial', jsonb_build_object('tried', tried, 'failed', failed)::text, true);
 end;
 $usersync$;
 select current_setting('usersync.trial')::jsonb as trial

@@ -41,7 +41,7 @@ _CONNECTIONS = 32  # as many as a run may have workers
 _LASTING = re.compile(r"CERTIFICATE|certificate|WRONG_VERSION|unsupported protocol", re.IGNORECASE)
 
 
-class Wire:
+class HttpClient:
     """Connections to one Data API. Each event loop has its own; those of an ended event loop are
     abandoned.
     """
@@ -146,7 +146,7 @@ def _innermost(error: BaseException) -> str:
     return said
 
 
-async def drive_async(exchange: Exchange[T], wire: Wire) -> T:
+async def drive_async(exchange: Exchange[T], http: HttpClient) -> T:
     """Run an exchange and return its result."""
     reply: Reply | NoReply | None = None
     try:
@@ -156,21 +156,21 @@ async def drive_async(exchange: Exchange[T], wire: Wire) -> T:
                 await asyncio.sleep(step.seconds)
                 reply = None
             else:
-                reply = await wire.send(step)
+                reply = await http.send(step)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
         exchange.close()
 
 
-class BlockingWire:
-    """``Wire`` for blocking code. Threads can share it. A forked process opens its own connections."""
+class BlockingHttpClient:
+    """``HttpClient`` for blocking code. Threads can share it. A forked process opens its own connections."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
         self._lock = ForkSafeLock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wire: Wire | None = None
+        self._http: HttpClient | None = None
         self._thread = threading.Thread()
         self._pid = 0
 
@@ -191,13 +191,13 @@ class BlockingWire:
             exchange.close()
 
     def _send(self, request: Request) -> Reply | NoReply:
-        loop, wire = self._running()
-        return _wait_for(wire.send(request), loop)
+        loop, http = self._running()
+        return _wait_for(http.send(request), loop)
 
-    def _running(self) -> tuple[asyncio.AbstractEventLoop, Wire]:
+    def _running(self) -> tuple[asyncio.AbstractEventLoop, HttpClient]:
         with self._lock:
-            if self._loop is None or self._wire is None or self._pid != os.getpid():
-                self._wire = Wire(self._api)
+            if self._loop is None or self._http is None or self._pid != os.getpid():
+                self._http = HttpClient(self._api)
                 self._loop = asyncio.new_event_loop()
                 self._pid = os.getpid()
                 # A daemon thread, so that a program that does not call close() can end.
@@ -205,15 +205,15 @@ class BlockingWire:
                     target=self._loop.run_forever, name="usersync-http", daemon=True
                 )
                 self._thread.start()
-            return self._loop, self._wire
+            return self._loop, self._http
 
     def close(self) -> None:
         """Close the connections and end the thread. The next call opens new ones."""
         with self._lock:
-            loop, wire, self._loop, self._wire = self._loop, self._wire, None, None
-        if loop is None or wire is None or self._pid != os.getpid():
+            loop, http, self._loop, self._http = self._loop, self._http, None, None
+        if loop is None or http is None or self._pid != os.getpid():
             return
-        _wait_for(wire.close(), loop)
+        _wait_for(http.close(), loop)
         _wait_for(loop.shutdown_default_executor(), loop)
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
