@@ -5164,7 +5164,7 @@ CREATE UNIQUE INDEX users_pkey ON public.users USING btree (id)
 r to {authenticated} using ((( SELECT auth.uid() AS uid) = id) AND (((( SELECT auth.jwt() AS jwt) ->> 'is_anonymous'::text))::boolean IS NOT TRUE)) check 
 
 -- table usersync.adopted
-kind r; owner postgres; rls f f; Triggers on the auth server's table that usersync has taken the place of, and functions whose search_path it has set, each as it was before. Rollback brings them back.
+kind r; owner postgres; rls f f; Triggers on the auth server's table that usersync has replaced, and functions whose search_path it has set, each as it was before. "usersync rollback" restores them.
 
 -- table usersync.adopted column adopted_at
 timestamp with time zone; not null; default now()
@@ -5173,7 +5173,7 @@ timestamp with time zone; not null; default now()
 text; not null
 
 -- table usersync.adopted column function_definition
-text; not null; What makes the function again, with its privileges, where it is gone by then.
+text; not null; The statements that create the function again, with its privileges, if it no longer exists.
 
 -- table usersync.adopted column function_name
 text; not null
@@ -5182,7 +5182,7 @@ text; not null
 text; not null
 
 -- table usersync.adopted column moved_to
-text; The name under which the trigger goes on running, where it does more than usersync does.
+text; The new name of a trigger that still runs, because it does more than usersync does.
 
 -- table usersync.adopted column name
 text; not null
@@ -6517,7 +6517,7 @@ CREATE UNIQUE INDEX audit_logs_default_pkey ON usersync.audit_logs_default USING
 kind v; owner postgres; rls f f; usersync: depends on the audit log, so that DROP TABLE without CASCADE fails. Holds nothing.
 
 -- table usersync.audit_rejects
-kind r; owner postgres; rls f f; Events that could not be stored because of what they contain, each with the reason. Nothing is lost: mend the event and hand it to public.record_audit_events again.
+kind r; owner postgres; rls f f; Events that could not be stored because of what they contain, each with the reason. To store an event, correct it and pass it to public.record_audit_events again.
 
 -- table usersync.audit_rejects column event
 jsonb; not null
@@ -6560,7 +6560,7 @@ bigint; not null
 bigint; not null
 
 -- table usersync.auth_users
-kind r; owner postgres; rls f f; A copy of the auth server's users, as its admin API told them; seen_at is when it last did.
+kind r; owner postgres; rls f f; A copy of the auth server's users, as its admin API returned them; seen_at is the time of the last answer.
 
 -- table usersync.auth_users column aud
 text
@@ -6645,7 +6645,7 @@ CREATE UNIQUE INDEX event_numbers_event_id_occurred_at_key ON usersync.event_num
 CREATE UNIQUE INDEX event_numbers_pkey ON usersync.event_numbers USING btree (number)
 
 -- table usersync.feed
-kind r; owner postgres; rls f f; How far the events of the audit log are numbered. Empty until the first reader of the feed.
+kind r; owner postgres; rls f f; How far the events of the audit log are numbered. Empty until the feed is read.
 
 -- table usersync.feed column cluster
 text; not null
@@ -6699,7 +6699,7 @@ PRIMARY KEY (signature)
 CREATE UNIQUE INDEX functions_pkey ON usersync.functions USING btree (signature)
 
 -- table usersync.pause
-kind r; owner postgres; rls f f; One row while usersync is paused: since when, and by whom. The triggers then only note what happens, in usersync.sync_failures, with the SQLSTATE US004.
+kind r; owner postgres; rls f f; One row while usersync is paused: since when, and by whom. Meanwhile the triggers only record users in usersync.sync_failures, with the SQLSTATE US004.
 
 -- table usersync.pause column only_row
 boolean; not null; default true
@@ -6741,13 +6741,13 @@ PRIMARY KEY (version)
 CREATE UNIQUE INDEX schema_version_pkey ON usersync.schema_version USING btree (version)
 
 -- table usersync.settings
-kind r; owner postgres; rls f f; The settings that the functions in this database were made from.
+kind r; owner postgres; rls f f; The settings with which the functions in this database were rendered.
 
 -- table usersync.settings column applied_at
 timestamp with time zone; not null; default now()
 
 -- table usersync.settings column installation
-uuid; not null; default (md5(((((pg_control_system()).system_identifier)::text || '/'::text) || (current_database())::text)))::uuid; Which installation this is. A spool of audit events remembers it, and is delivered to no other.
+uuid; not null; default (md5(((((pg_control_system()).system_identifier)::text || '/'::text) || (current_database())::text)))::uuid; The id of this installation. A spool of audit events stores it, and delivers to no other installation.
 
 -- table usersync.settings column only_row
 boolean; not null; default true
@@ -6765,7 +6765,7 @@ PRIMARY KEY (only_row)
 CREATE UNIQUE INDEX settings_pkey ON usersync.settings USING btree (only_row)
 
 -- table usersync.sync_failures
-kind r; owner postgres; rls f f; The ledger: users whose row is missing (failed) or holds less than it should (degraded), and why. Success removes the row. DETAIL of an error is never kept, because it holds e-mail addresses.
+kind r; owner postgres; rls f f; The failures table: users without a row (failed) or with an incomplete row (degraded), deleted users whose row was not removed, and events of users that were not stored; each with the reason. A later success deletes the failure. The DETAIL of an error is not kept, because it contains e-mail addresses.
 
 -- table usersync.sync_failures column attempts
 integer; not null; default 1
@@ -6786,7 +6786,7 @@ bigint; not null; a
 timestamp with time zone; not null; default now()
 
 -- table usersync.sync_failures column kind
-text; not null; default 'row'::text; What failed: row (the row is missing, or holds less than it should), removal (the row of a deleted user is as it was, though on_delete or on_soft_delete wants it otherwise), event (an event of the user).
+text; not null; default 'row'::text; What failed: row (the row is missing or incomplete), removal (the row of a deleted user was not removed as on_delete or on_soft_delete says), event (an event of the user was not stored).
 
 -- table usersync.sync_failures column last_failed_at
 timestamp with time zone; not null; default now()
@@ -6795,13 +6795,13 @@ timestamp with time zone; not null; default now()
 text; not null
 
 -- table usersync.sync_failures column next_try_at
-timestamp with time zone; Before this time no run tries the user; null: the next run does. "usersync retry" tries everybody.
+timestamp with time zone; No run retries the user before this time; null: the next run does. "usersync retry" ignores it.
 
 -- table usersync.sync_failures column outcome
 text; not null
 
 -- table usersync.sync_failures column raised_in
-text; The function that raised, where it was a function: usually a trigger of the application.
+text; The function that raised the error, if a function did: usually that of a trigger of the application.
 
 -- table usersync.sync_failures column sqlstate
 text; not null
@@ -6836,7 +6836,7 @@ bigint; not null
 bigint; not null
 
 -- table usersync.sync_runs
-kind r; owner postgres; rls f f; Reconciling runs, a row for each range of ids: how far it came (next_id) and what it found.
+kind r; owner postgres; rls f f; Runs of "usersync sync": a row for each range of ids, with its progress (next_id) and what was found.
 
 -- table usersync.sync_runs column degraded
 bigint; not null; default 0
@@ -6902,7 +6902,7 @@ CHECK ((state = ANY (ARRAY['running'::text, 'interrupted'::text, 'finished'::tex
 CREATE UNIQUE INDEX sync_runs_pkey ON usersync.sync_runs USING btree (run_id, part)
 
 -- table usersync.user_event_requests
-kind r; owner postgres; rls f f; What wants events of users in the audit log: the settings ([audit] user_events), and whatever called usersync.request_user_events. While the table is empty, usersync records none.
+kind r; owner postgres; rls f f; What requests events of users in the audit log: the settings ([audit] user_events), and callers of usersync.request_user_events. While the table is empty, usersync records none.
 
 -- table usersync.user_event_requests column wanted_at
 timestamp with time zone; not null; default now()
