@@ -2,7 +2,7 @@
 -- returns how many; null if another session does it just now. The first call starts the feed: it numbers nothing.
 --
 -- What is new is the difference of two snapshots: visible now, and not visible in the snapshot of the last call. A
--- transaction that commits late gets its numbers late, is never skipped, and holds nobody up. Sequence numbers and times
+-- transaction that commits late gets its numbers late, is never skipped, and delays no reader. Sequence numbers and times
 -- alone cannot do this, because they are taken before the commit.
 --
 -- Call it in a transaction of its own: until it ends, nobody else can number events.
