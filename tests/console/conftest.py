@@ -41,6 +41,9 @@ class Shown:
     huge: UUID
     wide: UUID
     first: UUID
+    #: An event of the tenant acme, and one of the tenant globex with the same entity and request.
+    own: UUID
+    foreign: UUID
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,25 @@ def _fill(database: SupabaseDatabase) -> Shown:
             "insert into usersync.audit_rejects (event, sqlstate, reason) values (%s, '22P02', %s)",
             [json.dumps({"action": HTML, "why": BIDI}), HTML],
         )
-    return Shown(database, well, stale, failing, hostile, huge, wide, first)
+        own, foreign = _fill_tenants(owner)
+    return Shown(database, well, stale, failing, hostile, huge, wide, first, own, foreign)
+
+
+def _fill_tenants(owner: psycopg.Connection[Any]) -> tuple[UUID, UUID]:
+    """Events of two tenants. Each value of the other tenant's contains ``globex``."""
+    for number in range(60):
+        own = _event(
+            owner, "invoice.sent", tenant_id="acme", actor_id="acme-ada", entity_type="invoice",
+            entity_id=str(number % 3), request_id="shared-request", user_agent="unseen-agent",
+            changes={"total": [number, number + 1]}, metadata={"plan": "acme-plan", "note": "unseen-note"},
+        )  # fmt: skip
+    for number in range(3):
+        foreign = _event(
+            owner, "invoice.sent", tenant_id="globex", actor_id="globex-bob", entity_type="invoice",
+            entity_id=str(number), request_id="shared-request", on_behalf_of="globex-eve", outcome="denied",
+            changes={"name": ["globex-old", "globex-new"]}, metadata={"plan": "globex-plan"},
+        )  # fmt: skip
+    return own, foreign
 
 
 def _event(owner: psycopg.Connection[Any], action: str, **fields: Any) -> UUID:

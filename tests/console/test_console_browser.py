@@ -1,12 +1,18 @@
-"""The console in a browser: no error, no foreign request, readable in both colour schemes and on a phone."""
+"""The console in a browser: no error, no foreign request, both colour schemes, from 80 to 2,560 pixels."""
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount, Route
 
 from fix_browser import READERS
+from usersync import console
 from usersync.console.local import LocalConsole
 
 pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(300)]
@@ -47,7 +53,7 @@ def test_a_browser_shows_every_page(project, link, chromium):
     page.on("request", lambda request: asked.append(request.url))
     page.goto(link)
     assert page.url == f"{address}/"
-    for width, scheme in READERS:
+    for width, scheme in [*READERS, (80, "light"), (2560, "dark")]:
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         for path in paths:
@@ -70,3 +76,52 @@ def test_a_browser_shows_every_page(project, link, chromium):
     assert {url for url in asked if not url.startswith(f"{address}/")} == set()
     assert wide == []
     assert dark == {"light": False, "dark": True}
+
+
+@pytest.fixture
+def framing(project):
+    """The port of a site with the viewer in a frame. The viewer is at 127.0.0.1; localhost may frame it."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    keys = ["k" * 43]
+
+    async def frame(_):
+        link = console.viewer_link(f"http://127.0.0.1:{port}/activity", tenant="acme", keys=keys)
+        return HTMLResponse(f'<title>Site</title><iframe src="{link}" width="700" height="700"></iframe>')
+
+    viewer = console.viewer(
+        project.database.dsn(), keys=keys, frame_ancestors=[f"http://localhost:{port}"], metadata=["plan"]
+    )
+    config = uvicorn.Config(
+        Starlette(routes=[Route("/", frame), Mount("/activity", viewer)]), log_level="error", lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    yield port
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_browser_shows_the_viewer_in_a_frame_of_an_allowed_origin_only(framing, chromium):
+    context = chromium.new_context()
+    page = context.new_page()
+    complaints, asked = [], []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: asked.append((request.url, request.headers.get("referer", ""))))
+    page.goto(f"http://localhost:{framing}/")
+    shown = page.frame_locator("iframe")
+    shown.get_by_label("Actor").fill("acme-ada")
+    shown.get_by_role("button", name="Search").click()
+    shown.get_by_role("link", name="Older events").click()
+    shown.get_by_role("link", name="invoice.sent").last.click()
+    shown.get_by_text("acme-plan").wait_for()
+    shown.get_by_role("link", name="invoice/").click()
+    shown.get_by_text("the oldest first").wait_for()
+    assert [each for each in complaints if "favicon" not in each and "404" not in each] == []
+    assert {"127.0.0.1", "localhost"} == {url.split("/")[2].partition(":")[0] for url, _ in asked}
+    assert [url for url, referer in asked if "/activity/" in referer] == []
+    # The same page under another name is another origin.
+    page.goto(f"http://127.0.0.1:{framing}/")
+    assert any("frame-ancestors" in each for each in complaints)
+    context.close()

@@ -212,7 +212,9 @@ def test_data_api(page, database, superuser, serve, monkeypatch):
     page.run()
 
 
-def test_console(page, database):
+def test_console(page, database, monkeypatch):
+    monkeypatch.setenv("VIEWER_KEY", "k" * 43)
+
     async def signed_in_user(request):
         return SimpleNamespace(is_admin=request.headers.get("x-test") == "admin")
 
@@ -222,6 +224,9 @@ def test_console(page, database):
     assert browser.get("/usersync/").status_code == 403
     answer = browser.get("/usersync/", headers={"x-test": "admin"})
     assert "<h1>Overview</h1>" in answer.text
+    shown = browser.get(page.python["link"])
+    assert "<h1>Activity of your team</h1>" in shown.text
+    assert "frame-ancestors https://app.example.com" in shown.headers["content-security-policy"]
 
 
 def test_how_it_works(page):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 #: What is imported, and what its error names.
 PARTS = {
-    "usersync.console": "pip install jinja2 starlette uvicorn",
+    "usersync.console": "pip install jinja2 pyjwt starlette uvicorn",
     "usersync.contrib.alembic": "pip install alembic sqlalchemy",
     "usersync.contrib.auth": "pip install 'pyjwt[crypto]'",
     "usersync.contrib.celery": "pip install celery",

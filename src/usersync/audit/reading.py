@@ -179,9 +179,12 @@ def _conditions(wanted: EventFilter) -> Steps[str]:
     return str(row["text"]).replace("%", "%%")
 
 
-def show(event_id: UUID) -> Steps[tuple[EventRecord, ...]]:
-    """The event with this id. More than one only if a client sent one id with different times."""
-    answer = yield from _answer({"id": str(event_id)}, None, None, oldest_first=True)
+def show(event_id: UUID, *, tenant_id: str | None = None) -> Steps[tuple[EventRecord, ...]]:
+    """The event with this id, with ``tenant_id`` only if it belongs to this tenant. More than one only if a
+    client sent one id with different times.
+    """
+    wanted = {"id": str(event_id)} | ({} if tenant_id is None else {"tenant_id": tenant_id})
+    answer = yield from _answer(wanted, None, None, oldest_first=True)
     return tuple(map(event_of, answer["events"]))
 
 

@@ -29,6 +29,7 @@ EXTRAS = {
     "celery": [Requirement("celery", "celery")],
     "console": [
         Requirement("jinja2", "jinja2"),
+        Requirement("jwt", "pyjwt"),
         Requirement("starlette", "starlette"),
         Requirement("uvicorn", "uvicorn"),
     ],

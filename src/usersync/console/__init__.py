@@ -6,7 +6,8 @@
 
     app.mount("/usersync", console.app(pool, authorize=is_admin))
 
-``usersync console`` serves the same pages to the browser of this machine. Needs the extra ``console``.
+``usersync console`` serves the same pages to the browser of this machine. ``viewer()`` shows the events of
+one tenant to customers, behind a link of ``viewer_link()``. Needs the extra ``console``.
 """
 
 from usersync.config.extras import needed
@@ -16,5 +17,7 @@ with needed("console", "usersync.console"):
     import uvicorn as _uvicorn  # noqa: F401 - likewise
 
     from usersync.console.application import Authorize, app
+    from usersync.console.customer_pages import viewer
+    from usersync.console.links import viewer_link
 
-__all__ = ["Authorize", "app"]
+__all__ = ["Authorize", "app", "viewer", "viewer_link"]

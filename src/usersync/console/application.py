@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from psycopg_pool import ConnectionPool
@@ -30,16 +30,21 @@ if TYPE_CHECKING:
 #: a redirect to a sign-in page, or raise ``HTTPException``.
 Authorize = Callable[[Request], bool | Response | Awaitable[bool | Response]]
 
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cache-Control": "no-store",
-}
+
+def _headers(frame_ancestors: Collection[str]) -> dict[str, str]:
+    """The headers of every response. Pages of ``frame_ancestors`` may show it in a frame."""
+    ancestors = " ".join(frame_ancestors) or "'none'"
+    found = {
+        "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
+        f"form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "cross-origin" if frame_ancestors else "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    # This header knows no list of origins.
+    return found if frame_ancestors else found | {"X-Frame-Options": "DENY"}
 
 
 def app(source: str | ConnectionPool[Any], *, authorize: Authorize | None = None) -> ASGIApp:
@@ -58,11 +63,7 @@ def app(source: str | ConnectionPool[Any], *, authorize: Authorize | None = None
             "the console needs authorize: a function that decides who sees all users and all events",
             hint="Pass console.app(source, authorize=is_admin), where is_admin(request) returns a bool.",
         )
-    if not isinstance(source, str | ConnectionPool):
-        raise ArgumentTypeError(
-            "the console takes a connection string or a ConnectionPool of psycopg, not "
-            f"{type(source).__name__}"
-        )
+    check_source(source)
     renderer = Renderer()
     pages = Pages(Database(sealed(source)), renderer)
     application = Starlette(
@@ -78,19 +79,29 @@ def app(source: str | ConnectionPool[Any], *, authorize: Authorize | None = None
         },
     )
     # Around Starlette, which sends the page of an unexpected error outside of its middleware.
-    return _Headers(application)
+    return Headers(application)
 
 
-class _Headers:
+def check_source(source: object) -> None:
+    """Raise ``ArgumentTypeError`` unless pages can read from it."""
+    if not isinstance(source, str | ConnectionPool):
+        raise ArgumentTypeError(
+            "the console takes a connection string or a ConnectionPool of psycopg, not "
+            f"{type(source).__name__}"
+        )
+
+
+class Headers:
     """Adds the headers that every response has."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, frame_ancestors: Collection[str] = ()) -> None:
         self._app = app
+        self._headers = _headers(frame_ancestors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         await self._app(scope, receive, with_headers)

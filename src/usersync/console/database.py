@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from usersync.config.dsn import Sealed, describe_target
 from usersync.errors import NeedsDatabaseError
 from usersync.transports.psycopg import transport_for
+from usersync.transports.steps import in_transaction, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,13 @@ class Database:
         """Run an operation. Blocks."""
         return self._transport.run_separately(operation)
 
+    def run_limited(self, operation: Steps[T], limit_s: float) -> T:
+        """Run an operation that only reads, in a transaction whose statements have a time limit. Blocks.
+
+        Raises ``DatabaseError`` with the SQLSTATE 57014 for a statement that takes longer.
+        """
+        return self.run(in_transaction(_limited(operation, limit_s)))
+
     def doctor(self) -> tuple[Check, ...]:
         """Run the checks of ``usersync doctor``. Blocks. Raises ``NeedsDatabaseError`` for a pool."""
         from usersync.manage import doctor  # noqa: PLC0415 - only if used
@@ -71,3 +79,9 @@ class Database:
                 hint="Pass a connection string to console.app(), or run: usersync doctor",
             )
         return doctor(self._source.text)
+
+
+def _limited(operation: Steps[T], limit_s: float) -> Steps[T]:
+    yield from query("set transaction read only")
+    yield from query(f"set local statement_timeout = {round(limit_s * 1_000)}")
+    return (yield from operation)

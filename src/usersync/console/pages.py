@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from usersync.audit import reading, upkeep
-from usersync.audit.event.entity import parse_entity
-from usersync.audit.models import OUTCOMES, EventFilter, EventPage, as_uuid
+from usersync.audit.models import EventFilter, EventPage, as_uuid
 from usersync.audit.tracking import tables
-from usersync.config.audit_rules import SEVERITIES
-from usersync.config.periods import parse_moment
 from usersync.config.redaction import Redactor
+from usersync.console.filters import FILTERS, complete_entity_of, filter_of, given_filters, options_of
 from usersync.console.shown import as_json, document_of
 from usersync.core import users, why
 from usersync.core.overview import overview
 from usersync.errors import ArgumentValueError, ConnectionFailedError, UsersyncError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator
     from uuid import UUID
 
     from starlette.requests import Request
@@ -51,32 +48,6 @@ class Part(Generic[T]):
 
     value: T | None = None
     error: UsersyncError | None = None
-
-
-@dataclass(frozen=True)
-class Filter:
-    """A field of the form of a search: its parameter, its label, its option of the command."""
-
-    name: str
-    label: str
-    option: str
-    choices: tuple[str, ...] = ()
-
-
-FILTERS = (
-    Filter("action", "Action (product.* is a prefix)", "--action"),
-    Filter("actor_id", "Actor", "--actor"),
-    Filter("user_id", "User id", "--user"),
-    Filter("entity", "Entity (product or product/42)", "--entity"),
-    Filter("outcome", "Outcome", "--outcome", OUTCOMES),
-    Filter("severity", "Severity", "--severity", tuple(SEVERITIES)),
-    Filter("since", "Since (2h, 3d or 2026-03-31T18:30, UTC)", "--since"),
-    Filter("until", "Until (in the same form)", "--until"),
-    Filter("request_id", "Request", "--request"),
-    Filter("tenant_id", "Tenant", "--tenant"),
-    Filter("on_behalf_of", "On behalf of", "--on-behalf-of"),
-    Filter("text", "Words in metadata and changes", "--text"),
-)
 
 
 class Pages:
@@ -155,19 +126,18 @@ class Pages:
 
     async def events(self, request: Request) -> Response:
         """The search for events, the newest first."""
-        given = _given(request)
+        given = given_filters(request)
         page, error = EventPage((), None), None
         try:
-            wanted, after = _filter_of(given), request.query_params.get("after")
+            wanted, after = filter_of(given), request.query_params.get("after")
             page = await self._read(reading.search(wanted, after=after or None, limit=_PAGE))
         except ArgumentValueError as found:
             error = found
-        options = [word for each in FILTERS if each.name in given for word in (each.option, given[each.name])]
         return self._page(
             request,
             "events.html",
             400 if error else 200,
-            command=_command("usersync audit search", *options),
+            command=_command("usersync audit search", *options_of(given)),
             filters=FILTERS,
             given=given,
             page=page,
@@ -210,11 +180,7 @@ class Pages:
         entity = request.query_params.get("entity", "").strip()
         page = None
         if entity:
-            kind, key = _entity_of(entity)
-            if key is None:
-                raise ArgumentValueError(
-                    f"the entity {entity!r:.80} has no id", hint="Write type and id, for example product/42."
-                )
+            kind, key = complete_entity_of(entity)
             after = request.query_params.get("after") or None
             page = await self._read(reading.history(kind, key, after=after, limit=_PAGE))
         return self._page(
@@ -288,29 +254,3 @@ class Pages:
 
 def _command(command: str, *words: str) -> str:
     return " ".join([command, *map(shlex.quote, words)])
-
-
-def _given(request: Request) -> dict[str, str]:
-    """The filters that have a value."""
-    names = [each.name for each in FILTERS]
-    given = {name: request.query_params.get(name, "").strip() for name in names}
-    return {name: value for name, value in given.items() if value}
-
-
-def _filter_of(given: Mapping[str, str]) -> EventFilter:
-    wanted: dict[str, Any] = dict(given)
-    if entity := wanted.pop("entity", None):
-        wanted["entity_type"], wanted["entity_id"] = _entity_of(entity)
-    for name in {"since", "until"} & wanted.keys():
-        try:
-            wanted[name] = parse_moment(wanted[name], datetime.now(UTC))
-        except (ValueError, OverflowError) as error:
-            raise ArgumentValueError(f"{name}: {error}") from None
-    return EventFilter(**wanted)
-
-
-def _entity_of(text: str) -> tuple[str, str | None]:
-    try:
-        return parse_entity(text)
-    except ValueError as error:
-        raise ArgumentValueError(str(error)) from None

@@ -70,15 +70,17 @@ class Renderer:
         }
         self._templates.globals |= {"ROWS": shown.ROWS, "DOCUMENT": shown.DOCUMENT}
 
-    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
-        """A page."""
+    def page(
+        self, request: Request, template: str, status: int = 200, *, within: str = "", **values: Any
+    ) -> Response:
+        """A page. ``within`` goes before the paths of its links."""
         root = request.scope.get("root_path", "")
 
         def link(path: str, query: Mapping[str, str | None] | None = None, **more: str | None) -> str:
             given = {name: value for name, value in {**(query or {}), **more}.items() if value}
-            return f"{root}{quote(path)}{'?' + urlencode(given) if given else ''}"
+            return f"{root}{within}{quote(path)}{'?' + urlencode(given) if given else ''}"
 
-        values = {"command": None, **values, "link": link, "navigation": _NAVIGATION}
+        values = {"command": None, **values, "link": link, "root": root, "navigation": _NAVIGATION}
         values["here"] = request.scope["path"].removeprefix(root) or "/"
         return HTMLResponse(self._templates.get_template(template).render(values), status)
 
