@@ -58,6 +58,25 @@ def named(project: Project, text: str) -> str:
 
 
 @pytest.fixture
+def superuser_of(project: Project) -> Iterator[Any]:
+    """A superuser's connection to the database of ``project``."""
+    with project.database.connect("supabase_admin") as connection:
+        yield connection
+
+
+@pytest.fixture
+def unmirrored(superuser_of: Any) -> Callable[..., None]:
+    """Run SQL on auth.users with triggers off, as a restore and a replica do."""
+
+    def run(text: str, *params: Any) -> None:
+        superuser_of.execute("set session_replication_role = replica")
+        superuser_of.execute(text, params or None)
+        superuser_of.execute("set session_replication_role = default")
+
+    return run
+
+
+@pytest.fixture
 def broken(project: Project) -> Callable[[str], AbstractContextManager[None]]:
     """Break the users table in one of the ways of ``usersync.testing``, while a block runs."""
 

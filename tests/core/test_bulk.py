@@ -117,9 +117,3 @@ def test_plans_made_while_the_tables_were_empty_stay_linear(project, superuser_o
             read = superuser_of.execute(READ, [users]).fetchone()[0] - before
             assert read < 40 * count
     assert project.client.failures() == []
-
-
-@pytest.fixture
-def superuser_of(project):
-    with project.database.connect("supabase_admin") as connection:
-        yield connection

@@ -16,35 +16,17 @@ ALL = ("anonymize", "soft", "keep", "delete")
 
 
 @pytest.fixture
-def superuser_of(project):
-    with project.database.connect("supabase_admin") as connection:
-        yield connection
-
-
-@pytest.fixture
-def unseen(superuser_of):
-    """Run SQL on auth.users with triggers off, as a restore does."""
-
-    def run(text, *params):
-        superuser_of.execute("set session_replication_role = replica")
-        superuser_of.execute(text, params or None)
-        superuser_of.execute("set session_replication_role = default")
-
-    return run
-
-
-@pytest.fixture
 def content(sql):
     """Every row of the users table, with the transaction that wrote it."""
     return lambda: sql("select xmin::text, u::text from {users} as u order by 2")
 
 
 @pytest.fixture
-def people(project, unseen):
+def people(project, unmirrored):
     """A living user, one who was deleted and one who was soft-deleted, neither seen by a trigger."""
     alive, gone, soft = (project.auth.sign_up_email(f"{name}@example.com") for name in "abc")
-    unseen("delete from auth.users where id = %s", gone)
-    unseen("update auth.users set deleted_at = now(), email = 'hash' where id = %s", soft)
+    unmirrored("delete from auth.users where id = %s", gone)
+    unmirrored("update auth.users set deleted_at = now(), email = 'hash' where id = %s", soft)
     return alive, gone, soft
 
 
@@ -78,10 +60,10 @@ def test_no_run_removes_or_empties_a_row(project, people, content, run, policy):
     assert not status.in_step
 
 
-def test_a_half_restored_auth_server_costs_no_row(project, unseen, content):
+def test_a_half_restored_auth_server_costs_no_row(project, unmirrored, content):
     """200 users here and none there: whatever is run, unasked, all 200 rows stay as they are."""
     project.auth.import_users(200)
-    unseen("delete from auth.users")
+    unmirrored("delete from auth.users")
     before = content()
     assert project.client.reconcile().counts == Counts(examined=200, orphaned=200)
     assert project.client.reconcile(dry_run=True).counts.orphaned == 200
@@ -125,7 +107,7 @@ def test_under_keep_there_are_no_orphans_to_remove(project, people):
 @pytest.mark.parametrize("hard", ALL)
 @pytest.mark.newest_server
 def test_each_kind_of_deletion_has_its_own_setting(project, hard, soft, sql):
-    """Seen by a trigger, both are applied at once; unseen, when told."""
+    """Seen by a trigger, both are applied at once; unmirrored, when told."""
 
     described = project.settings.describe() | {"on_delete": hard, "on_soft_delete": soft}
     run_plan(installation.apply(parse_settings(described)), project.owner)
@@ -207,12 +189,12 @@ def test_a_deletion_that_could_not_be_applied_is_of_its_own_kind(project, sql):
 
 
 @pytest.mark.settings(on_delete="delete")
-def test_a_deletion_is_tried_again_only_while_the_user_is_gone(project, sql, unseen):
+def test_a_deletion_is_tried_again_only_while_the_user_is_gone(project, sql, unmirrored):
     user = project.auth.sign_up_email("ada@example.com")
     sql(HOLDS)
     project.auth.hard_delete(user)
     sql("drop table public.orders")
-    unseen("insert into auth.users (id, email) values (%s, 'ada@example.com')", user)
+    unmirrored("insert into auth.users (id, email) values (%s, 'ada@example.com')", user)
     assert project.client.retry().errors == 0
     assert project.row(user)["email"] == "ada@example.com"
     assert project.client.failures() == []

@@ -43,9 +43,3 @@ def test_nothing_is_ever_written_to_the_auth_servers_table(project, sql, superus
     project.client.ensure_user_exists(users[3])
     sql("delete from {users}")
     assert superuser_of.execute(look).fetchall() == before
-
-
-@pytest.fixture
-def superuser_of(project):
-    with project.database.connect("supabase_admin") as connection:
-        yield connection

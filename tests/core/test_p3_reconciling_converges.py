@@ -18,24 +18,6 @@ def rows(sql):
     return lambda: sql("select ctid::text, xmin::text, u::text from {users} as u order by 1")
 
 
-@pytest.fixture
-def unmirrored(superuser_of):
-    """Run SQL on auth.users with triggers off, as a restore and a replica do."""
-
-    def run(text, *params):
-        superuser_of.execute("set session_replication_role = replica")
-        superuser_of.execute(text, params or None)
-        superuser_of.execute("set session_replication_role = default")
-
-    return run
-
-
-@pytest.fixture
-def superuser_of(project):
-    with project.database.connect("supabase_admin") as connection:
-        yield connection
-
-
 #: The log refers to the users, and so falls with them in a TRUNCATE … CASCADE, or refuses it.
 MAY_EMPTY_THE_LOG = "set usersync.maintaining = 'audit'"
 
