@@ -70,8 +70,8 @@ def test_locks_are_taken_in_their_order(store, make_log, spool_dir, watch, has_w
         assert log.record("a.b")
     if has_writer:
         assert log.flush()
-    log._hold()
-    log._let_go()
+    log._lock_for_fork()
+    log._unlock_after_fork()
     log.stats()
     log.close(5)
     assert wrong == []

@@ -14,6 +14,8 @@ import pytest
 from psycopg.rows import dict_row
 
 from usersync.errors import DatabaseError, UserNotFoundError
+from usersync.schema import installation
+from usersync.transports.run import run
 
 pytestmark = [pytest.mark.newest_server, pytest.mark.settings(audit={"enabled": True})]
 
@@ -342,6 +344,8 @@ def test_a_locked_log_is_waited_for_once(project, recorded):
         users = [*project.auth.import_users(5), project.auth.sign_up_email("a@example.com")]
         assert time.monotonic() - began < HANG_S
     assert {each.sqlstate for each in kept(project)} <= {"55P03", "US003"}
+    planned = run(installation.plan_rollback(project.settings), project.owner).changes
+    assert "with 7 events of users not stored yet (usersync retry)" in {each.reason for each in planned}
     assert all(project.row(user) for user in users)
     project.client.retry()
     assert Counter(action for action, _ in told(recorded())) == {"user.created": 6, "user.updated": 1}

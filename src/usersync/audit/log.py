@@ -185,7 +185,7 @@ class AuditLog(ReadingMethods):
         Never waits for the database, and raises only ``ArgumentTypeError`` and ``ArgumentValueError``. It
         returns when the event is in the spool, or in memory if that is the durability.
         """
-        given = self._given(action, event)
+        given = self._checked(action, event)
         return self._accept(given) if given is not None else None
 
     def context(self, **fields: Unpack[ContextFields]) -> ContextBlock:
@@ -196,7 +196,7 @@ class AuditLog(ReadingMethods):
         id, or a mapping with ``actor_id``, ``actor_type`` and other fields. Raises ``ArgumentTypeError``
         for a name that is no field, and ``ArgumentValueError``.
         """
-        return entered(self._right(fields))
+        return entered(self._valid_fields(fields))
 
     def new_context(self, **fields: Unpack[ContextFields]) -> ContextBlock:
         """Like ``context()``, but without the fields of the current context. Use it for jobs.
@@ -204,7 +204,7 @@ class AuditLog(ReadingMethods):
         A task or a thread pool that was started in a request may keep the request's context. Without this
         method, the request's actor would be recorded for every job that runs there later.
         """
-        return begun(merged({}, self._right(fields)))
+        return begun(merged({}, self._valid_fields(fields)))
 
     def amend_context(self, **fields: Unpack[ContextFields]) -> bool:
         """Add fields that are known only now, such as the actor, to the current ``context()``.
@@ -213,7 +213,7 @@ class AuditLog(ReadingMethods):
         request whose context started before authentication. Returns False if there is no context; then
         nothing happens. Raises like ``context()``.
         """
-        return amend(self._right(fields))
+        return amend(self._valid_fields(fields))
 
     def action(self, action: str, **fields: Unpack[ActionFields]) -> Action:
         """An event for a block of code, recorded with its outcome when the block ends.
@@ -221,10 +221,10 @@ class AuditLog(ReadingMethods):
         Use the result in ``with`` or ``async with``. An ``outcome`` that is passed here or set in the block
         is recorded, whether the block raises or not. Raises like ``record()``.
         """
-        given = self._given(action, fields, ActionFields)
+        given = self._checked(action, fields, ActionFields)
         found = given or EventArguments(action)
         denied: tuple[type[BaseException], ...] = (PermissionError, *self._options.denied)
-        return Action(found, self._accept, self._is_right, denied, is_lost=given is None)
+        return Action(found, self._accept, self._is_valid, denied, is_lost=given is None)
 
     @overload
     def record_in(
@@ -267,7 +267,7 @@ class AuditLog(ReadingMethods):
             return captured
         inline.settle(connection)
         try:
-            event_id, payload = _whole(built)
+            event_id, payload = _event_or_raise(built)
             answer = inline.store(connection, payload)
         except Exception as error:  # noqa: BLE001 - P4: recording never raises, except with required
             self._not_stored(error, required=required)
@@ -310,7 +310,7 @@ class AuditLog(ReadingMethods):
             return captured
         await inline.settle_async(connection)
         try:
-            event_id, payload = _whole(built)
+            event_id, payload = _event_or_raise(built)
             answer = await inline.store_async(connection, payload)
         except Exception as error:  # noqa: BLE001 - see record_in
             self._not_stored(error, required=required)
@@ -348,7 +348,7 @@ class AuditLog(ReadingMethods):
 
         ``event`` is what ``record()`` takes. Time, context and values are taken now.
         """
-        given = self._given(action, event)
+        given = self._checked(action, event)
         return self._builder.build(given) if given is not None else _NOT_RECORDED
 
     def record_prepared(self, event: Event) -> str | None:
@@ -519,7 +519,7 @@ class AuditLog(ReadingMethods):
             return None
         return Path(self._options.spool_dir or default_spool_dir()) / self._destination.directory
 
-    def _hold(self) -> None:
+    def _lock_for_fork(self) -> None:
         """Called before a fork: no other thread may be creating files, or be inside SQLite."""
         self._lock.acquire()
         self._held = [self._lock]
@@ -527,7 +527,7 @@ class AuditLog(ReadingMethods):
             lock.acquire()
             self._held.append(lock)
 
-    def _let_go(self) -> None:
+    def _unlock_after_fork(self) -> None:
         """Called in the parent after a fork."""
         while self._held:
             self._held.pop().release()
@@ -549,30 +549,30 @@ class AuditLog(ReadingMethods):
         if engine is not None and not self._closed:
             engine.close(timeout, keep_recording=True)
 
-    def _given(
+    def _checked(
         self, action: str, event: Mapping[str, Any], kind: type = EventFields
     ) -> EventArguments | None:
         """The arguments, or None if one is wrong and was counted as a loss."""
         fault = event_fault(action, event, kind)
         if fault is None:
             return EventArguments(action, event)
-        self._wrong(fault)
+        self._count_fault(fault)
         return None
 
-    def _right(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _valid_fields(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields of a context, without those that are wrong and were counted as a loss."""
         wrong = faults(fields, ContextFields)
         for fault in wrong.values():
-            self._wrong(fault)
+            self._count_fault(fault)
         return {name: value for name, value in fields.items() if name not in wrong} if wrong else fields
 
-    def _is_right(self, fields: Mapping[str, object]) -> bool:
+    def _is_valid(self, fields: Mapping[str, object]) -> bool:
         wrong = faults(fields)
         for fault in wrong.values():
-            self._wrong(fault)
+            self._count_fault(fault)
         return not wrong
 
-    def _wrong(self, fault: SettingsError) -> None:
+    def _count_fault(self, fault: SettingsError) -> None:
         if self._options.strict:
             raise fault
         self._running().counters.drop(str(fault))
@@ -588,7 +588,7 @@ class RejectedError(Exception):
 _HINTS = {"42883": "Is usersync installed in this database? Run: usersync apply"}
 
 
-def _whole(built: Event | Exception) -> Event:
+def _event_or_raise(built: Event | Exception) -> Event:
     if isinstance(built, Exception):
         raise built
     return built

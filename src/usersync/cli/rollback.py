@@ -64,7 +64,8 @@ class RollbackView:
 def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool) -> View:
     """Remove usersync from the database. The users table stays.
 
-    The audit log and the rejected events stay too, but the log is no longer append-only. Drops the triggers
+    An audit log with events and the rejected events stay too, but the log is no longer append-only. An empty
+    log is dropped. Triggers that 'usersync apply --adopt' replaced are restored. Drops the triggers
     (including the triggers of tracked tables), the functions and the schema usersync with the failures table.
     Uses the settings that usersync was last applied with.
     """

@@ -1,5 +1,8 @@
 """Decides which values are secrets, by the name of the key or column and by the type of the value.
 
+Secrets are redacted before an event is stored. Personal data is stored, and erased on request: see
+``personal_data`` and ``usersync.audit.erasure``.
+
 The same rules serve events in Python and the columns of tracked tables. They do not find a password in the
 middle of a text, in a string that contains JSON, or in ``postgresql://user:password@host``.
 

@@ -1,4 +1,7 @@
-"""Gates: rules that refuse a sign-up today, by failing the hand-written trigger; later only the row."""
+"""Gates: constraints of the users table that today refuse a sign-up, because the hand-written trigger fails.
+
+With ``--adopt`` such a sign-up succeeds, and only the row is refused.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def is_gate(finding: Finding) -> bool:
 def gates(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ...]]:
     """The gates that disappear with the triggers that ``--adopt`` replaces. Each needs a decision."""
     replaced = [each for each in third_party_triggers(settings, inspection.catalog) if each.is_replaceable]
-    creators = [each for each in replaced if _written(each, settings)]
+    creators = [each for each in replaced if _columns_filled_by(each, settings)]
     if not creators or not inspection.has_users_table:
         return ()
     names = {"table": settings.users_table.quoted, "source": settings.source_table.quoted}
@@ -49,7 +52,7 @@ def gates(settings: Settings, inspection: Inspection) -> Steps[tuple[Finding, ..
     return tuple(_findings(creators[0], rules, settings, inspection))
 
 
-def _written(each: ThirdPartyTrigger, settings: Settings) -> frozenset[str]:
+def _columns_filled_by(each: ThirdPartyTrigger, settings: Settings) -> frozenset[str]:
     """The columns that the trigger fills from the user when it creates the row."""
     return frozenset(
         name
@@ -63,7 +66,7 @@ def _written(each: ThirdPartyTrigger, settings: Settings) -> frozenset[str]:
 def _findings(
     creator: ThirdPartyTrigger, rules: list[Row], settings: Settings, inspection: Inspection
 ) -> Iterator[Finding]:
-    written, table = _written(creator, settings) - {settings.key}, settings.users_table
+    written, table = _columns_filled_by(creator, settings) - {settings.key}, settings.users_table
     for rule in rules:
         if written & set(rule["columns"]):
             yield _gate(

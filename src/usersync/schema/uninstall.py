@@ -79,6 +79,15 @@ def plan_removal(
     if holds:
         reason = f"with {holds:,} legal hold{'' if holds == 1 else 's'} (usersync audit hold list)"
         changes.append(Change("drop", "table usersync.audit_holds", reason, "select;"))
+    waiting = (yield from _count_waiting()) if inspection.noted is not None else 0
+    if waiting:
+        reason = (
+            f"with {waiting:,} event{'' if waiting == 1 else 's'} of users not stored yet (usersync retry)"
+        )
+        changes.append(Change("drop", "table usersync.sync_failures", reason, "select;"))
+    if inspection.noted is not None and (yield from _count("usersync.feed")):
+        reason = "positions that readers of the feed have stored become invalid"
+        changes.append(Change("drop", "table usersync.event_numbers", reason, "select;"))
     changes += [
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
@@ -274,9 +283,14 @@ def _count_rejects() -> Steps[int]:
     return (yield from _count("usersync.audit_rejects"))
 
 
-def _count(table: str) -> Steps[int]:
+def _count_waiting() -> Steps[int]:
+    """The events of users that wait in the failures table. Earlier releases had no such failures."""
+    return (yield from _count("usersync.sync_failures", "to_jsonb(found) ->> 'kind' = 'event'"))
+
+
+def _count(table: str, condition: str = "true") -> Steps[int]:
     found = yield from query_row("select to_regclass(%(table)s) is not null as found", table=table)
     if not found["found"]:
         return 0
-    counted = yield from query_row(f"select count(*) as rows from {table}")
+    counted = yield from query_row(f"select count(*) as rows from {table} as found where {condition}")
     return int(counted["rows"])

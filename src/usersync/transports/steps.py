@@ -60,7 +60,8 @@ PIN_SESSION = (
     "set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; set local jit = off"
 )
 
-#: Goes before a SELECT without FROM, which then gets ``from told``. ``usersync.owns_transaction()`` reads it.
+#: The prefix of ``select …``, with `` from told`` at its end, so that it runs first.
+#: ``usersync.owns_transaction()`` reads the setting.
 OWN_TRANSACTION = (
     "with told as materialized (select pg_catalog.set_config('usersync.transaction', 'own', true)) "
 )

@@ -11,9 +11,11 @@ import psycopg
 import pytest
 from sql_log import event, send
 
+from logged import logged
 from usersync.audit import feed, upkeep
 from usersync.audit.models import EventFilter
-from usersync.errors import SettingsError
+from usersync.errors import DatabaseError, SettingsError
+from usersync.schema import installation
 from usersync.transports.run import run
 
 
@@ -154,6 +156,22 @@ def test_after_a_restore_into_another_cluster(log, follower):
     assert follower.read() == []
     log.record(event(action="newer"))
     assert follower.read() == ["newer"]
+
+
+def test_a_position_of_another_feed(log, follower):
+    """As after a failover that lost the newest events. Its reader would skip the next events."""
+    log.record(event(action="a"))
+    assert follower.read() == ["a"]
+    log.owner.execute("truncate usersync.event_numbers")  # as after a prune of all events
+    assert follower.read() == []
+    follower.position += 1
+    with pytest.raises(
+        DatabaseError, match="the position 2 is not of this feed: its last number is 1"
+    ) as caught:
+        follower.read()
+    assert "usersync audit search" in caught.value.hint
+    planned = run(installation.plan_rollback(logged()), log.owner).changes
+    assert "table usersync.event_numbers" in {each.subject for each in planned}
 
 
 def test_the_index_is_completed_unless_somebody_else_maintains_the_log(log, follower, session):

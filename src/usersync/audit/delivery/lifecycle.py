@@ -27,10 +27,10 @@ class ForkAware(Protocol):
 
     _exit_timeout: float
 
-    def _hold(self) -> None:
+    def _lock_for_fork(self) -> None:
         """Called before a fork: acquire the locks that must be free in the child."""
 
-    def _let_go(self) -> None:
+    def _unlock_after_fork(self) -> None:
         """Called in the parent after a fork: release the locks."""
 
     def _forget(self) -> None:
@@ -68,12 +68,12 @@ def _before_fork() -> None:
     gate.acquire()
     _held[:] = list(_living)
     for lived in _held:
-        lived._hold()
+        lived._lock_for_fork()
 
 
 def _after_in_parent() -> None:
     for lived in _held:
-        lived._let_go()
+        lived._unlock_after_fork()
     _held.clear()
     gate.release()
 

@@ -1,8 +1,8 @@
 """Binds a spool to the database that its events are for.
 
-A spool remembers the database at the first contact: the installation (an id in ``usersync.settings``), and
-the cluster, because a restored copy has the same id. Before the first contact, the complete connection string
-is compared.
+At the first contact, a spool stores two ids: that of the installation (``usersync.settings``), and that of
+the cluster, because a restored copy of the database has the same installation. Before the first contact, the
+complete connection string is compared.
 """
 
 from __future__ import annotations

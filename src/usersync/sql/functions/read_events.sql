@@ -3,6 +3,9 @@
 -- matches few events does not read the whole log; "more" says whether there are further numbers. Without a position, it
 -- returns no events, but the position of the newest one. A page also ends when it is large, because a value of type
 -- jsonb has a size limit.
+--
+-- A position beyond the newest number is of another feed: the database was restored, lost events in a failover, or has a new
+-- installation. Without an error, its reader would skip the events up to that number. A standby may be behind.
 create or replace function usersync.read_events(after bigint, wanted jsonb, page_size integer) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, "@pinned"
@@ -13,6 +16,8 @@ as $usersync$
 declare
     templates constant jsonb := '@audit_templates'::jsonb;
     newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
+    -- Not the newest number, which prune removes with its event.
+    given constant bigint := coalesce((select feed.last_number from usersync.feed), 0);
     last_number bigint;
     stored jsonb;
     events jsonb[] := '{}'::jsonb[];
@@ -21,6 +26,12 @@ begin
     perform usersync.require_audit_log();
     if after is null then
         return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
+    end if;
+    if after > greatest(newest, given) and not pg_is_in_recovery() then
+        raise exception 'the position % is not of this feed: its last number is %', after, greatest(newest, given)
+            using errcode = '22023', hint = 'The database was restored, lost events in a failover, or has a new '
+                'installation of usersync. Compare what you have read with "usersync audit search". Then continue at 0, '
+                'or at the position that a call without a position returns.';
     end if;
     select max(number) into last_number from (
         select number from usersync.event_numbers where number > after order by number limit page_size
