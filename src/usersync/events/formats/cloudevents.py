@@ -1,0 +1,27 @@
+"""CloudEvents 1.0 in JSON, in structured mode: the body has the attributes and the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from usersync.events.formats.plain import event_fields, to_text
+
+if TYPE_CHECKING:
+    from usersync.audit.models import EventRecord
+
+
+def as_cloudevent(event: EventRecord) -> tuple[str, str]:
+    """The event as a CloudEvent: ``type`` is the action, ``subject`` the entity, ``data`` all fields."""
+    attributes = {
+        "specversion": "1.0",
+        "id": str(event.id),
+        "source": f"usersync:{quote(event.source or 'log', safe='')}",
+        "type": event.action or "unknown",
+        "subject": "/".join(part for part in (event.entity_type, event.entity_id) if part),
+        "time": event.occurred_at.isoformat(),
+        "datacontenttype": "application/json",
+        "traceparent": event.traceparent,
+    }
+    given = {name: value for name, value in attributes.items() if value}
+    return to_text({**given, "data": event_fields(event)}), "application/cloudevents+json; charset=utf-8"
