@@ -30,6 +30,7 @@ PARTS = {
     "usersync.contrib.flask": "pip install flask 'pyjwt[crypto]'",
     "usersync.contrib.sqlalchemy": "pip install 'sqlalchemy[asyncio]'",
     "usersync.core.admin_users": "pip install httpx",
+    "usersync.events.webhooks.delivery": "pip install aiohttp cryptography standardwebhooks",
     "usersync.metrics.opentelemetry": "pip install opentelemetry-api",
     "usersync.metrics.prometheus": "pip install prometheus-client",
 }

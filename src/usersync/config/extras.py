@@ -45,6 +45,11 @@ EXTRAS = {
     "prometheus": [Requirement("prometheus_client", "prometheus-client")],
     "rq": [Requirement("rq", "rq")],
     "sqlalchemy": [Requirement("sqlalchemy", "sqlalchemy[asyncio]")],
+    "webhooks": [
+        Requirement("aiohttp", "aiohttp"),
+        Requirement("cryptography", "cryptography"),
+        Requirement("standardwebhooks", "standardwebhooks"),
+    ],
 }
 
 

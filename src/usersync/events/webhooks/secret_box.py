@@ -1,0 +1,101 @@
+"""The secrets of webhooks: generated here, and stored encrypted.
+
+``USERSYNC_SECRET_KEY`` has the key, or several separated by commas: the first encrypts, all decrypt. The
+database does not have the key, so a reader of the database cannot sign.
+"""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from usersync.config.environment import look_up
+from usersync.config.extras import needed
+from usersync.errors import SettingsError
+
+with needed("webhooks", "a webhook"):
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KEY_VARIABLE = "USERSYNC_SECRET_KEY"
+
+_PREFIX = "whsec_"
+_BYTES = 32  # Standard Webhooks: 24 to 64
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret with which requests are signed. Its ``repr`` does not contain it."""
+
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{_PREFIX}…"
+
+
+def new_secret() -> Secret:
+    """A random secret, in the form of Standard Webhooks."""
+    return Secret(_PREFIX + b64encode(secrets.token_bytes(_BYTES)).decode())
+
+
+def new_key() -> str:
+    """A random value for ``USERSYNC_SECRET_KEY``."""
+    return Fernet.generate_key().decode()
+
+
+class SecretBox:
+    """Encrypts and decrypts secrets. Its ``repr`` and its errors contain neither keys nor secrets."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._fernet = MultiFernet([_fernet(each) for each in keys])
+
+    @classmethod
+    def from_environment(cls) -> SecretBox:
+        """With the keys of ``USERSYNC_SECRET_KEY``. Raises ``SettingsError`` if there is none."""
+        found = look_up(KEY_VARIABLE)
+        keys = [each for part in (found.value if found else "").split(",") if (each := part.strip())]
+        if not keys:
+            raise SettingsError(
+                f"{KEY_VARIABLE} is not set: it has the key of the webhooks' secrets", hint=_NEW_KEY
+            )
+        return cls(keys)
+
+    def encrypt(self, secret: Secret) -> str:
+        """The secret as it is stored, with the first key."""
+        return self._fernet.encrypt(secret.text.encode()).decode()
+
+    def encrypt_again(self, stored: str) -> str:
+        """A stored secret, encrypted with the first key. Raises ``SettingsError`` if no key fits."""
+        return self.encrypt(self.decrypt(stored))
+
+    def decrypt(self, stored: str) -> Secret:
+        """A secret that was stored. Raises ``SettingsError`` if no key fits."""
+        try:
+            return Secret(self._fernet.decrypt(stored.encode()).decode())
+        except (InvalidToken, ValueError):
+            raise SettingsError(
+                f"the webhook's secret cannot be decrypted with the keys in {KEY_VARIABLE}",
+                hint="Add the key that the secret was encrypted with, after a comma. Or make a new secret: "
+                "usersync subscriptions rotate-secret",
+            ) from None
+
+
+_NEW_KEY = (
+    "Make a key, and keep it where the other secrets of the application are: "
+    'python -c "import usersync.events.webhooks.secret_box as box; print(box.new_key())"'
+)
+
+
+def _fernet(key: str) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError:
+        # The message of Fernet does not contain the key, but does not name the variable either.
+        raise SettingsError(
+            f"{KEY_VARIABLE} has a value that is not a key: expected 32 bytes in URL-safe base64",
+            hint=_NEW_KEY,
+        ) from None
