@@ -105,7 +105,7 @@ def waits(path: Path) -> bool:
         return not path.name.endswith((".lock", "-wal", "-shm"))
     with closing(connect(path, 1.0)) as connection:
         contents = look_into(connection)
-    return bool(contents.waiting or contents.refused)
+    return bool(contents.waiting or contents.quarantined)
 
 
 def attack_by_kills(kills: int) -> dict[str, Any]:
@@ -178,9 +178,9 @@ def attack_by_malformed(events: int = 100_000) -> dict[str, Any]:
         "accepted": stats.accepted,
         "stored": stored,
         "rejected": rejects,
-        "refused": stats.refused,
+        "quarantined": stats.quarantined,
         "seconds": round(time.monotonic() - started),
-        "held": arrived and stats.accepted == events == stored + rejects and not stats.refused,
+        "held": arrived and stats.accepted == events == stored + rejects and not stats.quarantined,
     }
 
 
@@ -291,7 +291,7 @@ class Recording:
         self._file = promised.open("w")
         self._pause = 1 / rate
         self._rate = rate
-        self.refused = 0
+        self.quarantined = 0
 
     def run(self, seconds: float) -> dict[str, float]:
         # Allocated and touched in advance: the log's memory is measured, not this object's.
@@ -305,7 +305,7 @@ class Recording:
                 "product.created", entity=("product", n), after={"name": "Bolt", "price": 3}
             )
             times[n] = time.perf_counter_ns() - started
-            self.refused += event_id is None
+            self.quarantined += event_id is None
             self._file.write(f"{event_id}\n")
             due += self._pause
             time.sleep(max(0.0, due - time.perf_counter()))
@@ -353,7 +353,7 @@ def measure_outage(kind: str, minutes: float, rate: float, disk: Path | None) ->
         settled = time.monotonic() - started
         stats = log.stats()
         result = counts(database, place / "promised")
-    lost = stats.dropped + stats.refused + stats.rejected + recording.refused
+    lost = stats.dropped + stats.quarantined + stats.rejected + recording.quarantined
     bad = not arrived or lost or result["missing"] or result["doubled"]
     # Otherwise it was not an outage.
     bad = bad or kept_out.waiting < during["events"]

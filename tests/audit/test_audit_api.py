@@ -37,7 +37,7 @@ def assert_arrived(log, store, ids):
     assert log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
-    assert (stats.waiting, stats.last_error, stats.dropped, stats.rejected, stats.refused) == (
+    assert (stats.waiting, stats.last_error, stats.dropped, stats.rejected, stats.quarantined) == (
         0,
         None,
         0,

@@ -48,7 +48,7 @@ def test_an_event_that_always_fails_does_not_block_others(store, make_log, api):
     ids += [log.record("a.b") for _ in range(10)]
     assert not log.flush(60)
     assert sorted(store.ids()) == sorted(ids)
-    assert (log.stats().refused, log.stats().waiting) == (1, 0)
+    assert (log.stats().quarantined, log.stats().waiting) == (1, 0)
     # Probe events are not stored.
     assert "usersync.probed" not in {event["action"] for event in store.events()}
 
@@ -66,7 +66,7 @@ def test_a_temporary_error_of_an_intermediary_quarantines_no_event(gateway, stor
     gateway.answer = lambda *call: wrong if time.monotonic() < until else answer(*call)
     ids = [first, *(log.record("a.b") for _ in range(200))]
     assert log.flush(60)
-    assert log.stats().refused == 0
+    assert log.stats().quarantined == 0
     assert sorted(store.ids()) == sorted(ids)
 
 
@@ -93,7 +93,7 @@ def test_a_too_large_event_is_quarantined_and_the_others_are_stored(gateway, sto
     ids += [log.record("a.b") for _ in range(5)]
     assert not log.flush(90)
     assert sorted(store.ids()) == sorted(ids)
-    assert log.stats().refused == 1
+    assert log.stats().quarantined == 1
 
 
 def test_the_sender_waits_for_retry_after(gateway, store, make_log, api, eventually):
@@ -153,7 +153,7 @@ def test_the_sender_waits_if_a_pre_request_function_raises_pt429(serve, store, m
     store.owner.execute("delete from public.limits")
     assert log.flush(60)
     assert sorted(store.ids()) == sorted(ids)
-    assert log.stats().refused == 0
+    assert log.stats().quarantined == 0
 
 
 def test_the_time_out_error_has_the_total_time(api, monkeypatch):

@@ -45,7 +45,7 @@ def test_a_user_whose_row_is_not_created_in_time_costs_only_the_link(store, make
     event = next(each for each in store.events() if each["id"] == theirs)
     assert (event["user_id"], event["actor_id"]) == (None, user_id)
     assert event["metadata"]["user_sync_error"] == "given up after several attempts"
-    assert log.stats().refused == 0
+    assert log.stats().quarantined == 0
 
 
 def test_an_event_that_a_trigger_on_the_log_rejects_is_quarantined(store, make_log):
@@ -58,9 +58,9 @@ def test_an_event_that_a_trigger_on_the_log_rejects_is_quarantined(store, make_l
     assert not log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
-    assert (stats.refused, stats.stored, stats.duplicates) == (3, 60, 0)
+    assert (stats.quarantined, stats.stored, stats.duplicates) == (3, 60, 0)
     interfere(store)
-    assert log.retry_refused().stored == 3
+    assert log.retry_quarantined().stored == 3
 
 
 def test_a_failure_of_every_event_is_an_outage(store, make_log, eventually):
@@ -70,7 +70,7 @@ def test_a_failure_of_every_event_is_an_outage(store, make_log, eventually):
 
     # Each flush ends the wait for the next attempt.
     eventually(lambda: log.flush(0.01) or log.stats().consecutive_failures > 8)
-    assert log.stats().refused == 0
+    assert log.stats().quarantined == 0
     assert log.stats().waiting == 20
     interfere(store)
     assert log.flush(30)
@@ -84,7 +84,7 @@ def test_a_failure_of_all_but_the_smallest_event_is_an_outage(store, make_log, e
     log = make_log(store.dsn)
     ids = [log.record("a.b") for _ in range(20)]
     eventually(lambda: log.flush(0.01) or log.stats().consecutive_failures > 8)
-    assert (log.stats().refused, log.stats().waiting) == (0, 20)
+    assert (log.stats().quarantined, log.stats().waiting) == (0, 20)
     interfere(store)
     assert log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
@@ -95,7 +95,7 @@ def test_a_missing_partition_is_an_outage(store, make_log):
     log = make_log(store.dsn)
     log.record("a.b", occurred_at="2019-01-01")
     assert not log.flush(0.5)
-    assert (log.stats().refused, log.stats().waiting) == (0, 1)
+    assert (log.stats().quarantined, log.stats().waiting) == (0, 1)
     store.owner.execute("alter table public.audit_logs attach partition usersync.audit_logs_default default")
     assert log.flush(30)
     assert len(store.ids()) == 1

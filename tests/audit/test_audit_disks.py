@@ -74,7 +74,7 @@ def come_back(log):
 def end(log):
     assert log.flush(30)
     stats = log.stats()
-    assert (stats.waiting, stats.dropped, stats.refused, stats.rejected) == (0, 0, 0, 0), stats
+    assert (stats.waiting, stats.dropped, stats.quarantined, stats.rejected) == (0, 0, 0, 0), stats
     assert None not in ids
     print(json.dumps(ids))
 """
@@ -182,7 +182,7 @@ def test_a_server_whose_disk_is_full(on_tiny_disk, tmp_path):
                 assert log.flush(60), log.stats()
                 rows = connection.execute("select id from public.audit_logs").fetchall()
             stats = log.stats()
-            assert (stats.waiting, stats.dropped, stats.refused, stats.rejected) == (0, 0, 0, 0), stats
+            assert (stats.waiting, stats.dropped, stats.quarantined, stats.rejected) == (0, 0, 0, 0), stats
             assert sorted(str(each) for (each,) in rows) == sorted(ids)
             log.close()
         print(json.dumps(ids))

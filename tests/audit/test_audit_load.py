@@ -53,7 +53,7 @@ def test_a_hundred_thousand_events_of_which_one_in_ten_is_malformed(make_log, st
         log.record("a.b", actor_id=(lambda: {"actor_type": "robot"}) if n % 10 == 0 else None)
     assert log.flush(90)
     stats = log.stats()
-    assert (stats.stored, stats.rejected, stats.refused, stats.dropped) == (9000, 1000, 0, 0)
+    assert (stats.stored, stats.rejected, stats.quarantined, stats.dropped) == (9000, 1000, 0, 0)
 
 
 def test_events_of_one_thread_keep_their_order(log, store):

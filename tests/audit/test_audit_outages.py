@@ -38,7 +38,7 @@ def assert_arrived(log, store, ids):
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
     assert (stats.waiting, stats.consecutive_failures, stats.last_error) == (0, 0, None)
-    assert (stats.dropped, stats.rejected, stats.refused) == (0, 0, 0)
+    assert (stats.dropped, stats.rejected, stats.quarantined) == (0, 0, 0)
 
 
 def test_read_only(store, make_log, eventually):

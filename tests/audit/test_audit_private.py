@@ -134,9 +134,9 @@ def test_a_row_that_is_not_a_blob_is_quarantined_and_the_others_are_delivered(st
     log.record("of.another")
     assert log.drain(20)
     assert sorted(event["action"] for event in store.events()) == ["a.b", "after.it", "of.another"]
-    (reason,) = [each.reason for file in survey_spool(left.parent).files for each in file.refused]
+    (reason,) = [each.reason for file in survey_spool(left.parent).files for each in file.quarantined]
     assert "not a BLOB" in reason
-    assert log.stats().refused == 1
+    assert log.stats().quarantined == 1
 
 
 @pytest.mark.parametrize("payload", [b"", b'{"action":"x.y"},{"action":"x.z"}', b"[]", b"\xff", b"null"])
@@ -147,7 +147,7 @@ def test_a_row_that_is_not_one_event_does_not_affect_others(store, make_log, lef
     log = make_log(store.dsn, keep_delivered=0)
     log.drain(20)
     assert sorted(event["action"] for event in store.events()) == ["a.b", "after.it"]
-    assert log.stats().refused + log.stats().rejected == 1
+    assert log.stats().quarantined + log.stats().rejected == 1
 
 
 ANYTHING = st.one_of(
@@ -190,7 +190,7 @@ def test_any_value_in_any_column_is_read_or_raises_a_usersync_error(tmp_path_fac
         entries = spool.read(100, 1 << 20)
         assert all(isinstance(entry.payload, bytes) for entry in entries)
         spool.oldest_ms()
-        spool.refused()
+        spool.quarantined()
         spool.prune(1 << 50)
 
 

@@ -197,7 +197,7 @@ def test_the_database_stores_every_such_value(log, store):
     ).fetchall()
     assert rejects == []
     stats = log.stats()
-    assert (stats.rejected, stats.refused, stats.dropped) == (0, 0, 0)
+    assert (stats.rejected, stats.quarantined, stats.dropped) == (0, 0, 0)
     assert stats.stored == stats.accepted
 
 

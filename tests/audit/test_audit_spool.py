@@ -126,11 +126,11 @@ def test_a_file_that_received_an_event_meanwhile_is_kept(make_log, spool_dir, mo
     spool = intake.spool
     spool.discard(1)
 
-    def refused():
+    def quarantined():
         offline.record("a.b")
         return []
 
-    monkeypatch.setattr(spool, "refused", refused)
+    monkeypatch.setattr(spool, "quarantined", quarantined)
     intake._start_over(spool)
     assert offline.stats().spooled == 1
     assert spool_files(spool_dir) == [spool.path]

@@ -422,7 +422,7 @@ class AuditLog(ReadingMethods):
         """
         return self._running().drain(timeout, is_confirmed=confirmed)
 
-    def retry_refused(self) -> RetryResult:
+    def retry_quarantined(self) -> RetryResult:
         """Retry the quarantined events in the spools of all processes on this machine. Blocks.
 
         Use it after the cause, for example a trigger of the application, was fixed. Each event is stored

@@ -87,7 +87,7 @@ def spool_of(source: str) -> Spool | None:
         sum(file.waiting for file in files),
         sum(file.waiting for file in files if not file.owned),
         min(moments, default=None),
-        sum(file.refused_count for file in files),
+        sum(file.quarantined_events for file in files),
         tuple(damaged),
         tuple(_other_spools(each for each in surveys if each not in own)),
     )

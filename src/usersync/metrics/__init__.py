@@ -78,8 +78,8 @@ SPOOL_AGE = Definition(
     "usersync_spool_oldest_age_seconds", "For how long the oldest of them has waited.", "s", labels=("spool",)
 )
 SPOOL_BYTES = Definition("usersync_spool_bytes", "What the spool takes on the disk.", "By", labels=("spool",))
-SPOOL_REFUSED = Definition(
-    "usersync_spool_refused_events",
+SPOOL_QUARANTINED = Definition(
+    "usersync_spool_quarantined_events",
     "Audit events that the database could not take in any form.",
     "{event}",
     labels=("spool",),
@@ -141,7 +141,7 @@ def of_spools(spools: Iterable[SpoolSurvey], now: float) -> Iterator[Sample]:
         yield Sample(SPOOL_EVENTS, spool.waiting, where)
         yield Sample(SPOOL_AGE, max(now - oldest, 0), where)
         yield Sample(SPOOL_BYTES, sum(file.size for file in spool.files), where)
-        yield Sample(SPOOL_REFUSED, spool.refused, where)
+        yield Sample(SPOOL_QUARANTINED, spool.quarantined, where)
         yield Sample(SPOOL_DAMAGED, len(spool.damaged), where)
 
 
@@ -152,7 +152,7 @@ def of_audit_log(stats: AuditStats) -> Iterator[Sample]:
         "stored": stats.stored,
         "duplicate": stats.duplicates,
         "rejected": stats.rejected,
-        "refused": stats.refused,
+        "quarantined": stats.quarantined,
         "dropped": stats.dropped,
     }
     yield from (Sample(EVENTS, count, (result,)) for result, count in results.items())

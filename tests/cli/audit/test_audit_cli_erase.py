@@ -92,7 +92,7 @@ def test_spooled_events_are_erased(erase, project, user, spool_dir):
         dead.append(1, b'{"action":"c.d","user_id":"%s","user_agent":"Mozilla"}' % str(user).upper().encode())
         dead.append(2, b"no json " + str(user).encode())
         dead.append(3, b'{"action":"e.f","actor_id":"%s"}' % str(user).encode())
-        dead.quarantine(dead.read(1, 1 << 20)[0], "refused")
+        dead.quarantine(dead.read(1, 1 << 20)[0], "quarantined")
         dead.close()
         assert b"192.0.2.1" in payload
         assert erase(user, "--dry-run", "--json").json["erased"]["spooled"] == 2

@@ -40,7 +40,7 @@ def test_events_of_a_dead_process_are_shown(usersync, spool_dir, left_behind):
     assert "usersync audit spool --drain --project test" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
     data = usersync("audit", "spool", "--dir", spool_dir, "--json").json
-    assert (data["waiting"], data["refused"], data["drained"]) == (5, 0, None)
+    assert (data["waiting"], data["quarantined"], data["drained"]) == (5, 0, None)
     (file,) = data["spools"][0]["files"]
     assert (file["waiting"], file["owned"]) == (5, False)
     assert file["oldest_at"]
@@ -107,8 +107,8 @@ def test_quarantined_events_are_shown_with_their_reason(usersync, spool_dir, lef
     done = usersync("audit", "spool", "--dir", spool_dir)
     assert done.code == 1
     assert "1 quarantined" in done.out
-    assert "usersync audit spool --refused" in done.out
-    done = usersync("audit", "spool", "--dir", spool_dir, "--refused")
+    assert "usersync audit spool --quarantined" in done.out
+    done = usersync("audit", "spool", "--dir", spool_dir, "--quarantined")
     assert "1970-01-01 00:00:00  x.\\u001b[2Jdone" in done.out
     assert "a \\u001b[31mtrigger raised" in done.out
     assert "\x1b" not in done.out
@@ -127,21 +127,21 @@ def test_quarantined_events_are_retried(audited, spool_dir):
     event_id = audited.log.record("shelf.counted", entity=("shelf", 7))
     assert not audited.log.flush()
     arguments = ("--dir", spool_dir, "--project", "test")
-    done = audited("spool", "--refused", *arguments)
+    done = audited("spool", "--quarantined", *arguments)
     assert done.code == 1
     assert "not today" in done.out
-    assert "usersync audit spool --retry-refused" in done.out
-    done = audited("spool", "--retry-refused", *arguments)
+    assert "usersync audit spool --retry-quarantined" in done.out
+    done = audited("spool", "--retry-quarantined", *arguments)
     assert done.code == 1
     assert "1 quarantined event retried: 0 stored now, 1 quarantined again" in done.out
     owner.execute("drop function public.record_audit_events(jsonb)")
     owner.execute("alter function public.inner_record(jsonb) rename to record_audit_events")
-    done = audited("spool", "--retry-refused", *arguments, "--json")
-    assert (done.code, done.json["refused"]) == (0, 0)
-    assert done.json["retried"] == {"stored": 1, "duplicates": 0, "rejected": 0, "refused": 0}
+    done = audited("spool", "--retry-quarantined", *arguments, "--json")
+    assert (done.code, done.json["quarantined"]) == (0, 0)
+    assert done.json["retried"] == {"stored": 1, "duplicates": 0, "rejected": 0, "quarantined": 0}
     stored = owner.execute("select id::text from public.audit_logs").fetchall()
     assert stored == [(event_id,)]
-    done = audited("spool", "--retry-refused", *arguments)
+    done = audited("spool", "--retry-quarantined", *arguments)
     assert done.code == 0
     assert "This database's spool has no quarantined events." in done.out
 

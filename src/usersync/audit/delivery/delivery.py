@@ -171,8 +171,10 @@ class Delivery:
         source.discard(batch[-1].number, sum(map(len, payloads)))
 
     def _quarantine(self, source: Source, entry: Entry, reason: str) -> None:
-        self._counters.refused += 1
+        self._counters.quarantined += 1
         self._counters.warn(
-            "refused", "an audit event is quarantined, because the database does not accept it: %s", reason
+            "quarantined",
+            "an audit event is quarantined, because the database does not accept it: %s",
+            reason,
         )
         source.quarantine(entry, reason)

@@ -98,7 +98,7 @@ class Engine:
             return True
         spool = self.intake.spool
         with suppress(SqliteError):
-            return spool is not None and bool(spool.quarantined_count and spool.refused())
+            return spool is not None and bool(spool.quarantined_count and spool.quarantined())
         return True
 
     def drain(self, timeout: float, *, is_confirmed: bool = False) -> DrainResult:
@@ -174,7 +174,7 @@ class Engine:
             stored=counters.stored,
             duplicates=counters.duplicates,
             rejected=counters.rejected,
-            refused=counters.refused,
+            quarantined=counters.quarantined,
             sent_again=counters.sent_again,
             beyond_window=counters.beyond_window,
             dropped=counters.dropped,

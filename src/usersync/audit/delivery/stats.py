@@ -41,7 +41,7 @@ class AuditStats:
     #: The database keeps them in ``usersync.audit_rejects``.
     rejected: int = 0
     #: Quarantined: the database takes them in no form. The spool keeps them, with the reason.
-    refused: int = 0
+    quarantined: int = 0
     #: Lost by the database in a failover or a restore after it had stored them, and sent again.
     sent_again: int = 0
     #: Older than the kept events, where the oldest kept event was lost: these may be lost as well.
@@ -95,7 +95,7 @@ class Counters:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._complained: dict[str, float] = {}
-        self.stored = self.duplicates = self.rejected = self.refused = self.dropped = 0
+        self.stored = self.duplicates = self.rejected = self.quarantined = self.dropped = 0
         self.sent_again = self.beyond_window = 0
         self.batches = 0
         self.batch_seconds = 0.0

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _PAGE_SIZE = 2048
 _DELETED_AT_ONCE = 100
 
-_ALL_REFUSED = "select at_ms, event, reason from refused order by number"
+_ALL_QUARANTINED = "select at_ms, event, reason from refused order by number"
 _CHECKPOINT_BYTES = 16 << 20
 
 # In batches. Each delivered batch removes one kept batch, and more if the window has shrunk.
@@ -229,13 +229,13 @@ class Spool:
             self._writer.execute("delete from events where number = ?", (entry.number,))
         self.done = max(self.done, entry.number)
 
-    def refused(self) -> list[tuple[int, bytes, str]]:
+    def quarantined(self) -> list[tuple[int, bytes, str]]:
         """The quarantined events: when they were recorded (ms since 1970), the event, and the reason."""
         with gate:
-            rows = self._writer.execute(_ALL_REFUSED).fetchall()
+            rows = self._writer.execute(_ALL_QUARANTINED).fetchall()
         return [(at_ms, event, file_format.text(reason)) for at_ms, event, reason in rows]
 
-    def add_refused(self, rows: list[tuple[int, bytes, str]]) -> None:
+    def add_quarantined(self, rows: list[tuple[int, bytes, str]]) -> None:
         """Copy quarantined events from another file."""
         with gate, self._lock:
             self._writer.executemany(
@@ -260,15 +260,15 @@ class Spool:
             events = old._recorder.execute(
                 "select number, at_ms, event from events where number > ?", (old.done,)
             )
-            refused = [
+            quarantined = [
                 (at_ms, event, file_format.text(reason))
-                for at_ms, event, reason in old._recorder.execute(_ALL_REFUSED)
+                for at_ms, event, reason in old._recorder.execute(_ALL_QUARANTINED)
             ]
             self._recorder.execute("begin")
             try:
                 self._recorder.executemany("insert into events values (?, ?, ?)", events)
                 self._recorder.executemany(
-                    "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", refused
+                    "insert or ignore into refused (at_ms, event, reason) values (?, ?, ?)", quarantined
                 )
                 if (position := old.binding.origin.position) is not None:
                     file_format.remember(self._recorder, position)

@@ -43,7 +43,7 @@ class Contents:
     origin: Origin
     waiting: int
     oldest_ms: int | None
-    refused: int
+    quarantined: int
     #: Delivered events that are kept; the time of the last delivery; and for how long they are kept.
     kept: int = 0
     delivered_ms: int | None = None
@@ -52,7 +52,7 @@ class Contents:
     @property
     def is_empty(self) -> bool:
         """Whether the file has no tables: its process was killed while it created or removed the file."""
-        return not (self.waiting or self.refused or self.kept)
+        return not (self.waiting or self.quarantined or self.kept)
 
 
 def create(connection: sqlite3.Connection, destination: Destination, keep_ms: int) -> None:
@@ -117,9 +117,9 @@ def look_into(connection: sqlite3.Connection) -> Contents:
         "select count(*), min(at_ms) from events where number > ?", (done,)
     ).fetchone()
     ((kept,),) = connection.execute("select count(*) from events where number <= ?", (done,)).fetchall()
-    ((refused,),) = connection.execute("select count(*) from refused").fetchall()
+    ((quarantined,),) = connection.execute("select count(*) from refused").fetchall()
     keep_ms = number(about_of(connection).get("keep_ms")) or 0
-    return Contents(origin_of(connection), waiting, number(oldest), refused, kept, delivered_ms, keep_ms)
+    return Contents(origin_of(connection), waiting, number(oldest), quarantined, kept, delivered_ms, keep_ms)
 
 
 def done_in(connection: sqlite3.Connection) -> tuple[int, int | None]:

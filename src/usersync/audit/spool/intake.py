@@ -240,7 +240,7 @@ class Intake:
         Its delivered events are no longer kept.
         """
         with gate:
-            if len(spool) or spool.refused():
+            if len(spool) or spool.quarantined():
                 return
             with self._lock:
                 # Another thread may have written to it just now.
@@ -275,7 +275,7 @@ class Intake:
             return
         try:
             with gate:
-                if len(spool) or spool.keeps or spool.refused():
+                if len(spool) or spool.keeps or spool.quarantined():
                     spool.close()
                 else:
                     spool.remove()

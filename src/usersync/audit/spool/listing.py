@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from usersync.audit.spool.file_format import Contents
 
 _BUSY_TIMEOUT_S = 1.0
-_MOST_REFUSED = 1_000
+_MOST_QUARANTINED = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class SpoolFile:
     size: int
     waiting: int
     oldest_at: datetime | None
-    refused: tuple[QuarantinedEvent, ...]
+    quarantined: tuple[QuarantinedEvent, ...]
     #: The number of quarantined events, including those beyond the first thousand.
-    refused_count: int
+    quarantined_events: int
     #: Delivered events that are kept for a while; see AuditLog's ``keep_delivered``. They do not wait.
     kept: int = 0
     #: The database that its events are for, without a password; None if unknown.
@@ -72,9 +72,9 @@ class SpoolSurvey:
         return sum(file.waiting for file in self.files)
 
     @property
-    def refused(self) -> int:
+    def quarantined(self) -> int:
         """The number of quarantined events."""
-        return sum(file.refused_count for file in self.files)
+        return sum(file.quarantined_events for file in self.files)
 
 
 def survey_spools(root: Path) -> list[SpoolSurvey]:
@@ -99,7 +99,7 @@ def _look(path: Path, owned: bool, size: int) -> SpoolFile:
     pid = path.name.partition("-")[0]
     owner = int(pid) if pid.isdecimal() else None
     try:
-        contents, refused = _read(path)
+        contents, quarantined = _read(path)
     except (sqlite3.Error, OSError) as error:
         return SpoolFile(path, owner, owned, size, 0, None, (), 0, problem=str(error))
     return SpoolFile(
@@ -109,8 +109,8 @@ def _look(path: Path, owned: bool, size: int) -> SpoolFile:
         size,
         contents.waiting,
         _moment(contents.oldest_ms),
-        refused,
-        contents.refused,
+        quarantined,
+        contents.quarantined,
         contents.kept,
         None if contents.origin.is_former else contents.origin.target,
         contents.origin.position.installation if contents.origin.position else None,
@@ -122,9 +122,9 @@ def _read(path: Path) -> tuple[Contents, tuple[QuarantinedEvent, ...]]:
         contents = look_into(connection)
         rows = (
             connection.execute(
-                "select at_ms, event, reason from refused order by number limit ?", (_MOST_REFUSED,)
+                "select at_ms, event, reason from refused order by number limit ?", (_MOST_QUARANTINED,)
             ).fetchall()
-            if contents.refused
+            if contents.quarantined
             else []
         )
     return contents, tuple(

@@ -186,7 +186,7 @@ class OrphanedFiles:
             is_ours = belongs(origin, self._destination, position)
         if not is_ours:
             return SkippedFile(
-                (), None, reason=f"for {origin.target}", waiting=contents.waiting + contents.refused
+                (), None, reason=f"for {origin.target}", waiting=contents.waiting + contents.quarantined
             )
         if contents.waiting or not contents.kept:
             return None
@@ -273,12 +273,12 @@ class OrphanedFiles:
         if adopted.spool.keeps and answered_ms < adopted.spool.expires_ms:
             self._release(adopted)
             return
-        refused = adopted.spool.refused()
-        if refused:
+        quarantined = adopted.spool.quarantined()
+        if quarantined:
             own = self._intake.spool or self._intake.open_spool()
             if own is None:
                 return
-            own.add_refused(refused)
+            own.add_quarantined(quarantined)
         with gate:
             adopted.spool.remove()
         adopted.claim.release()

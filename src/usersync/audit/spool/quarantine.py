@@ -43,7 +43,7 @@ class RetryResult:
     #: Now in ``usersync.audit_rejects``, with the reason.
     rejected: int = 0
     #: Still quarantined, with the newest reason.
-    refused: int = 0
+    quarantined: int = 0
 
 
 class QuarantinedEvents:
@@ -91,7 +91,7 @@ def retry(root: Path, sender: Sender | ApiSender, options: Options, destination:
             _retry_file(file.path, delivery, destination)
         except (sqlite3.Error, OSError, WrongDatabaseError) as error:
             counters.warn("retry", "the audit spool %s is not readable: %s", file.path, error)
-    return RetryResult(counters.stored, counters.duplicates, counters.rejected, counters.refused)
+    return RetryResult(counters.stored, counters.duplicates, counters.rejected, counters.quarantined)
 
 
 def _retry_file(path: Path, delivery: Delivery, destination: Destination) -> None:

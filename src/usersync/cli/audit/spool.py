@@ -48,7 +48,7 @@ class SpoolView:
 
     root: Path
     surveys: tuple[SpoolSurvey, ...]
-    with_refused: bool = False
+    with_quarantined: bool = False
     #: Whether --drain delivered everything. None without --drain.
     drained: bool | None = None
     delivered: int = 0
@@ -57,12 +57,12 @@ class SpoolView:
     left: tuple[tuple[Path, str, int], ...] = ()
     #: Files that --drain could not read.
     unreadable: tuple[Path, ...] = ()
-    #: The result of --retry-refused.
+    #: The result of --retry-quarantined.
     retried: RetryResult | None = None
 
     @property
     def exit_code(self) -> int:
-        is_bad = any(each.refused or each.damaged or each.problem for each in self.surveys)
+        is_bad = any(each.quarantined or each.damaged or each.problem for each in self.surveys)
         return 1 if self.drained is False or is_bad else 0
 
     def lines(self, width: int) -> Iterator[str]:
@@ -72,7 +72,7 @@ class SpoolView:
         for number_, survey in enumerate(shown):
             if number_:
                 yield ""
-            yield from _survey_lines(survey, width, with_refused=self.with_refused)
+            yield from _survey_lines(survey, width, with_quarantined=self.with_quarantined)
         if self.drained is not None:
             yield ""
             verdict = good("Done:") if self.drained else bad("Stopped:")
@@ -112,21 +112,21 @@ class SpoolView:
                 "database for the events of that spool, add --confirm-project.",
                 width,
             )
-        if not any(each.refused for each in self.surveys):
+        if not any(each.quarantined for each in self.surveys):
             return
-        if not self.with_refused:
+        if not self.with_quarantined:
             yield ""
-            yield f"To see the quarantined events:  {typed('usersync audit spool --refused')}"
+            yield f"To see the quarantined events:  {typed('usersync audit spool --quarantined')}"
         elif self.retried is None:
             yield ""
             yield from wrap("After the reason is fixed:", width)
-            yield f"  {typed('usersync audit spool --retry-refused')}"
+            yield f"  {typed('usersync audit spool --retry-quarantined')}"
 
     def data(self) -> dict[str, Any]:
         return {
             "directory": str(self.root),
             "waiting": sum(each.waiting for each in self.surveys),
-            "refused": sum(each.refused for each in self.surveys),
+            "quarantined": sum(each.quarantined for each in self.surveys),
             "drained": self.drained,
             "delivered": self.delivered,
             "error": self.error,
@@ -142,16 +142,16 @@ class SpoolView:
 
 def _outcome(retried: RetryResult) -> str:
     taken = retried.stored + retried.duplicates
-    tried = taken + retried.rejected + retried.refused
+    tried = taken + retried.rejected + retried.quarantined
     if not tried:
         return "This database's spool has no quarantined events. For another spool, use --project."
     notes = [f"{number(taken)} stored now"]
     notes += [f"{number(retried.rejected)} rejected (usersync audit rejects)"] if retried.rejected else []
-    notes += [f"{number(retried.refused)} quarantined again"] if retried.refused else []
+    notes += [f"{number(retried.quarantined)} quarantined again"] if retried.quarantined else []
     return f"{count(tried, 'quarantined event')} retried: {', '.join(notes)}"
 
 
-def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Iterator[str]:
+def _survey_lines(survey: SpoolSurvey, width: int, *, with_quarantined: bool) -> Iterator[str]:
     waiting = count(survey.waiting, "event")
     state = warning(f"{waiting} waiting") if survey.waiting else good("no events waiting")
     yield f"{bold(plain(survey.directory.name))}  {state}"
@@ -162,16 +162,16 @@ def _survey_lines(survey: SpoolSurvey, width: int, *, with_refused: bool) -> Ite
         yield from wrap(f"not read: {plain(survey.problem)}", width, first=f"  {bad('✗')} ")
     for path in survey.damaged:
         yield from wrap(f"damaged, quarantined: {path}", width, first=f"  {bad('✗')} ")
-    if with_refused:
-        for refused in (each for file in survey.files for each in file.refused):
+    if with_quarantined:
+        for quarantined in (each for file in survey.files for each in file.quarantined):
             yield ""
-            yield from _refused_lines(refused, width)
+            yield from _quarantined_lines(quarantined, width)
 
 
 def _row(file: SpoolFile) -> tuple[str, str, str, str, str]:
     oldest = ago(datetime.now(UTC) - file.oldest_at) if file.oldest_at else ""
     state = good("alive") if file.owned else warning("gone")
-    notes = [bad(f"{number(file.refused_count)} quarantined")] if file.refused_count else []
+    notes = [bad(f"{number(file.quarantined_events)} quarantined")] if file.quarantined_events else []
     notes += [faint(f"{number(file.kept)} delivered and kept")] if file.kept else []
     notes += [faint(f"for {plain(file.target)}")] if file.target and file.waiting and not file.owned else []
     notes += [bad(f"unreadable: {plain(file.problem)}")] if file.problem else []
@@ -179,11 +179,11 @@ def _row(file: SpoolFile) -> tuple[str, str, str, str, str]:
     return process, number(file.waiting).rjust(6), oldest, size(file.size), "  ".join(notes)
 
 
-def _refused_lines(refused: QuarantinedEvent, width: int) -> Iterator[str]:
-    when = refused.recorded_at.strftime("%Y-%m-%d %H:%M:%S")
-    action = plain(refused.event.get("action", "?"))
-    yield f"  {faint(when)}  {action}  {faint(plain(refused.event.get('id', '')))}"
-    yield from wrap(plain(refused.reason), width, first="    ")
+def _quarantined_lines(quarantined: QuarantinedEvent, width: int) -> Iterator[str]:
+    when = quarantined.recorded_at.strftime("%Y-%m-%d %H:%M:%S")
+    action = plain(quarantined.event.get("action", "?"))
+    yield f"  {faint(when)}  {action}  {faint(plain(quarantined.event.get('id', '')))}"
+    yield from wrap(plain(quarantined.reason), width, first="    ")
 
 
 def _data(survey: SpoolSurvey) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
         "name": survey.directory.name,
         "directory": survey.directory,
         "waiting": survey.waiting,
-        "refused": survey.refused,
+        "quarantined": survey.quarantined,
         "files": survey.files,
         "damaged": survey.damaged,
         "problem": survey.problem,
@@ -202,8 +202,8 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
     epilog=examples(
         ("usersync audit spool", "all spools of this machine"),
         ("usersync audit spool --drain", "delivers events of dead processes"),
-        ("usersync audit spool --refused", "shows quarantined events"),
-        ("usersync audit spool --retry-refused", "retries quarantined events"),
+        ("usersync audit spool --quarantined", "shows quarantined events"),
+        ("usersync audit spool --retry-quarantined", "retries quarantined events"),
     )
 )
 @click.option(
@@ -216,8 +216,10 @@ def _data(survey: SpoolSurvey) -> dict[str, Any]:
     is_flag=True,
     help="With --drain: deliver the spool's events to this database even if they were recorded for another.",
 )
-@click.option("--refused", "with_refused", is_flag=True, help="Show quarantined events with the reason.")
-@click.option("--retry-refused", is_flag=True, help="Retry the quarantined events of this database.")
+@click.option(
+    "--quarantined", "with_quarantined", is_flag=True, help="Show quarantined events with the reason."
+)
+@click.option("--retry-quarantined", is_flag=True, help="Retry the quarantined events of this database.")
 @click.option(
     "--timeout",
     callback=as_period,
@@ -236,8 +238,8 @@ def spool(
     *,
     drain: bool,
     confirm_project: bool,
-    with_refused: bool,
-    retry_refused: bool,
+    with_quarantined: bool,
+    retry_quarantined: bool,
     timeout: Period,
 ) -> View:
     """Show and deliver the spooled events of this machine.
@@ -246,8 +248,8 @@ def spool(
     file in it. The file of a dead process is delivered by the next process, or by --drain. --drain delivers
     one spool, and files in other spools that were recorded for the same database. It leaves and lists events
     for another database, unless --confirm-project is given. Quarantined events are those that the database
-    takes in no form; --retry-refused tries them again. Exit code 1 if there are quarantined events or damaged
-    files, or if --drain could not deliver everything.
+    takes in no form; --retry-quarantined tries them again. Exit code 1 if there are quarantined events or
+    damaged files, or if --drain could not deliver everything.
     """
     from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
 
@@ -256,14 +258,14 @@ def spool(
     root = directory or default_spool_dir()
     if project:
         _check_project(root, project)
-    view = SpoolView(root, (), with_refused)
-    if drain or retry_refused:
+    view = SpoolView(root, (), with_quarantined)
+    if drain or retry_quarantined:
         with _log(call, root, project) as log:
             if drain:
                 done = log.drain_all(timeout.rest.total_seconds(), confirmed=confirm_project)
                 view = replace(view, drained=bool(done), **_outcome_of_drain(log.stats(), done))
-            if retry_refused:
-                view = replace(view, retried=log.retry_refused())
+            if retry_quarantined:
+                view = replace(view, retried=log.retry_quarantined())
     return replace(view, surveys=_look(root, project))
 
 

@@ -103,7 +103,7 @@ def _findings(spool: Spool) -> Iterator[Finding]:
             "D032",
             f"spool {spool.project}",
             f"{number(spool.quarantined, 'event')} quarantined: the database accepts them in no form",
-            f"usersync audit spool --refused --project {spool.project}",
+            f"usersync audit spool --quarantined --project {spool.project}",
         )
     if spool.damaged:
         yield Finding(

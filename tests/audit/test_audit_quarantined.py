@@ -55,7 +55,7 @@ def test_an_event_that_meets_a_replaced_function_is_tried_again(store, make_log,
     eventually(lambda: log.stats().consecutive_failures)
     refuse("nothing")
     assert log.flush()
-    assert (store.ids(), log.stats().refused) == ([event], 0)
+    assert (store.ids(), log.stats().quarantined) == ([event], 0)
 
 
 def refused_in(path):
@@ -74,7 +74,7 @@ def test_an_event_that_the_database_refuses_is_quarantined_and_the_others_are_st
     assert not log.flush()
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
-    assert (stats.refused, stats.stored, stats.waiting) == (1, 300, 0)
+    assert (stats.quarantined, stats.stored, stats.waiting) == (1, 300, 0)
     assert "refused for poison" in caplog.text
     # Kept after the end of the process, and moved to the file of the next.
     log.close()
@@ -82,7 +82,7 @@ def test_an_event_that_the_database_refuses_is_quarantined_and_the_others_are_st
     after = make_log(store.dsn)
     after.record("a.b")
     assert after.drain()
-    ((_, event, reason),) = after._engine.intake.spool.refused()
+    ((_, event, reason),) = after._engine.intake.spool.quarantined()
     assert bad.encode() in event
     assert reason == "refused for poison (22023)"
 
@@ -100,12 +100,12 @@ def test_quarantined_events_in_any_file_can_be_retried(store, make_log, spool_di
     logs[0].close()
     assert store.ids() == []
     refuse(None)
-    result = logs[1].retry_refused()
-    assert (result.stored, result.duplicates, result.rejected, result.refused) == (90, 0, 0, 0)
+    result = logs[1].retry_quarantined()
+    assert (result.stored, result.duplicates, result.rejected, result.quarantined) == (90, 0, 0, 0)
     assert sorted(store.ids()) == sorted(bad)
     # The file of the ended process may have been deleted.
     assert {str(refused_in(path)) for path in spool_dir.rglob("*.spool")} == {"[]"}
-    assert logs[1].retry_refused() == type(result)()
+    assert logs[1].retry_quarantined() == type(result)()
     # The processes whose files were changed continue as before.
     more = [log.record("a.b") for log in logs[1:]]
     assert all(log.flush() for log in logs[1:])
@@ -120,8 +120,8 @@ def test_an_event_that_is_refused_again_keeps_the_newest_reason(store, make_log,
     (path,) = spool_dir.rglob("*.spool")
     assert [reason for _, reason in refused_in(path)] == ["refused for number (22023)"] * 10
     refuse("odd")
-    result = log.retry_refused()
-    assert (result.stored, result.refused) == (5, 5)
+    result = log.retry_quarantined()
+    assert (result.stored, result.quarantined) == (5, 5)
     kept = refused_in(path)
     assert [reason for _, reason in kept] == ["refused for odd (22023)"] * 5
     assert all(b"odd.counted" in event for event, _ in kept)
@@ -138,7 +138,7 @@ def test_an_event_that_is_already_stored_is_not_stored_twice(store, make_log, sp
     refuse(None)
     # As if the answer had been lost.
     store.owner.execute("select public.record_audit_events(%s::jsonb)", (f"[{payload.decode()}]",))
-    result = log.retry_refused()
+    result = log.retry_quarantined()
     assert (result.stored, result.duplicates) == (0, 1)
     assert store.ids() == [bad]
     assert refused_in(path) == []
@@ -151,7 +151,7 @@ def test_quarantined_events_stay_if_the_database_is_unavailable(store, make_log,
     assert not log.flush()
     away = make_log("postgresql://u@127.0.0.1:1/nowhere")
     with pytest.raises(DatabaseError, match="could not be retried") as raised:
-        away.retry_refused()
+        away.retry_quarantined()
     assert "still in the spool" in raised.value.hint
     (path,) = spool_dir.rglob("*.spool")
     assert len(refused_in(path)) == 1
@@ -165,11 +165,11 @@ def test_an_unreadable_file_does_not_block_others(store, make_log, spool_dir, re
     # Sorts first, and is not a spool.
     (spool_dir / "test" / "0-strange.spool").write_bytes(b"no database" * 1000)
     refuse(None)
-    assert log.retry_refused().stored == 1
+    assert log.retry_quarantined().stored == 1
     assert store.ids() == [bad]
     assert "is not readable" in caplog.text
 
 
 @pytest.mark.parametrize("options", [{"durability": "memory"}, {}])
 def test_without_a_spool_there_is_nothing_to_retry(make_log, options):
-    assert make_log(None, **options).retry_refused().stored == 0
+    assert make_log(None, **options).retry_quarantined().stored == 0
