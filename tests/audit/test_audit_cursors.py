@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usersync.audit import reading
-from usersync.audit.models import EventFilter, Position, Search
+from usersync.audit.models import EventFilter, EventPosition, Search
 from usersync.errors import SettingsError
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
-HERE = Position(NOW, str(UUID(int=7)))
+HERE = EventPosition(NOW, str(UUID(int=7)))
 
 
 @given(
@@ -25,9 +25,9 @@ HERE = Position(NOW, str(UUID(int=7)))
     ),
 )
 def test_a_cursor_names_its_position_and_can_be_part_of_a_url(moment, tie):
-    cursor = Search().cursor(Position(moment, tie))
+    cursor = Search().cursor(EventPosition(moment, tie))
     assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor)
-    assert Search().position(cursor) == Position(moment, tie)
+    assert Search().position(cursor) == EventPosition(moment, tie)
 
 
 def test_a_cursor_belongs_to_one_search():

@@ -10,7 +10,7 @@ from proxy import Proxy
 from usersync import AuditLog
 from usersync.audit.spool.memory import MemoryQueue
 from usersync.audit.spool.window import Keep, Window
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 
 
 @pytest.fixture(params=["spool", "memory"])
@@ -111,7 +111,7 @@ def test_an_idle_process_checks_whether_the_database_has_moved(store, make_log, 
         admin.execute("set session_replication_role = replica")
         admin.execute("delete from public.audit_logs")
     position = spool.binding.origin.position
-    spool.binding.settle(Position(position.installation, position.cluster, "FFFFFFFF"))
+    spool.binding.accept_position(DatabasePosition(position.installation, position.cluster, "FFFFFFFF"))
     eventually(lambda: len(store.ids()) == 1)
     eventually(lambda: log.stats().sent_again == 1)
     eventually(lambda: spool.binding.origin.position == position)

@@ -18,7 +18,7 @@ from usersync.audit.spool import file_format
 from usersync.audit.spool.address import destination_of
 from usersync.audit.spool.binding import Destination, Origin, belongs, is_expected
 from usersync.config.dsn import describe_target
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
@@ -208,18 +208,18 @@ def test_events_of_a_killed_process_do_not_reach_another_project(store, other_st
     assert set(ids) <= set(store.ids())
 
 
-HERE = Position("00000000-0000-4000-8000-000000000001", "7/5", "00000001")
+HERE = DatabasePosition("00000000-0000-4000-8000-000000000001", "7/5", "00000001")
 
 
 @pytest.mark.parametrize(
     ("position", "address", "is_ours"),
     [
         (HERE, "a", True),
-        (Position(HERE.installation, "7/5", "00000002"), "moved", True),
-        (Position(HERE.installation, "8/5", "00000001"), "a", True),
-        (Position(HERE.installation, "8/5", "00000001"), "staging", False),
-        (Position(HERE.installation, "7/6", "00000001"), "staging", False),
-        (Position("00000000-0000-4000-8000-000000000002", "7/5", "00000001"), "a", False),
+        (DatabasePosition(HERE.installation, "7/5", "00000002"), "moved", True),
+        (DatabasePosition(HERE.installation, "8/5", "00000001"), "a", True),
+        (DatabasePosition(HERE.installation, "8/5", "00000001"), "staging", False),
+        (DatabasePosition(HERE.installation, "7/6", "00000001"), "staging", False),
+        (DatabasePosition("00000000-0000-4000-8000-000000000002", "7/5", "00000001"), "a", False),
     ],
     ids=["same", "failover", "upgraded", "restored copy", "copy in the same cluster", "another"],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from proxy import Proxy
 from usersync.core import progress
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 from usersync.core.progress import PositiveCache
 
 ADA, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
@@ -58,12 +58,12 @@ HERE = "00000000-0000-0000-0000-000000000001 7/5 00000001"
 )
 def test_another_cluster_or_timeline_empties_it(position, is_kept):
     cache = PositiveCache()
-    cache.update_position(Position.read(HERE))
+    cache.update_position(DatabasePosition.read(HERE))
     cache.add(ADA)
-    cache.update_position(Position.read(position))
+    cache.update_position(DatabasePosition.read(position))
     assert cache.has(ADA) == is_kept
     cache.add(BOB)
-    cache.update_position(Position.read(HERE))
+    cache.update_position(DatabasePosition.read(HERE))
     assert cache.has(BOB) == (position == HERE or is_kept)
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from usersync import console
-from usersync.audit.models import EventFilter, Position, Search
+from usersync.audit.models import EventFilter, EventPosition, Search
 from usersync.errors import SettingsError
 
 pytestmark = pytest.mark.newest_server
@@ -129,7 +129,7 @@ def test_a_cursor_of_another_tenant_shows_nothing_of_it(project, customer):
     theirs = Search(EventFilter(tenant_id="globex"))
     with project.database.connect() as owner:
         at = "select occurred_at, id::text from public.audit_logs where id = %s"
-        position = Position(*owner.execute(at, [project.foreign]).fetchone())
+        position = EventPosition(*owner.execute(at, [project.foreign]).fetchone())
     get(customer, f"{link()}events?after={theirs.cursor(position)}", 400)
     get(customer, f"{link()}entity?entity=invoice/0&after={theirs.cursor(position)}", 400)
     forged = Search(EventFilter(tenant_id="acme")).cursor(position)

@@ -69,9 +69,9 @@ class EventRecord:
         return tuple(_field_change(name, value) for name, value in changes.items())
 
     @property
-    def position(self) -> Position:
+    def position(self) -> EventPosition:
         """The position of this event in the order of a search."""
-        return Position(self.occurred_at, self.tie)
+        return EventPosition(self.occurred_at, self.tie)
 
 
 def _field_change(name: str, value: Any) -> FieldChange:
@@ -209,7 +209,7 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Position:
+class EventPosition:
     """A position between two events, in the order of their times."""
 
     occurred_at: datetime
@@ -227,13 +227,13 @@ class Search:
     wanted: EventFilter = EventFilter()
     oldest_first: bool = False
 
-    def cursor(self, position: Position) -> str:
+    def cursor(self, position: EventPosition) -> str:
         """The position as text for URLs and command lines: version, time, tie, check sum."""
         microseconds = (position.occurred_at - _EPOCH) // timedelta(microseconds=1)
         data = _VERSION + microseconds.to_bytes(8, "big", signed=True) + _packed(position.tie)
         return urlsafe_b64encode(data + self._check(data)).decode().rstrip("=")
 
-    def position(self, cursor: object) -> Position:
+    def position(self, cursor: object) -> EventPosition:
         """The position that a cursor names. Raises ``ArgumentValueError`` unless it is from this search."""
         try:
             data = urlsafe_b64decode(f"{cursor}{'=' * (-len(cursor) % 4)}" if isinstance(cursor, str) else "")
@@ -247,7 +247,7 @@ class Search:
                 "since and until may differ.",
             )
         moment = int.from_bytes(data[1:_HEAD], "big", signed=True)
-        return Position(_EPOCH + timedelta(microseconds=moment), _unpacked(data[_HEAD:]))
+        return EventPosition(_EPOCH + timedelta(microseconds=moment), _unpacked(data[_HEAD:]))
 
     def _check(self, data: bytes) -> bytes:
         # Without the times: in a search of the last hour, they differ from page to page.

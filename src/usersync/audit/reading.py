@@ -17,8 +17,8 @@ from usersync.audit.models import (
     DailyCount,
     EventFilter,
     EventPage,
+    EventPosition,
     EventRecord,
-    Position,
     Search,
     SnapshotCursor,
     TailBatch,
@@ -84,7 +84,7 @@ def _reading() -> Steps[AuditReading]:
 def search(
     wanted: EventFilter,
     *,
-    after: Position | str | None = None,
+    after: EventPosition | str | None = None,
     limit: int = PAGE_SIZE,
     oldest_first: bool = False,
 ) -> Steps[EventPage]:
@@ -95,7 +95,7 @@ def search(
     """
     check_limit(limit)
     this = Search(wanted, oldest_first)
-    place = this.position(after) if after is not None and not isinstance(after, Position) else after
+    place = this.position(after) if after is not None and not isinstance(after, EventPosition) else after
     return _page(this, place, limit)
 
 
@@ -108,14 +108,14 @@ def check_limit(limit: object) -> None:
         raise ArgumentValueError(told)
 
 
-def _page(this: Search, place: Position | None, limit: int | None) -> Steps[EventPage]:
+def _page(this: Search, place: EventPosition | None, limit: int | None) -> Steps[EventPage]:
     answer = yield from _answer(this.wanted.describe(), place, limit, oldest_first=this.oldest_first)
     events = tuple(map(event_of, answer["events"]))
     return EventPage(events, this.cursor(events[-1].position) if answer["more"] else None)
 
 
 def _answer(
-    wanted: Mapping[str, Any], place: Position | None, limit: int | None, *, oldest_first: bool
+    wanted: Mapping[str, Any], place: EventPosition | None, limit: int | None, *, oldest_first: bool
 ) -> Steps[Any]:
     try:
         return (
@@ -148,7 +148,7 @@ def each_page(
     return (yield from in_transaction(_fetch_all(wanted, on_page, size, place)))
 
 
-def _place_of(event_id: UUID) -> Steps[Position]:
+def _place_of(event_id: UUID) -> Steps[EventPosition]:
     if found := (yield from show(event_id)):
         return found[-1].position
     raise ConflictError(
@@ -157,7 +157,7 @@ def _place_of(event_id: UUID) -> Steps[Position]:
     )
 
 
-def _fetch_all(wanted: EventFilter, on_page: OnPage, size: int, after: Position | None) -> Steps[int]:
+def _fetch_all(wanted: EventFilter, on_page: OnPage, size: int, after: EventPosition | None) -> Steps[int]:
     row = yield from query_row(
         "select usersync.audit_query(%(wanted)s::jsonb, %(after)s::jsonb, true) as text",
         wanted=json.dumps(wanted.describe()),

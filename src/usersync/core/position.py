@@ -9,7 +9,7 @@ _TEXT = re.compile(r"([0-9a-f-]{36}) (\d+/\d+)(?: ([0-9A-F]{8}))?")
 
 
 @dataclass(frozen=True)
-class Position:
+class DatabasePosition:
     """The position of a database. ``cluster`` is the system identifier and the database's oid.
 
     A failover or a restore to a point in time begins a new timeline. A standby does not report its timeline.
@@ -20,7 +20,7 @@ class Position:
     timeline: str = ""
 
     @classmethod
-    def read(cls, text: object) -> Position | None:
+    def read(cls, text: object) -> DatabasePosition | None:
         """Parse the result of ``usersync.database_position()``. None for anything else, and for a database
         without a row in ``usersync.settings``, whose installation is unknown."""
         found = _TEXT.fullmatch(text) if isinstance(text, str) else None

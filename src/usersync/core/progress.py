@@ -13,7 +13,7 @@ from usersync.transports.processes import ForkSafeLock
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from usersync.core.position import Position
+    from usersync.core.position import DatabasePosition
     from usersync.core.reconcile import OnProgress, Run
 
 
@@ -63,7 +63,7 @@ class PositiveCache:
     def __init__(self) -> None:
         self._until: OrderedDict[UUID, float] = OrderedDict()
         self._lock = ForkSafeLock()
-        self._position: Position | None = None
+        self._position: DatabasePosition | None = None
         self._look_at = 0.0
 
     @property
@@ -71,7 +71,7 @@ class PositiveCache:
         """Whether the position is due: query it and call ``update_position()``."""
         return time.monotonic() >= self._look_at
 
-    def update_position(self, position: Position | None) -> None:
+    def update_position(self, position: DatabasePosition | None) -> None:
         """Clear the cache if the position has changed. ``position`` is None if the database did not
         answer.
         """

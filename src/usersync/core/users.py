@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from usersync.core.paging import COUNTED, count_by_pages, failed_ids, halved, ran_out_of_time
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 from usersync.core.unlinking import unlink_deleted_users
 from usersync.errors import (
     DatabaseError,
@@ -94,9 +94,9 @@ def user_exists(user_id: UUID) -> Steps[bool]:
     return bool((yield from operate("user_exists", returns=bool, user_id=user_id)))
 
 
-def position() -> Steps[Position | None]:
+def position() -> Steps[DatabasePosition | None]:
     """The position of the database."""
-    return Position.read((yield from operate("position", returns=str)))
+    return DatabasePosition.read((yield from operate("position", returns=str)))
 
 
 def ensure_user_exists(user_id: UUID, *, create: bool = False) -> Steps[bool]:

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from sql_log import event
 
 from usersync.audit import reading
-from usersync.audit.models import EventFilter, Position
+from usersync.audit.models import EventFilter, EventPosition
 
 pytestmark = pytest.mark.newest_server
 
@@ -101,7 +101,7 @@ def test_a_search_reads_little_more_than_it_returns(log, filled, search):
 
 def test_the_next_page_starts_after_the_last_one(log, filled):
     """However old the page is, no newer event is read."""
-    position = Position(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
+    position = EventPosition(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
     scans = explained(reading.search(EventFilter(), after=position, limit=50), log)
     assert sum(looked_at for *_, looked_at in scans) <= 200, scans
 

@@ -11,7 +11,7 @@ from former import former_file
 from usersync import AuditLog
 from usersync.audit.spool import file_format
 from usersync.audit.spool.address import destination_of
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 
 pytestmark = pytest.mark.newest_server
 
@@ -62,7 +62,7 @@ def test_confirm_project_delivers_to_this_database(project, usersync, spool_dir,
     log.close(0)
     (path,) = spool_dir.rglob("*.spool")
     with closing(sqlite3.connect(path)) as connection, connection:
-        position = Position("00000000-0000-4000-8000-000000000001", "1/1", "00000001")
+        position = DatabasePosition("00000000-0000-4000-8000-000000000001", "1/1", "00000001")
         file_format.remember(connection, position)
     spool = (
         "audit",

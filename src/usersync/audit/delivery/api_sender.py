@@ -18,7 +18,7 @@ from usersync.audit.delivery.sender import (
     check_place,
     now_ms,
 )
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 from usersync.errors import redact_message
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.answers import NoReply, Refusal, read_answer
@@ -55,7 +55,7 @@ class ApiSender:
         self._http: HttpClient | None = None
         self._used_at = 0.0
         #: See ``Sender``.
-        self.position: Position | None = None
+        self.position: DatabasePosition | None = None
         self.answered_ms = 0
         self._passes_headers = False
 
@@ -75,7 +75,7 @@ class ApiSender:
         check_place(answer)
         return _receipt(answer, payloads)
 
-    def locate(self) -> Position | None:
+    def locate(self) -> DatabasePosition | None:
         """Ask the database for its position. Raises what ``send()`` raises."""
         answer = self._call([], {_BELONGS_TO: "?"})
         # An answer with counts means that a gateway dropped the header.
@@ -106,7 +106,7 @@ class ApiSender:
             problem = _explain(refusal, reply)
         else:
             said = answer.get("position") if isinstance(answer, dict) else None
-            self.position, self.answered_ms = Position.read(said), now_ms()
+            self.position, self.answered_ms = DatabasePosition.read(said), now_ms()
             return answer
         raise problem
 

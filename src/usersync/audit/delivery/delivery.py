@@ -83,7 +83,7 @@ class Delivery:
         batch = source.delivered(source.sent_again, *self._size_again(source))
         belongs_to = self._meet(source)
         if not batch:
-            source.binding.settle(position)
+            source.binding.accept_position(position)
             if source.sent_again or source.expired:
                 self._counters.caught_up()
             source.sent_again = 0
@@ -100,7 +100,7 @@ class Delivery:
     def _meet(self, source: Source) -> str:
         position = self._sender.position or self._sender.locate()
         try:
-            return source.binding.meet(position)
+            return source.binding.check_database(position)
         except WrongDatabaseError:
             # The next attempt asks for the position again.
             self._sender.position = None

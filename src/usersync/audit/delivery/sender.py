@@ -14,7 +14,7 @@ import psycopg
 from usersync.audit.delivery.protocol import RefusedError, UnavailableError, exchange, one_line
 from usersync.audit.spool.binding import WrongDatabaseError
 from usersync.config.dsn import Sealed, connection_options, opened
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 from usersync.transports.fork_gate import GatedConnection
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def check_place(answer: Any) -> Position | None:
+def check_place(answer: Any) -> DatabasePosition | None:
     """The database's position. Raises ``WrongDatabaseError`` if it refused the events because of it."""
-    place = Position.read(answer.get("position")) if isinstance(answer, dict) else None
+    place = DatabasePosition.read(answer.get("position")) if isinstance(answer, dict) else None
     if place is not None and "stored" not in answer:
         raise WrongDatabaseError(
             f"these events are for another database than installation {place.installation}"
@@ -79,11 +79,11 @@ class Sender:
         self._used_at = 0.0
         #: The database's position at its last answer; None before the first answer, or if it was not
         #: reported.
-        self.position: Position | None = None
+        self.position: DatabasePosition | None = None
         #: The time of that answer, in milliseconds since 1970.
         self.answered_ms = 0
 
-    def locate(self) -> Position | None:
+    def locate(self) -> DatabasePosition | None:
         """Ask the database for its position. Raises what ``send()`` raises."""
         with suppress(WrongDatabaseError):
             self._send([], "wait", "?")
@@ -130,7 +130,7 @@ class Sender:
             exchange(pgconn, deadline, self._preamble(links, belongs_to))
             result = exchange(pgconn, deadline, _RECORD, batch)
             answer = json.loads(result.get_value(0, 0) or b"{}")
-            self.position, self.answered_ms = Position.read(answer.get("position")), now_ms()
+            self.position, self.answered_ms = DatabasePosition.read(answer.get("position")), now_ms()
             check_place(answer)
             check_count(payloads, answer)
             ended = exchange(pgconn, deadline, then)

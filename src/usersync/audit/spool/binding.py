@@ -16,7 +16,7 @@ from usersync.audit.delivery.protocol import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from usersync.core.position import Position
+    from usersync.core.position import DatabasePosition
 
 
 class WrongDatabaseError(UnavailableError):
@@ -43,7 +43,7 @@ class Origin:
     """What a spool file stores about the database of its events."""
 
     destination: Destination = Destination()
-    position: Position | None = None
+    position: DatabasePosition | None = None
     #: Created by a release before 0.2, which stored nothing about the database.
     is_former: bool = False
 
@@ -60,13 +60,13 @@ class DatabaseBinding:
     """Binds a source of events to its database."""
 
     def __init__(
-        self, destination: Destination, origin: Origin, remember: Callable[[Position], None]
+        self, destination: Destination, origin: Origin, remember: Callable[[DatabasePosition], None]
     ) -> None:
         self._destination = destination
         self._remember = remember
         self.origin = origin
 
-    def meet(self, position: Position | None) -> str:
+    def check_database(self, position: DatabasePosition | None) -> str:
         """Return the beginning of the position that the database must have to receive the events.
 
         Raises ``WrongDatabaseError`` if it is another database. The first database seen is remembered.
@@ -92,18 +92,18 @@ class DatabaseBinding:
         same_address = self.origin.destination.address == self._destination.address
         return known.installation if same_address else f"{known.installation} {known.cluster}"
 
-    def moved(self, position: Position | None) -> bool:
+    def moved(self, position: DatabasePosition | None) -> bool:
         """Whether the database is on another timeline or in another cluster than the remembered one."""
         known = self.origin.position
         return known is not None and position is not None and known != position
 
-    def settle(self, position: Position) -> None:
+    def accept_position(self, position: DatabasePosition) -> None:
         """Remember the database's current position."""
         self._remember(position)
         self.origin = replace(self.origin, position=position)
 
 
-def belongs(origin: Origin, destination: Destination, position: Position) -> bool:
+def belongs(origin: Origin, destination: Destination, position: DatabasePosition) -> bool:
     """Whether a file that remembers a database may be sent to the database of ``destination``."""
     known = origin.position
     if known is None or known.installation != position.installation:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from usersync.audit.spool.source import Entry
-    from usersync.core.position import Position
+    from usersync.core.position import DatabasePosition
 
 # Each event writes one page to the WAL. SQLite's default of 4096 is twice what most events need.
 _PAGE_SIZE = 2048
@@ -71,7 +71,7 @@ class Spool:
         self.path = path
         create_file(path)
         self.last = self.done = self.quarantined_count = self.sent_again = 0
-        self._unnoted: Position | None = None
+        self._unnoted: DatabasePosition | None = None
         self._lock = threading.RLock()
         self._max_pages = max(16, max_bytes // _PAGE_SIZE)
         # Size of the WAL in bytes. SQLite reports it only at a checkpoint.
@@ -208,7 +208,7 @@ class Spool:
             file_format.confirm(self._writer, destination)
         self.binding = DatabaseBinding(destination, Origin(destination), self._note)
 
-    def _note(self, position: Position) -> None:
+    def _note(self, position: DatabasePosition) -> None:
         """Remember the database's position. Retried later if the disk is full, after deliveries have made
         room.
         """

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from usersync.audit.spool.binding import Destination, Origin
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 
 if TYPE_CHECKING:
     import sqlite3
@@ -80,7 +80,7 @@ def origin_of(connection: sqlite3.Connection) -> Origin:
     """Return the database that a file's events are for."""
     about = about_of(connection)
     destination = Destination(about.get("address"), about.get("project"))
-    return Origin(destination, Position.read(about.get("position")), is_former="version" not in about)
+    return Origin(destination, DatabasePosition.read(about.get("position")), is_former="version" not in about)
 
 
 def about_of(connection: sqlite3.Connection) -> dict[str, str]:
@@ -91,7 +91,7 @@ def about_of(connection: sqlite3.Connection) -> dict[str, str]:
     return {text(name): text(value) for name, value in rows}
 
 
-def remember(connection: sqlite3.Connection, position: Position) -> None:
+def remember(connection: sqlite3.Connection, position: DatabasePosition) -> None:
     """Store the database that the events are for."""
     said = {"version": _VERSION, "position": str(position)}
     connection.executemany("insert or replace into about values (?, ?)", said.items())

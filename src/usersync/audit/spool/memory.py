@@ -17,7 +17,7 @@ from usersync.audit.spool.window import Keep, Window
 
 if TYPE_CHECKING:
     from usersync.audit.spool.source import Entry
-    from usersync.core.position import Position
+    from usersync.core.position import DatabasePosition
 
 
 _NO_HOME, _NO_KEEP = Destination(), Keep()
@@ -124,5 +124,5 @@ class MemoryQueue:
         return len(self._events)
 
 
-def _nothing(_: Position) -> None:
+def _nothing(_: DatabasePosition) -> None:
     """Does nothing: memory does not store the database."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from usersync.audit.spool.directory import Claim, SpoolDirectory
     from usersync.audit.spool.file_format import Contents
     from usersync.audit.spool.intake import Intake
-    from usersync.core.position import Position
+    from usersync.core.position import DatabasePosition
 
 _EVERY_S = 5.0
 
@@ -39,7 +39,7 @@ _AT_ONCE = 8
 # How long another process may use a file only to read it.
 _BUSY_TIMEOUT_S = 0.25
 
-Contact = tuple["Position | None", int]
+Contact = tuple["DatabasePosition | None", int]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SkippedFile:
     """
 
     stamp: tuple[int, ...]
-    position: Position | None
+    position: DatabasePosition | None
     #: When to check again, in milliseconds since 1970; None for no check until something changes.
     until_ms: int | None = None
     #: The reason, for messages; empty if all events were delivered.
@@ -168,7 +168,13 @@ class OrphanedFiles:
         claim.release()
 
     def _reason_to_leave(
-        self, contents: Contents, directory: str, position: Position | None, answered_ms: int, *, is_own: bool
+        self,
+        contents: Contents,
+        directory: str,
+        position: DatabasePosition | None,
+        answered_ms: int,
+        *,
+        is_own: bool,
     ) -> SkippedFile | None:
         """Why a file is not taken over; None if it is."""
         origin = contents.origin

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from usersync.audit.options import Options
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.source import Entry
-    from usersync.core.position import Position
+    from usersync.core.position import DatabasePosition
 
 _BUSY_TIMEOUT_S = 5.0
 
@@ -108,5 +108,5 @@ def _retry_file(path: Path, delivery: Delivery, destination: Destination) -> Non
             pass
 
 
-def _nothing(_: Position) -> None:
+def _nothing(_: DatabasePosition) -> None:
     """Does nothing: quarantined events say nothing about the database."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from usersync.core.audit_log import COMMAND, has_log
-from usersync.core.position import Position
+from usersync.core.position import DatabasePosition
 from usersync.doctor.context import Context, Definition, Spool, Verdict, lines, number, without_query
 from usersync.models import Finding
 from usersync.transports.steps import query_row
@@ -33,7 +33,7 @@ def _compare(spool: Spool, settings: Settings) -> Steps[Verdict]:
     position = None
     if found["has_position"] and spool.other_spools:
         row = yield from query_row("select usersync.database_position() as position")
-        position = Position.read(row["position"])
+        position = DatabasePosition.read(row["position"])
     waiting = f"{number(spool.waiting, 'event')} waiting" if spool.waiting else "no event waits"
     findings = (
         *(
@@ -66,7 +66,7 @@ def _without_log(spool: Spool, settings: Settings, *, is_installed: bool) -> Ste
     return (found,)
 
 
-def _of_other_spools(spool: Spool, position: Position | None) -> Iterator[Finding]:
+def _of_other_spools(spool: Spool, position: DatabasePosition | None) -> Iterator[Finding]:
     for each in spool.other_spools:
         if position is not None and each.installation == position.installation:
             yield Finding(
