@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def link(project):
-    served = LocalConsole(project.database.dsn())
+    served = LocalConsole(project.database.dsn(), allow_actions=True)
     thread = threading.Thread(target=served.serve)
     thread.start()
     yield served.url
@@ -71,6 +71,10 @@ def test_a_browser_shows_every_page(project, link, chromium):
     page.get_by_label("Id, e-mail address or phone number").fill("stale@example.com")
     page.keyboard.press("Enter")
     page.wait_for_url(f"{address}/users/{project.stale}")
+    assert page.locator(".verdict").inner_text() == "Out of sync"
+    page.get_by_role("button", name="Sync now").click()
+    page.wait_for_url(f"{address}/users/{project.stale}?done=sync")
+    assert page.locator(".verdict").inner_text() == "In sync"
     context.close()
     assert complaints == []
     assert {url for url in asked if not url.startswith(f"{address}/")} == set()

@@ -216,7 +216,8 @@ def test_console(page, database, monkeypatch):
     monkeypatch.setenv("VIEWER_KEY", "k" * 43)
 
     async def signed_in_user(request):
-        return SimpleNamespace(is_admin=request.headers.get("x-test") == "admin")
+        is_admin = request.headers.get("x-test") == "admin"
+        return SimpleNamespace(is_admin=is_admin, may_change_users=is_admin, email="eve@example.com")
 
     page.python |= {"dsn": database.dsn(), "signed_in_user": signed_in_user}
     page.run()
@@ -224,6 +225,8 @@ def test_console(page, database, monkeypatch):
     assert browser.get("/usersync/").status_code == 403
     answer = browser.get("/usersync/", headers={"x-test": "admin"})
     assert "<h1>Overview</h1>" in answer.text
+    assert browser.get("/operations/").status_code == 403
+    assert browser.get("/operations/", headers={"x-test": "admin"}).status_code == 200
     shown = browser.get(page.python["link"])
     assert "<h1>Activity of your team</h1>" in shown.text
     assert "frame-ancestors https://app.example.com" in shown.headers["content-security-policy"]

@@ -12,6 +12,7 @@ from usersync.cli.text import typed
     epilog=examples(
         ("usersync console", "prints a link; open it in a browser"),
         ("usersync console --open", "opens the link"),
+        ("usersync console --allow-actions", "buttons to sync, retry, erase"),
         ("usersync console --port 8900", "for a tunnel: ssh -L 8900:127.0.0.1:8900"),
     )
 )
@@ -22,16 +23,17 @@ from usersync.cli.text import typed
     help="The port on 127.0.0.1. Default: a free one.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the link in the browser.")
+@click.option("--allow-actions", is_flag=True, help="Add buttons to the page of a user: sync, retry, erase.")
 @common_options
-def console(call: Call, port: int | None, *, opens: bool) -> None:
-    """Show users, events and problems in the browser. Changes nothing.
+def console(call: Call, port: int | None, *, opens: bool, allow_actions: bool) -> None:
+    """Show users, events and problems in the browser.
 
     Serves the pages on this machine only (127.0.0.1), until Ctrl-C. The printed link works once, in one
-    browser. Requires a database connection, and the extra `console`.
+    browser. Changes nothing without --allow-actions. Requires a database connection, and the extra `console`.
     """
     from usersync.console.local import LocalConsole  # noqa: PLC0415 - an extra
 
-    served = LocalConsole(call.dsn, port or 0)
+    served = LocalConsole(call.dsn, port or 0, allow_actions=allow_actions)
     if call.output.as_json:
         call.output.document({"database": call.target, "url": served.url}, compact=True)
     else:

@@ -13,7 +13,7 @@ SECTIONS: Sections = {
         Entry("doctor", "Run all checks. Each problem comes with its fix."),
         Entry("why", "Explain one user: both rows, their differences, and what a sync would do."),
         Entry("delete-plan", "Show which rows a user's deletion would delete or change. Changes nothing."),
-        Entry("console", "Show users, events and problems in the browser. Changes nothing."),
+        Entry("console", "Show users, events and problems in the browser."),
         Entry("explain", "Explain an error (US301), a doctor check (D004) or a setting (on_delete)."),
     ),
     "Set up": (

@@ -1,4 +1,4 @@
-"""The console: pages in the browser that show what the command shows. They change nothing.
+"""The console: pages in the browser that show what the command shows.
 
 ::
 
@@ -16,8 +16,9 @@ with needed("console", "usersync.console"):
     import jinja2 as _jinja2  # noqa: F401 - here, so that the error names all packages
     import uvicorn as _uvicorn  # noqa: F401 - likewise
 
+    from usersync.console.actions import AllowActions
     from usersync.console.application import Authorize, app
     from usersync.console.customer_pages import viewer
     from usersync.console.links import viewer_link
 
-__all__ = ["Authorize", "app", "viewer", "viewer_link"]
+__all__ = ["AllowActions", "Authorize", "app", "viewer", "viewer_link"]

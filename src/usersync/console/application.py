@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from usersync.config.dsn import sealed
+from usersync.console.actions import Actions, AllowActions
 from usersync.console.database import Database
 from usersync.console.pages import Pages
 from usersync.console.rendering import HERE, Renderer
@@ -47,14 +48,24 @@ def _headers(frame_ancestors: Collection[str]) -> dict[str, str]:
     return found if frame_ancestors else found | {"X-Frame-Options": "DENY"}
 
 
-def app(source: str | ConnectionPool[Any], *, authorize: Authorize | None = None) -> ASGIApp:
-    """Return the console as an ASGI application to mount in your own. It only reads.
+def app(
+    source: str | ConnectionPool[Any],
+    *,
+    authorize: Authorize | None = None,
+    allow_actions: AllowActions | None = None,
+) -> ASGIApp:
+    """Return the console as an ASGI application to mount in your own. Without ``allow_actions``, it only
+    reads.
 
     ``source`` is a connection string or a ``psycopg_pool.ConnectionPool``; at most four pages read at a time.
     ``authorize`` decides on every request, also on style sheets and unknown paths. It gets Starlette's
     ``Request``, and may be a coroutine function. Only True shows the page; False is answered with 403. It may
     return a response, such as a redirect to your sign-in page, or raise ``HTTPException``. Being signed in is
     not enough: the pages show all users and all events.
+
+    With ``allow_actions``, the page of a user has buttons to sync, retry and erase this user. It gets the
+    request, and returns the name of the person who acts, which the audit log gets, or None to refuse the
+    action. It may be a coroutine function.
 
     Raises ``SettingsError`` without ``authorize``, or for another ``source``. Opens no connection.
     """
@@ -64,11 +75,16 @@ def app(source: str | ConnectionPool[Any], *, authorize: Authorize | None = None
             hint="Pass console.app(source, authorize=is_admin), where is_admin(request) returns a bool.",
         )
     check_source(source)
-    renderer = Renderer()
-    pages = Pages(Database(sealed(source)), renderer)
+    if allow_actions is not None and not callable(allow_actions):
+        raise SettingsError("allow_actions: expected a function that returns the name of the person who acts")
+    renderer = Renderer(read_only=allow_actions is None)
+    database = Database(sealed(source))
+    actions = Actions(database, renderer, allow_actions) if allow_actions else None
+    pages = Pages(database, renderer, actions)
     application = Starlette(
         routes=[
             *(Route(path, page, methods=["GET"]) for path, page in pages.routes()),
+            *(Route(path, act, methods=["POST"]) for path, act in (actions.routes() if actions else ())),
             Mount("/static", StaticFiles(directory=HERE / "static")),
         ],
         middleware=[Middleware(_Guard, authorize=authorize)],

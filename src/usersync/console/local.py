@@ -12,6 +12,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from usersync.console.application import app
+from usersync.core.admin_actions import account
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class _Server(uvicorn.Server):
 class LocalConsole:
     """The console on a port of this machine; 0 takes a free one. Raises ``SettingsError`` if it is in use."""
 
-    def __init__(self, dsn: str, port: int = 0) -> None:
+    def __init__(self, dsn: str, port: int = 0, *, allow_actions: bool = False) -> None:
         try:
             self._socket = socket.create_server((HOST, port))
         except OSError as error:
@@ -84,7 +85,11 @@ class LocalConsole:
         self.url = access.url
         self._server = _Server(
             uvicorn.Config(
-                app(dsn, authorize=access),
+                app(
+                    dsn,
+                    authorize=access,
+                    allow_actions=(lambda _: account()) if allow_actions else None,
+                ),
                 # Without proxies: their headers would name another client and another host. Without a log of
                 # requests: it would contain the link.
                 proxy_headers=False,

@@ -17,7 +17,7 @@ from usersync.console.filters import FILTERS, complete_entity_of, filter_of, giv
 from usersync.console.shown import as_json, document_of
 from usersync.core import users, why
 from usersync.core.overview import overview
-from usersync.errors import ArgumentValueError, ConnectionFailedError, UsersyncError
+from usersync.errors import ArgumentValueError, ConnectionFailedError, UserNotFoundError, UsersyncError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from usersync.audit.models import EventRecord
+    from usersync.console.actions import Actions
     from usersync.console.database import Database
     from usersync.console.rendering import Renderer
     from usersync.transports.steps import Steps
@@ -40,6 +41,8 @@ _FEW = 10
 _FAILURES, _MOST_FAILURES = 100, 1_000
 #: The number of rejected events up to which the overview counts.
 _COUNTED = 100
+#: What a user's page says after an action. The page itself shows the result.
+_DONE = {"sync": "A sync of this user has run.", "retry": "A retry of this user has run."}
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,10 @@ class Part(Generic[T]):
 class Pages:
     """The pages of one database."""
 
-    def __init__(self, database: Database, renderer: Renderer) -> None:
+    def __init__(self, database: Database, renderer: Renderer, actions: Actions | None = None) -> None:
         self._database = database
         self._page = renderer.page
+        self._actions = actions
 
     def routes(self) -> Iterator[tuple[str, Page]]:
         """The paths and their pages."""
@@ -108,21 +112,31 @@ class Pages:
 
         def read() -> dict[str, Any]:
             settings = self._run(reading.installed_settings())
-            report = self._run(why.explain_user(settings, user_id))
+            try:
+                report: why.UserReport | UserNotFoundError = self._run(why.explain_user(settings, user_id))
+            except UserNotFoundError as error:
+                report = error
             about = self._part(reading.search(EventFilter(user_id=user_id), limit=_FEW))
             by = self._part(reading.search(EventFilter(actor_id=user_id), limit=_FEW))
             return {"settings": settings, "report": report, "about": about, "by": by}
 
         found = await self._database.read(read)
-        effects = why.SYNC_EFFECTS
-        return self._page(
+        is_unknown = isinstance(found["report"], UserNotFoundError)
+        is_logged = any(found[name].value and found[name].value.events for name in ("about", "by"))
+        tokens = await self._actions.tokens(request, user_id) if self._actions else None
+        response = self._page(
             request,
-            "user.html",
+            "user_unknown.html" if is_unknown else "user.html",
+            404 if is_unknown and not is_logged else 200,
+            is_logged=is_logged,
             command=f"usersync why {user_id}",
             user_id=str(user_id),
-            effects=effects,
+            effects=why.SYNC_EFFECTS,
+            tokens=tokens,
+            done=_DONE.get(request.query_params.get("done", "")),
             **found,
         )
+        return self._actions.keep_session(request, response) if self._actions else response
 
     async def events(self, request: Request) -> Response:
         """The search for events, the newest first."""

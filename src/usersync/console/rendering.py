@@ -49,7 +49,7 @@ _STATUS = {
 class Renderer:
     """The templates, with the functions that they call."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, read_only: bool = True) -> None:
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -68,7 +68,11 @@ class Renderer:
             "ago": shown.ago,
             "state_name": state_name,
         }
-        self._templates.globals |= {"ROWS": shown.ROWS, "DOCUMENT": shown.DOCUMENT}
+        self._templates.globals |= {
+            "ROWS": shown.ROWS,
+            "DOCUMENT": shown.DOCUMENT,
+            "read_only": read_only,
+        }
 
     def page(
         self, request: Request, template: str, status: int = 200, *, within: str = "", **values: Any
