@@ -4654,12 +4654,25 @@ CREATE OR REPLACE FUNCTION usersync.user_event_context(OUT actor_id text, OUT ac
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    role_name text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
-    actor_source text := 'setting';
-    given_ip text := nullif(current_setting('usersync.ip', true), '');
+    role_name text;
+    actor_source text;
+    given text;
     claims jsonb;
     passed jsonb;
 begin
+    -- Who acts, for which tenant, in which request: from the application's settings, otherwise from the header of a service
+-- key, otherwise from the Data API's claims, otherwise the database role.
+role_name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+if role_name <> 'service_role' and concat(
+    current_setting('usersync.actor_id', true), current_setting('usersync.actor_type', true),
+    current_setting('usersync.on_behalf_of', true), current_setting('usersync.tenant_id', true),
+    current_setting('usersync.request_id', true), current_setting('usersync.ip', true),
+    current_setting('usersync.user_agent', true), current_setting('request.jwt.claims', true)
+) = '' then
+    actor_id := role_name;
+    actor_type := 'system';
+    metadata := '{"actor_source": "role"}';
+else
     if role_name = 'service_role' then
         passed := usersync.context_of_request();
     end if;
@@ -4667,9 +4680,10 @@ begin
         begin
             claims := current_setting('request.jwt.claims', true)::jsonb;
         exception when others then
-            null;  -- Any session can set this to any text.
+            claims := null;  -- Any session can set this to any text.
         end;
     end if;
+    actor_source := 'setting';
     actor_id := left(nullif(current_setting('usersync.actor_id', true), ''), 200);
     actor_type := nullif(current_setting('usersync.actor_type', true), '');
     on_behalf_of := left(nullif(current_setting('usersync.on_behalf_of', true), ''), 200);
@@ -4710,19 +4724,23 @@ begin
         end if;
     end if;
     metadata := jsonb_build_object('actor_source', actor_source);
-    if role_name <> session_user then
-        metadata := metadata || jsonb_build_object('role', role_name);
-    end if;
-    request_id := left(coalesce(nullif(current_setting('usersync.request_id', true), ''), nullif(passed ->> 'request_id', '')), 200);
+    request_id := left(coalesce(
+        nullif(current_setting('usersync.request_id', true), ''), nullif(passed ->> 'request_id', '')
+    ), 200);
     user_agent := left(nullif(current_setting('usersync.user_agent', true), ''), 2000);
     traceparent := left(nullif(passed ->> 'traceparent', ''), 200);
-    if given_ip is not null then
+    given := nullif(current_setting('usersync.ip', true), '');
+    if given is not null then
         begin
-            ip := given_ip::inet;
+            ip := given::inet;
         exception when others then
-            metadata := metadata || jsonb_build_object('ip', left(given_ip, 200));
+            metadata := metadata || jsonb_build_object('ip', left(given, 200));
         end;
     end if;
+end if;
+if role_name <> session_user then
+    metadata := metadata || jsonb_build_object('role', role_name);
+end if;
 end;
 $function$
 

@@ -266,10 +266,11 @@ def kept_event_fields() -> str:
     return ", ".join(f"given.{name}" for name in FIELDS if name not in {"recorded_at", "user_id"})
 
 
-def audit_value_list(audit: AuditColumns) -> str:
-    """The values of these columns, from a row ``event`` with all fields of an event."""
+def audit_value_list(audit: AuditColumns, known: Mapping[str, str] | None = None) -> str:
+    """The values of these columns, from a row ``event`` with all fields of an event except the known ones."""
     columns = audit.effective()
-    values = {name: _value(name, columns) for name in columns}
+    fields = {name: f"event.{name}" for name in FIELDS} | dict(known or {})
+    values = {name: _value(name, columns, fields) for name in columns}
     written = [
         f"({values[name]})::{column.type}" if column.type else values[name]
         for name, column in columns.items()
@@ -279,15 +280,15 @@ def audit_value_list(audit: AuditColumns) -> str:
     return ", ".join([*written, "nextval('usersync.audit_log_seq')"] if audit.is_own else written)
 
 
-def _value(name: str, columns: Mapping[str, AuditColumn]) -> str:
+def _value(name: str, columns: Mapping[str, AuditColumn], fields: Mapping[str, str]) -> str:
     if name == "ip" and columns["ip"].type == "text":
-        return "host(event.ip)"  # inet::text would add the length of the network
+        return f"host({fields['ip']})"  # inet::text would add the length of the network
     if name != "metadata":
-        return f"event.{name}"
+        return fields[name]
     unmapped = [field for field in FIELDS if field not in columns]
     if not unmapped:
-        return "event.metadata"
-    pairs = ", ".join(f"{literal(field)}, event.{field}" for field in unmapped)
+        return fields["metadata"]
+    pairs = ", ".join(f"{literal(field)}, {fields[field]}" for field in unmapped)
     # jsonb_strip_nulls would also remove nested nulls.
     return (
         f"({_set_apart([*unmapped, SET_APART])}) || (select coalesce(jsonb_object_agg(key, value), '{{}}') "

@@ -60,6 +60,12 @@ _EXACT = frozenset(
 #: range.
 _PERHAPS_NO_JSONB = literal(r"\\u(0000|d[89a-f])|[0-9]e[-+]?[0-9]")
 
+#: Types whose JSON depends on no setting of the session, besides those of kinds in _UNFORMATTED.
+_UNFORMATTED_TYPES = frozenset(("boolean", "uuid", "date", "timestamp without time zone"))
+_UNFORMATTED: frozenset[Kind] = frozenset(("number", "numeric", "text", "json", "jsonb", "bytes"))
+
+Formatting = Literal["none", "zone", "all"]
+
 
 @dataclass(frozen=True)
 class TrackedColumn:
@@ -70,12 +76,20 @@ class TrackedColumn:
     #: Whether values that are equal are the same. 1.0 and 1.00 are equal, and so are 'A' and 'a' in citext.
     exact: bool
     secret: bool = False
+    #: The settings of the session on which the recorded text depends: only the time zone, or any.
+    formatting: Formatting = "all"
 
 
 def tracked_column(found: Mapping[str, Any], *, secret: bool) -> TrackedColumn:
     """Create a column from the inspection's result."""
     exact = found["built_in"] and found["type"] in _EXACT and found["exact_collation"]
-    return TrackedColumn(found["name"], _kind(found), exact, secret)
+    kind = _kind(found)
+    formatting: Formatting = "all"
+    if kind == "instant":
+        formatting = "zone"
+    elif kind in _UNFORMATTED or (found["built_in"] and found["type"] in _UNFORMATTED_TYPES):
+        formatting = "none"
+    return TrackedColumn(found["name"], kind, exact, secret, formatting)
 
 
 def _kind(found: Mapping[str, Any]) -> Kind:

@@ -40,6 +40,7 @@ from usersync.sql.render import PINNED_SETTINGS, UnknownPlaceholderError, read_s
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from usersync.config.audit_columns import AuditColumns
     from usersync.config.settings import Settings
 
 Operation = Literal["insert", "update", "delete", "truncate"]
@@ -145,6 +146,12 @@ def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
     )
 
 
+def render_session_context(audit: AuditColumns) -> str:
+    """The statements that read the actor, the tenant and the request from the session."""
+    values = {"tenant_claim": reader_rules(audit)["tenant_claim"]}
+    return _fill(read_sql("statements/session_context.sql"), {}, values).strip()
+
+
 def _text_array(names: Iterable[str]) -> str:
     """A text array in PostgreSQL's syntax."""
     quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
@@ -199,80 +206,120 @@ class _Part:
         settings = self._settings
         return {
             "function": f"usersync.{self._tracking.stem}_{self._operation}()",
-            "pinned": PINNED_SETTINGS,
+            "pinned": self._pinned_settings(),
             "users_table": settings.users_table.quoted,
             "key": quote(settings.key),
             "key_type": settings.key_type.sql,
             "audit_table": settings.audit_table.quoted,
             "audit_columns": audit_column_list(settings.audit),
-            "changed_rows": "new_rows" if self._operation == "update" else _ONE_ROW[self._operation],
-            "one_row": _ONE_ROW[self._operation],
-            "event_of_one_row": self._events(self._change_of_one_row(), "{}"),
-            "known_events": self._events(self._known_changes(), "{}"),
-            "stale_events": self._events(self._stale_changes(), '{"tracking": "stale"}'),
+            "changed_rows": _CHANGED_ROWS[self._operation],
+            "one_row": self._one_row(),
+            "known_events": self._events(self._known_changes()),
+            "events_by_name": self._events(self._changes_by_name()),
         }
+
+    def _pinned_settings(self) -> str:
+        """Only the settings on which a recorded value depends: each takes time in every call."""
+        path, zone, *_ = PINNED_SETTINGS.splitlines()
+        needed = {column.formatting for column in self._tracking.columns}
+        # Without a key, a row is identified by the text of all columns.
+        if "all" in needed or not self._key:
+            return PINNED_SETTINGS
+        return "\n".join([path, zone] if "zone" in needed else [path])
 
     def _values(self) -> dict[str, str]:
         table = str(self._tracking.table)
         made_from = json.dumps(self._tracking.made_from, sort_keys=True, ensure_ascii=False)
         return {
-            "tenant_claim": reader_rules(self._settings.audit)["tenant_claim"],
+            "session_context": render_session_context(self._settings.audit),
             "lock_timeout": literal(f"{self._settings.lock_timeout_ms}ms"),
             "audit_values": audit_value_list(self._settings.audit),
+            "values_of_one_row": audit_value_list(self._settings.audit, self._constants()),
             "table": literal(table),
             "comment": literal(f"{_COMMENT_PREFIX}{table}{_COMMENT_MIDDLE}{made_from}"),
-            "id_prefix": ID_PREFIX.format(occurred_at="tracking.occurred_at"),
-            "rows_do_not_pair": self._rows_do_not_pair(),
-            "fits_a_record": literal(len(self._tracking.columns) * 2 <= _MAX_TARGETS),
+            "id_prefix": ID_PREFIX.format(occurred_at="event.occurred_at"),
+            "id": _ID,
+            "rows_pair": self._rows_pair(),
         } | self._of_one_row()
+
+    def _constants(self) -> dict[str, str]:
+        """The fields that are equal in all events of this operation."""
+        kind = entity_type(self._tracking.table)
+        action = f"{kind}.{_PAST[self._operation]}"
+        return {
+            "recorded_at": "now()",
+            "action": literal(action),
+            "outcome": "'succeeded'",
+            "entity_type": literal(kind),
+            "source": "'trigger'",
+            "db_role": "session_user::text",
+            "severity": f"{literal(value_of(self._settings.audit.severity, action))}::text",
+        }
+
+    def _one_row(self) -> str:
+        if self._moves_rows:
+            return "old_rows left join new_rows on true"
+        return (
+            "old_rows cross join new_rows" if self._operation == "update" else _CHANGED_ROWS[self._operation]
+        )
+
+    @property
+    def _moves_rows(self) -> bool:
+        """Whether an UPDATE may move a row to another partition. A trigger may prevent that."""
+        return self._operation == "update" and self._tracking.partitioned
 
     def _of_one_row(self) -> dict[str, str]:
         """The expressions for a single row, outside of a query: PL/pgSQL keeps them for the next row."""
         if self._operation == "truncate":
-            return dict.fromkeys(("row", "entity_id", "previous_entity_id", "pieces"), "null")
-        old, new = "tracking.changed_row.o", "tracking.changed_row.n"
+            names = ("entity_id", "previous_entity_id", "pieces")
+            return dict.fromkeys(names, "null") | {
+                "row": "null as nothing",
+                "is_bulk": "false",
+                "is_unchanged": "false",
+            }
+        old, new = "event.changed_row.o", "event.changed_row.n"
         updates = self._operation == "update"
         side = old if self._operation == "delete" else new
         rows = {"insert": "n", "delete": "o"}.get(self._operation, "on")
         columns = [
             f"{_ROWS[row]}.{quote(name)} as {row}{n}" for row in rows for name, n in self._places.items()
         ]
+        fits = len(columns) < _MAX_TARGETS
         previous = f"case when {self._key_changed(old, new)} then {self._identity(old)} end"
         return {
-            "row": _comma(columns),
-            "entity_id": self._identity(side),
-            "previous_entity_id": previous if updates else "null",
-            "pieces": _joined(self._differences(old, new) if updates else self._pieces(side)),
+            "row": _comma(columns) if fits else "null as nothing",
+            "is_bulk": self._is_bulk() if fits else "true",
+            "is_unchanged": "pieces = ''" if updates else "false",
+            "entity_id": self._identity(side) if fits else "null",
+            "previous_entity_id": previous if updates and fits else "null",
+            "pieces": _joined(self._differences(old, new) if updates else self._pieces(side))
+            if fits
+            else "null",
         }
 
-    def _change_of_one_row(self) -> str:
-        condition = " where tracking.pieces <> ''" if self._operation == "update" else ""
-        return (
-            "(select tracking.entity_id as entity_id, tracking.previous_entity_id as previous_entity_id, "
-            f"('{{' || tracking.pieces || '}}')::jsonb as changes{condition}) as changed"
-        )
+    def _is_bulk(self) -> str:
+        """Whether more than one row has changed; null if not."""
+        if self._moves_rows:
+            counts = (
+                f"(select count(*) from (select from {rows} limit 2) as few) <> 1"
+                for rows in ("old_rows", "new_rows")
+            )
+            return " or ".join(counts)
+        return f"(select true from {_CHANGED_ROWS[self._operation]} offset 1 limit 1)"
 
-    def _rows_do_not_pair(self) -> str:
-        if self._operation == "update" and self._tracking.partitioned:
-            return "(select count(*) from old_rows) <> (select count(*) from new_rows)"
-        return "false"
+    def _rows_pair(self) -> str:
+        if self._moves_rows:
+            return "((select count(*) from old_rows) = (select count(*) from new_rows))"
+        return "true"
 
-    def _events(self, changed: str, note: str) -> str:
-        kind = entity_type(self._tracking.table)
-        action = f"{kind}.{_PAST[self._operation]}"
-        metadata = "tracking.metadata" if note == "{}" else f"tracking.metadata || {literal(note)}::jsonb"
+    def _events(self, changed: str) -> str:
+        metadata = "event.metadata"
         if self._operation == "update":
             metadata += (
                 " || case when changed.previous_entity_id is null then '{}' else "
                 "jsonb_build_object('previous_entity_id', changed.previous_entity_id) end"
             )
-        values = {
-            "id": _ID,
-            "action": literal(action),
-            "entity_type": literal(kind),
-            "severity": literal(value_of(self._settings.audit.severity, action)),
-            "metadata": metadata,
-        }
+        values = {"id": _ID, "metadata": metadata} | self._constants()
         return _fill(read_sql("tracking/events.sql"), {"changed": changed}, values).strip()
 
     def _known_changes(self) -> str:
@@ -355,56 +402,53 @@ class _Part:
         array = [value if column.kind == "number" else key_text(column, value) for column, value in parts]
         return shortened(f"jsonb_build_array({_comma(array)})::text")
 
-    def _stale_changes(self) -> str:
+    def _changes_by_name(self) -> str:
         if self._operation == "truncate":
             return _NOTHING_KNOWN
         names = {"old_bodies": _NO_ROWS, "new_bodies": _NO_ROWS}
-        for side, rows, without in (("old", "old_rows", "insert"), ("new", "new_rows", "delete")):
+        for side, without in (("old", "insert"), ("new", "delete")):
             if self._operation != without:
-                names[f"{side}_bodies"] = (
-                    "(select row_number() over () as position, "
-                    "usersync.fields_of_row(changed_row.*, tracking.table_id) as body "
-                    f"from {rows} as changed_row)"
-                )
-        current, previous = ("o", "n") if self._operation == "delete" else ("n", "o")
+                values = {"rows_pair": self._rows_pair(), "identity": self._identity_by_name()}
+                bodies = _fill(read_sql("tracking/bodies.sql"), {"rows": f"{side}_rows"}, values)
+                names[f"{side}_bodies"] = bodies.strip()
         values = {
-            "stale_identity": self._stale_identity(current),
-            "stale_previous_identity": self._stale_previous(previous, current),
-            "stale_old_cut": cut("pair.old_value::text"),
-            "stale_new_cut": cut("pair.new_value::text"),
+            "old_cut": cut("pair.old_value::text"),
+            "new_cut": cut("pair.new_value::text"),
             "text_limit": str(TEXT_LIMIT),
             "secret_names": _array(column.name for column in self._tracking.columns if column.secret),
             "column_names": _array(column.name for column in self._tracking.columns),
             "records_unchanged": literal(self._operation != "update"),
         }
-        return _fill(read_sql("tracking/stale_changes.sql"), names, values).strip()
+        return _fill(read_sql("tracking/changes_by_name.sql"), names, values).strip()
 
-    def _stale_identity(self, side: str) -> str:
+    def _identity_by_name(self) -> str:
         if not self._key:
-            return f"'row:' || {sha256(f'{side}.body::text')}"
-        texts = [f"({side}.body ->> {literal(column.name)})" for column in self._key]
+            return f"'row:' || {sha256('body::text')}"
+        texts = [f"(body ->> {literal(column.name)})" for column in self._key]
         if len(texts) == 1:
             return shortened(sha256(texts[0]) if self._key[0].secret else texts[0])
         parts = [
-            sha256(text) if column.secret else f"{side}.body -> {literal(column.name)}"
+            sha256(text) if column.secret else f"body -> {literal(column.name)}"
             for column, text in zip(self._key, texts, strict=True)
         ]
         return shortened(f"jsonb_build_array({_comma(parts)})::text")
 
-    def _stale_previous(self, previous: str, current: str) -> str:
-        if self._operation != "update":
-            return "null::text"
-        return f"nullif({self._stale_identity(previous)}, {self._stale_identity(current)})"
-
 
 _SHORT_KINDS = frozenset(("number", "plain", "instant"))
-# Not uuidv7(): a dump of PostgreSQL 18 that is restored into 17 must still record.
-_ID = "(tracking.id_prefix || substr(gen_random_uuid()::text, 16))::uuid"
+# Not uuidv7(): a dump of PostgreSQL 18 that is restored into 17 must still record. Not gen_random_uuid(): a
+# server built without OpenSSL opens a device for each call, which takes ten times as long. An id has to be
+# unique, not secret: its first 48 bits are the time, and the key of the log includes the time of the event.
+_ID = (
+    "overlay(overlay(md5(concat((random() * 4e15)::bigint, pg_backend_pid())) "
+    "placing event.id_prefix from 1 for 13) "
+    "placing '8' from 19)::uuid"
+)
 
 _ROWS = {"o": "old_rows", "n": "new_rows"}
-_ONE_ROW = {
+#: For an UPDATE the old rows: a trigger may remove a row that moves to another partition.
+_CHANGED_ROWS = {
     "insert": "new_rows",
-    "update": "old_rows cross join new_rows",
+    "update": "old_rows",
     "delete": "old_rows",
     "truncate": "(values (true)) as truncated (yes)",
 }
@@ -412,7 +456,7 @@ _ONE_ROW = {
 _MAX_TARGETS = 1664
 
 _NOTHING_KNOWN = "(select null::text as entity_id, null::jsonb as changes) as changed"
-_NO_ROWS = "(select null::bigint as position, null::jsonb as body where false)"
+_NO_ROWS = "(select null::jsonb as body, null::text as identity, null::text as place where false)"
 
 
 def trigger_name(operation: Operation) -> str:

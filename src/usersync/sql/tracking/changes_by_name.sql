@@ -1,22 +1,22 @@
 (
     select
-        '@stale_identity' as entity_id,
-        '@stale_previous_identity' as previous_entity_id,
+        coalesce(n.identity, o.identity) as entity_id,
+        case when o.identity <> n.identity then o.identity end as previous_entity_id,
         coalesce(differing.changes, '{}') as changes
     from "@old_bodies" as o
-    full join "@new_bodies" as n on n.position = o.position
+    full join "@new_bodies" as n on n.place = o.place
     cross join lateral (
         select jsonb_object_agg(pair.name, jsonb_build_array(
             case
                 when pair.old_value is null then null
                 when pair.name = any('@secret_names'::text[]) then '"[redacted]"'
-                when length(pair.old_value::text) > '@text_limit' then to_jsonb('@stale_old_cut')
+                when length(pair.old_value::text) > '@text_limit' then to_jsonb('@old_cut')
                 else pair.old_value
             end,
             case
                 when pair.new_value is null then null
                 when pair.name = any('@secret_names'::text[]) then '"[redacted]"'
-                when length(pair.new_value::text) > '@text_limit' then to_jsonb('@stale_new_cut')
+                when length(pair.new_value::text) > '@text_limit' then to_jsonb('@new_cut')
                 else pair.new_value
             end
         )) as changes
