@@ -9,8 +9,8 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
-from event_receivers import BARE, EVENT, HOSTILE
 
+from event_receivers import BARE, EVENT, HOSTILE
 from usersync.events.formats import FORMATS
 
 #: The classes of the published schema, as JSON Schema without unknown properties.
@@ -105,3 +105,5 @@ def test_hostile_values_are_valid_json(format_name):
     assert len(metadata["big"]) == 3_000_000
     if format_name == "cloudevents":
         assert found["source"] == "usersync:a%20b%2F%C3%BC%3F%23"
+        assert found["type"] == "order.paid��x-injected: 1"
+        assert found["data"]["action"] == HOSTILE.action

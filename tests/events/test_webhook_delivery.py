@@ -18,9 +18,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from event_receivers import EVENT, HOSTILE, answer, receiving
 from standardwebhooks import Webhook
 
+from event_receivers import EVENT, HOSTILE, answer, receiving
 from usersync.events.webhooks.delivery import WebhookDelivery
 from usersync.events.webhooks.endpoint import Endpoint
 from usersync.events.webhooks.secret_box import new_secret
@@ -286,10 +286,10 @@ def certificate(tmp_path_factory):
 
 _TRUSTING = """
 import asyncio, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 from test_webhook_delivery import EVENT, delivering
 async def main():
-    async with delivering(sys.argv[2]) as delivery:
+    async with delivering(sys.argv[1]) as delivery:
         print((await delivery.deliver(EVENT, 1)).error)
 asyncio.run(main())
 """
@@ -306,7 +306,7 @@ def test_a_certificate_must_be_trusted(certificate, request, monkeypatch):
             url = receiver.url.replace("http:", "https:")
             async with delivering(url) as delivery:
                 refused = await delivery.deliver(EVENT, 1)
-            arguments = [sys.executable, "-c", _TRUSTING, str(request.path.parent), url]
+            arguments = [sys.executable, "-c", _TRUSTING, url, *map(str, request.path.parents[:2])]
             told = await asyncio.to_thread(
                 subprocess.run, arguments, capture_output=True, text=True, check=False
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -9,6 +10,9 @@ from usersync.events.formats.plain import event_fields, to_text
 
 if TYPE_CHECKING:
     from usersync.audit.models import EventRecord
+
+#: Characters that a string of CloudEvents does not have.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def as_cloudevent(event: EventRecord) -> tuple[str, str]:
@@ -23,5 +27,5 @@ def as_cloudevent(event: EventRecord) -> tuple[str, str]:
         "datacontenttype": "application/json",
         "traceparent": event.traceparent,
     }
-    given = {name: value for name, value in attributes.items() if value}
+    given = {name: _CONTROL.sub("�", value) for name, value in attributes.items() if value}
     return to_text({**given, "data": event_fields(event)}), "application/cloudevents+json; charset=utf-8"

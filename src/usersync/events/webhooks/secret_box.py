@@ -42,11 +42,6 @@ def new_secret() -> Secret:
     return Secret(_PREFIX + b64encode(secrets.token_bytes(_BYTES)).decode())
 
 
-def new_key() -> str:
-    """A random value for ``USERSYNC_SECRET_KEY``."""
-    return Fernet.generate_key().decode()
-
-
 class SecretBox:
     """Encrypts and decrypts secrets. Its ``repr`` and its errors contain neither keys nor secrets."""
 
@@ -86,7 +81,7 @@ class SecretBox:
 
 _NEW_KEY = (
     "Make a key, and keep it where the other secrets of the application are: "
-    'python -c "import usersync.events.webhooks.secret_box as box; print(box.new_key())"'
+    "openssl rand -base64 32 | tr '+/' '-_'"
 )
 
 
