@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from urllib.parse import urljoin
 
@@ -260,3 +261,23 @@ def test_a_pool_serves_all_pages_but_the_doctor(project):
     ):
         assert "order.paid" in shown(browser, "/events?action=order.paid").words
         assert "usersync doctor" in shown(browser, "/doctor?run=1", 503).words
+
+
+def test_charts_count_by_index_or_say_why_not(project, browser):
+    page = shown(browser, "/")
+    assert "the auth server's table has no index on created_at" in page.words
+    today = datetime.now(UTC).date()
+    with project.database.connect() as owner:
+        (number,) = owner.execute("select count(*) from public.audit_logs").fetchone()
+    assert f"{today}: {number}" in page.words
+    assert f"{today} {number}" in page.words
+    days = [each["href"] for each in page.all("a") if "since=" in each["href"]]
+    assert len(days) == 30
+    assert days[0] == f"/events?since={today}&until={today + timedelta(days=1)}"
+    assert "order.paid" in shown(browser, f"{days[0]}&action=order.paid").words
+    with project.database.connect("supabase_auth_admin") as auth:
+        auth.execute("create index signed_up on auth.users (created_at)")
+        page = shown(browser, "/")
+        assert "no index on created_at" not in page.words
+        assert f"{today} 3" in page.words.partition("Sign-ups by day")[2]
+        auth.execute("drop index auth.signed_up")

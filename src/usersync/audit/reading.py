@@ -26,6 +26,7 @@ from usersync.audit.models import (
 )
 from usersync.config.audit_columns import FIELDS
 from usersync.core.audit_log import has_log, no_log
+from usersync.core.daily_counts import counts_by_day
 from usersync.core.installed import require_membership, settings_in_database
 from usersync.errors import (
     ArgumentTypeError,
@@ -36,11 +37,13 @@ from usersync.errors import (
     PrivilegeMissingError,
 )
 from usersync.sql.audit_reading import AuditReading
+from usersync.sql.expressions import literal
 from usersync.transports.steps import Steps, in_transaction, operate, query, query_row
 
 if TYPE_CHECKING:
     from usersync.audit.models import TailCursor
     from usersync.config.settings import Settings
+    from usersync.core.daily_counts import DayCount
     from usersync.transports.steps import Row
 
 PAGE_SIZE = 100
@@ -296,6 +299,14 @@ def stats(days: int) -> Steps[list[DailyCount]]:
         days=days,
     )
     return [DailyCount(**row) for row in rows]
+
+
+def events_by_day(*, days: int, most: int, action: str | None = None) -> Steps[tuple[DayCount, ...]]:
+    """Count the events of each of the last days (UTC), and at most ``most`` of each."""
+    reading = yield from _reading()
+    condition = f"{reading.column('action')} = {literal(action)}" if action else "true"
+    table = f"{reading.table} as stored"
+    return (yield from counts_by_day(table, reading.time, days=days, most=most, condition=condition))
 
 
 def event_of(row: Row) -> EventRecord:

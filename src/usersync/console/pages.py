@@ -16,6 +16,7 @@ from usersync.config.redaction import Redactor
 from usersync.console.filters import FILTERS, complete_entity_of, filter_of, given_filters, options_of
 from usersync.console.shown import as_json, document_of
 from usersync.core import users, why
+from usersync.core.daily_counts import sign_ups_by_day
 from usersync.core.overview import overview
 from usersync.errors import ArgumentValueError, ConnectionFailedError, UserNotFoundError, UsersyncError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from usersync.console.actions import Actions
     from usersync.console.database import Database
     from usersync.console.rendering import Renderer
+    from usersync.core.daily_counts import DayCount
     from usersync.transports.steps import Steps
 
     Page = Callable[[Request], Awaitable[Response]]
@@ -41,6 +43,9 @@ _FEW = 10
 _FAILURES, _MOST_FAILURES = 100, 1_000
 #: The number of rejected events up to which the overview counts.
 _COUNTED = 100
+#: The days of a chart, and the number up to which it counts a day.
+_DAYS, _MOST_A_DAY = 30, 5_000
+_CHART_LIMIT_S = 1.0
 #: What a user's page says after an action. The page itself shows the result.
 _DONE = {"sync": "A sync of this user has run.", "retry": "A retry of this user has run."}
 
@@ -51,6 +56,19 @@ class Part(Generic[T]):
 
     value: T | None = None
     error: UsersyncError | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of numbers by day."""
+
+    title: str
+    part: Part[tuple[DayCount, ...] | None]
+
+    @property
+    def highest(self) -> int:
+        """The largest number."""
+        return max((each.number for each in self.part.value or ()), default=0)
 
 
 class Pages:
@@ -84,6 +102,10 @@ class Pages:
                 "rejected": self._part(upkeep.rejects(limit=_COUNTED + 1)),
                 "counted": _COUNTED,
                 "newest": self._part(reading.search(EventFilter(), limit=_FEW)),
+                "charts": [
+                    Chart("Events", self._counted(reading.events_by_day(days=_DAYS, most=_MOST_A_DAY))),
+                    Chart("Sign-ups", self._counted(_sign_ups())),
+                ],
             }
 
         found = await self._database.read(read)
@@ -256,14 +278,22 @@ class Pages:
     def _run(self, operation: Steps[T]) -> T:
         return self._database.run(operation)
 
-    def _part(self, operation: Steps[T]) -> Part[T]:
+    def _counted(self, operation: Steps[T]) -> Part[T]:
+        return self._part(operation, run=lambda given: self._database.run_limited(given, _CHART_LIMIT_S))
+
+    def _part(self, operation: Steps[T], run: Callable[[Steps[T]], T] | None = None) -> Part[T]:
         """A part of a page. If it fails, the others are shown."""
         try:
-            return Part(self._run(operation))
+            return Part((run or self._run)(operation))
         except ConnectionFailedError:
             raise
         except UsersyncError as error:
             return Part(error=error)
+
+
+def _sign_ups() -> Steps[tuple[DayCount, ...] | None]:
+    settings = yield from reading.installed_settings()
+    return (yield from sign_ups_by_day(settings, days=_DAYS, most=_MOST_A_DAY))
 
 
 def _command(command: str, *words: str) -> str:

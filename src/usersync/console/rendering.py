@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
@@ -66,6 +67,7 @@ class Renderer:
             "summary": shown.summary,
             "document": shown.document_of,
             "ago": shown.ago,
+            "day_of": date.fromordinal,
             "state_name": state_name,
         }
         self._templates.globals |= {

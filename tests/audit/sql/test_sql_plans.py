@@ -11,6 +11,8 @@ from sql_log import event
 
 from usersync.audit import reading
 from usersync.audit.models import EventFilter, EventPosition
+from usersync.core.daily_counts import counts_by_day
+from usersync.sql.audit_reading import AuditReading
 
 pytestmark = pytest.mark.newest_server
 
@@ -113,6 +115,19 @@ def test_months_outside_the_search_are_not_read(log, filled):
     scans = explained(reading.search(EventFilter(since=start, until=now, text="nothing")), log)
     places = {scan[1] for scan in scans}
     assert all(month in each or "default" in each or not each for each in places), scans
+
+
+def test_a_count_by_day_reads_a_bounded_part_of_the_index(log, filled):
+    """Of 205 events of a day, 20 are counted."""
+    reader = AuditReading(log.project.settings)
+    counting = next(counts_by_day(f"{reader.table} as stored", reader.time, days=10, most=20))
+    with log.owner.cursor(row_factory=dict_row) as cursor:
+        plan = cursor.execute(f"explain (analyze, format json) {counting.sql}", counting.params).fetchone()
+        counted = cursor.execute(counting.sql, counting.params).fetchall()
+    scans = list(_scans(plan["QUERY PLAN"][0]["Plan"]))
+    assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
+    assert {row["number"] for row in counted[1:-1]} == {20}
+    assert sum(looked_at for *_, looked_at in scans) <= 2 * 10 * 20, scans
 
 
 def test_one_event_is_found_by_its_id(log, filled):
