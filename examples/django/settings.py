@@ -6,15 +6,13 @@ from pathlib import Path
 from django.core.management.utils import get_random_secret_key
 from psycopg.conninfo import conninfo_to_dict
 
-from usersync.config.dsn import find_dsn
-
 BASE_DIR = Path(__file__).parent
 SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(",")
 ROOT_URLCONF = "urls"
 USE_TZ = True
 
-address = conninfo_to_dict(find_dsn(directory=BASE_DIR))
+address = conninfo_to_dict(os.environ["SUPABASE_DB_URL"])
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",

@@ -6,12 +6,12 @@ Settings come from the environment: SUPABASE_URL, SUPABASE_DB_URL. Start with: u
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator  # noqa: TC003 - FastAPI reads the annotations
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
+import asyncpg
+from fastapi import Depends, FastAPI, HTTPException, Request
 from pydantic import BaseModel, Field
 
 from usersync import AsyncUserSync, AuditLog
@@ -25,14 +25,7 @@ from usersync.contrib.fastapi import (
     user_sync_router,
 )
 
-# Without prepared statements, so that it works through a transaction pooler.
-pool = AsyncConnectionPool(
-    os.environ["SUPABASE_DB_URL"],
-    open=False,
-    connection_class=AsyncConnection[DictRow],
-    kwargs={"row_factory": dict_row, "prepare_threshold": None},
-)
-sync = AsyncUserSync(pool)
+sync = AsyncUserSync.from_env()
 audit = AuditLog.from_env()
 current_user = CurrentUser(AsyncTokenVerifier.from_env(), sync)
 
@@ -46,7 +39,25 @@ def admin(user: User) -> VerifiedUser:
     return user
 
 
-app = FastAPI(title="Inventory", lifespan=lifespan(pool, audit))
+@asynccontextmanager
+async def opened(app: FastAPI) -> AsyncIterator[None]:
+    """Open the pool here and not at import: it belongs to the event loop that it is created in."""
+    # Without prepared statements, so that it works through a transaction pooler.
+    connections = asyncpg.create_pool(os.environ["SUPABASE_DB_URL"], statement_cache_size=0)
+    async with lifespan(sync, audit)(app), connections as pool:
+        app.state.pool = pool
+        yield
+
+
+async def connection(request: Request) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the pool, for one request."""
+    async with request.app.state.pool.acquire() as lent:
+        yield lent
+
+
+Connection = Annotated[asyncpg.Connection, Depends(connection)]
+
+app = FastAPI(title="Inventory", lifespan=opened)
 # The proxies whose X-Forwarded-For is used: a load balancer in a private network.
 app.add_middleware(AuditContextMiddleware, trusted_proxies=["10.0.0.0/8"])
 app.include_router(user_sync_router(sync, protected_by=admin))
@@ -67,37 +78,32 @@ class Movement(BaseModel):
 
 
 @app.post("/products", status_code=201)
-async def create_product(product: Product, user: User) -> dict[str, Any]:
+async def create_product(product: Product, user: User, connection: Connection) -> dict[str, Any]:
     """Add a product."""
-    insert = (
-        "insert into public.products (name, stock, created_by) values (%s, %s, %s) returning id, name, stock"
+    row = await connection.fetchrow(
+        "insert into public.products (name, stock, created_by) values ($1, $2, $3) returning id, name, stock",
+        *(product.name, product.stock, user.id),
     )
-    async with pool.connection() as connection:
-        cursor = await connection.execute(insert, [product.name, product.stock, user.id])
-        [row] = await cursor.fetchall()
     audit.record("product.created", entity=("product", row["id"]), after=product)
-    return row
+    return dict(row)
 
 
 @app.post("/products/{product_id}/movements", status_code=201)
-async def move_stock(product_id: int, movement: Movement, _: User) -> dict[str, Any]:
+async def move_stock(product_id: int, movement: Movement, _: User, connection: Connection) -> dict[str, Any]:
     """Change the stock; its event commits in the same transaction."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute(
-            "update public.products set stock = stock + %s where id = %s and stock + %s >= 0 returning stock",
-            [movement.quantity, product_id, movement.quantity],
+    async with connection.transaction():
+        stock = await connection.fetchval(
+            "update public.products set stock = stock + $1 where id = $2 and stock + $1 >= 0 returning stock",
+            *(movement.quantity, product_id),
         )
-        row = await cursor.fetchone()
-        if row is None:
-            raise HTTPException(409, "There is no such product, or not so much of it.")
-        changes = {"stock": (row["stock"] - movement.quantity, row["stock"])}
-        await audit.record_in(connection, "stock.adjusted", entity=("product", product_id), changes=changes)
-    return row
+        if stock is None:
+            raise HTTPException(409, "There is no such product, or its stock is too low.")
+        changes = {"stock": (stock - movement.quantity, stock)}
+        await audit.arecord_in(connection, "stock.adjusted", entity=("product", product_id), changes=changes)
+    return {"stock": stock}
 
 
 @app.get("/products")
-async def list_products(_: User) -> list[dict[str, Any]]:
+async def list_products(_: User, connection: Connection) -> list[dict[str, Any]]:
     """All products."""
-    async with pool.connection() as connection:
-        cursor = await connection.execute("select id, name, stock from public.products order by id")
-        return await cursor.fetchall()
+    return [dict(row) for row in await connection.fetch("select id, name, stock from products order by id")]

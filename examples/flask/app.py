@@ -73,7 +73,7 @@ def move_stock(product_id: int) -> tuple[dict[str, Any], int]:
     with pool.connection() as connection:
         row = connection.execute(update, [quantity, product_id, quantity]).fetchone()
         if row is None:
-            abort(409, "There is no such product, or not so much of it.")
+            abort(409, "There is no such product, or its stock is too low.")
         changes = {"stock": (row["stock"] - quantity, row["stock"])}
         audit.record_in(connection, "stock.adjusted", entity=("product", product_id), changes=changes)
     return row, 201
@@ -91,5 +91,5 @@ def given(name: str, kind: type) -> Any:
     body: Any = request.get_json()
     value = body.get(name) if isinstance(body, dict) else None
     if type(value) is not kind or value == "" or (isinstance(value, int) and abs(value) > MOST):
-        abort(422, f"{name} is missing, or is not what it has to be.")
+        abort(422, f"{name} is missing or invalid.")
     return value

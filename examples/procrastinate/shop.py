@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from uuid import uuid4
 
 from procrastinate import App, PsycopgConnector
 
 from usersync import AuditLog
-from usersync.config.dsn import find_dsn
 from usersync.contrib.procrastinate import pass_context
 
-app = App(connector=PsycopgConnector(conninfo=find_dsn()), import_paths=["shop"])
+app = App(connector=PsycopgConnector(conninfo=os.environ["SUPABASE_DB_URL"]), import_paths=["shop"])
 pass_context(app)
 audit = AuditLog.from_env()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 
-from sqlalchemy import CheckConstraint, Engine, ForeignKey, create_engine, func, select, update
+from sqlalchemy import CheckConstraint, Engine, ForeignKey, create_engine, func, make_url, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from usersync import AuditLog
-from usersync.config.dsn import find_dsn
 from usersync.contrib.sqlalchemy import pass_context, track
 
 
@@ -64,7 +64,7 @@ def recount(session: Session) -> None:
 
 def make_engine(dsn: str) -> Engine:
     """Create an engine that passes the actor to the database."""
-    engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
+    engine = create_engine(make_url(dsn).set(drivername="postgresql+psycopg"))
     pass_context(engine)
     return engine
 
@@ -72,9 +72,8 @@ def make_engine(dsn: str) -> Engine:
 def main() -> None:
     """The inventory from a shell; see README.md."""
     arguments = _parser().parse_args()
-    dsn = find_dsn()
-    engine = make_engine(dsn)
-    with AuditLog(dsn) as audit, audit.context(actor_id=arguments.user), Session(engine) as session:
+    engine = make_engine(os.environ["SUPABASE_DB_URL"])
+    with AuditLog.from_env() as audit, audit.context(actor_id=arguments.user), Session(engine) as session:
         track(Movement, audit, exclude=["note"])
         if arguments.command == "init":
             Base.metadata.create_all(engine)

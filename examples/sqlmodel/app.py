@@ -1,14 +1,14 @@
 """A shop: users, whom usersync fills in, and their orders."""
 
 import argparse
+import os
 from datetime import datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import DateTime
+from sqlalchemy import DateTime, make_url
 from sqlmodel import Field, Session, SQLModel, create_engine, select
 
 from usersync import AuditLog
-from usersync.config.dsn import find_dsn
 
 
 class User(SQLModel, table=True):
@@ -51,9 +51,9 @@ def main() -> None:
     order.add_argument("user", type=UUID)
     order.add_argument("product")
     arguments = parser.parse_args()
-    dsn = find_dsn()
-    engine = create_engine(dsn.replace("postgresql://", "postgresql+psycopg://", 1))
-    with AuditLog(dsn) as audit, Session(engine) as session:
+    url = make_url(os.environ["SUPABASE_DB_URL"])
+    engine = create_engine(url.set(drivername="postgresql+psycopg"))
+    with AuditLog.from_env() as audit, Session(engine) as session:
         make_order(session, audit, arguments.user, arguments.product)
         session.commit()
         for each in session.exec(select(Order)):

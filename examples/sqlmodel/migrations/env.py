@@ -1,14 +1,15 @@
 """Runs the migrations on the database of SUPABASE_DB_URL."""
 
+import os
+
 import app  # noqa: F401 - the tables
 from alembic import context
-from sqlalchemy import NullPool
+from sqlalchemy import NullPool, make_url
 from sqlmodel import SQLModel, create_engine
 
-from usersync.config.dsn import find_dsn
 from usersync.contrib.alembic import include_object
 
-url = find_dsn().replace("postgresql://", "postgresql+psycopg://", 1)
+url = make_url(os.environ["SUPABASE_DB_URL"]).set(drivername="postgresql+psycopg")
 options = {"target_metadata": SQLModel.metadata, "include_object": include_object}
 
 if context.is_offline_mode():

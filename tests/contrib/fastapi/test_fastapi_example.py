@@ -10,7 +10,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def inventory(backend, tmp_path, example_python):
-    python = example_python("fastapi", "uvicorn")
+    python = example_python("fastapi,asyncpg", "uvicorn")
     backend.owner.execute((EXAMPLES / "fastapi/schema.sql").read_bytes())
     with Served(EXAMPLES / "fastapi", "app:app", environment(backend, tmp_path), python=python) as served:
         yield served

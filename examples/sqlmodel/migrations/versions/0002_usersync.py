@@ -1,6 +1,6 @@
 """Installs usersync and its audit log."""
 
-from alembic import op
+from usersync.contrib.alembic import apply_usersync, rollback_usersync
 
 revision = "0002"
 down_revision = "0001"
@@ -8,9 +8,9 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """After an upgrade of the library or a change of usersync.toml, add another migration with this line."""
-    op.apply_usersync()
+    apply_usersync()
 
 
 def downgrade() -> None:
     """The tables stay, and so does an audit log that has events."""
-    op.rollback_usersync()
+    rollback_usersync()
