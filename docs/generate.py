@@ -166,7 +166,9 @@ PUBLIC = {
         *("usersync.contrib.django", "usersync.contrib.django.operations"),
         *("usersync.contrib.django.audit_admin.models", "usersync.contrib.django.audit_admin.admin"),
     ),
-    "SQLAlchemy and Alembic": ("usersync.contrib.sqlalchemy", "usersync.contrib.alembic"),
+    "SQLAlchemy, asyncpg and Alembic": (
+        *("usersync.contrib.sqlalchemy", "usersync.contrib.asyncpg", "usersync.contrib.alembic"),
+    ),
     "Task queues": (
         *("usersync.contrib.celery", "usersync.contrib.dramatiq", "usersync.contrib.procrastinate"),
         "usersync.contrib.rq",

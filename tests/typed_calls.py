@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from usersync import AsyncUserSync, AuditLog, AuditOptions, ContextFields, EventFields, UserSync
+from usersync.contrib.alembic import apply_usersync, rollback_usersync
 from usersync.contrib.auth import VerifiedUser  # noqa: TC001 - as an application imports it
 
 
@@ -156,6 +157,13 @@ async def asyncio_connections(
     await audit.arecord_in(None, "x")  # wrong
     await audit.record_in(engine, "x")  # wrong
     await audit.record_in(one.cursor(), "x")  # wrong
+
+
+def upgrade() -> None:
+    apply_usersync()
+    rollback_usersync(drop_audit_log=True)
+    apply_usersync("usersync.toml")  # wrong
+    rollback_usersync(drop_log=True)  # wrong
 
 
 class Wrapper:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import re
@@ -42,7 +43,7 @@ class Order(Base):
 
 @pytest.fixture
 def shown(backend, monkeypatch, tmp_path):
-    """A module with the first Python block of a section."""
+    """A module with the first Python block of a section, or another one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_URL", backend.tokens.url)
     monkeypatch.setenv("SUPABASE_DB_URL", backend.dsn)
@@ -50,9 +51,9 @@ def shown(backend, monkeypatch, tmp_path):
     module = ModuleType("shown")
     monkeypatch.setitem(sys.modules, "shown", module)
 
-    def run(section):
+    def run(section, block=0):
         text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
-        code = re.search(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1]
+        code = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[block]
         exec(compile(code, "docs/frameworks.md", "exec"), vars(module))  # noqa: S102 - our own page
         return module
 
@@ -112,6 +113,21 @@ def test_supabase(shown, backend, serve):
 
 
 @pytest.mark.newest_server
+def test_asyncpg(shown, backend, tmp_path):
+    backend.owner.execute("create table products (id int primary key, name text)")
+    backend.owner.execute("insert into products values (42, 'Bolt')")
+    run(tracking.track(logged(), "products", TrackOptions(), Redactor().is_secret), backend.owner)
+    user_id = backend.sign_up()
+    vars(shown.module).update(dsn=backend.dsn, audit=AuditLog.recording_only(spool_dir=tmp_path))
+    asyncio.run(shown("asyncpg").rename_product(user_id))
+    shown.module.audit.close()
+    (event,) = backend.events()
+    assert (event["changes"], event["user_id"]) == ({"name": ["Bolt", "Nut"]}, str(user_id))
+    with TestClient(shown("asyncpg", 1).app) as client:
+        assert client.portal.call(shown.module.app.state.pool.fetchval, "select 1") == 1
+
+
+@pytest.mark.newest_server
 def test_any_framework(shown, backend):
     user_id = backend.sign_up_unseen()
     with UserSync(backend.dsn) as sync, AuditLog(backend.dsn) as audit:
@@ -145,7 +161,7 @@ def test_every_block_is_run():
     assert {section: count for section, count in blocks.items() if count} == {
         "Who is asking": 1, "What a context holds": 1, "FastAPI and Starlette": 1, "Flask": 1,
         "Django": 3,  # tests/contrib/django/test_django_page.py
-        "SQLAlchemy": 1, "supabase-py": 1, "Traces and log lines": 1,
+        "SQLAlchemy": 1, "asyncpg": 2, "supabase-py": 1, "Traces and log lines": 1,
         "Other frameworks": 1,
     }  # fmt: skip
 

@@ -16,7 +16,8 @@
         op.rollback_usersync()
 
 Importing this module registers the two operations. They run in the migration's transaction, with any driver,
-also in offline mode (``alembic upgrade --sql``).
+also in offline mode (``alembic upgrade --sql``). Type checkers do not know registered operations: for mypy
+or pyright, import ``apply_usersync`` and ``rollback_usersync`` from this module.
 """
 
 from __future__ import annotations
@@ -30,12 +31,20 @@ from usersync.schema.uninstall import rollback_script
 from usersync.sql.script import install_script
 
 with needed("alembic", "usersync.contrib.alembic"):
+    from alembic import op
     from alembic.operations import MigrateOperation, Operations
 
 if TYPE_CHECKING:
     from usersync.config.settings import Settings
 
-__all__ = ["ApplyUsersyncOp", "RollbackUsersyncOp", "include_name", "include_object"]
+__all__ = [
+    "ApplyUsersyncOp",
+    "RollbackUsersyncOp",
+    "apply_usersync",
+    "include_name",
+    "include_object",
+    "rollback_usersync",
+]
 
 
 @Operations.register_operation("apply_usersync")
@@ -91,6 +100,18 @@ class RollbackUsersyncOp(MigrateOperation):
     def reverse(self) -> ApplyUsersyncOp:
         """The operation that undoes this one."""
         return ApplyUsersyncOp(self.settings)
+
+
+def apply_usersync(settings: Settings | None = None) -> None:
+    """``op.apply_usersync()`` with types, for migrations that a type checker reads. Blocks."""
+    op.invoke(ApplyUsersyncOp(settings))
+
+
+def rollback_usersync(
+    settings: Settings | None = None, *, drop_users_table: bool = False, drop_audit_log: bool = False
+) -> None:
+    """``op.rollback_usersync()`` with types, for migrations that a type checker reads. Blocks."""
+    op.invoke(RollbackUsersyncOp(settings, drop_users_table=drop_users_table, drop_audit_log=drop_audit_log))
 
 
 @Operations.implementation_for(ApplyUsersyncOp)

@@ -227,7 +227,7 @@ def test_flask_migrate_leaves_an_installation_alone(database, postgres, tmp_path
 
 
 def test_the_python_blocks_of_the_page(database, postgres):
-    env, migration = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    env, *migrations = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     engine = create_engine(database.dsn().replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         made = []
@@ -241,10 +241,13 @@ def test_the_python_blocks_of_the_page(database, postgres):
             "metadata": MetaData(),
         }
         exec(env.replace("from alembic import context\n", ""), names)  # noqa: S102 - our own page
-        exec(migration, names)  # noqa: S102
-        with Operations.context(made[0]):
-            names["upgrade"]()
-            assert compare_metadata(made[0], MetaData()) == []
-            names["downgrade"]()
+        for migration in migrations:
+            exec(migration, names)  # noqa: S102
+            with Operations.context(made[0]):
+                names["upgrade"]()
+                assert compare_metadata(made[0], MetaData()) == []
+                assert connection.exec_driver_sql("select to_regnamespace('usersync') is not null").scalar()
+                names["downgrade"]()
     engine.dispose()
+    assert len(migrations) == 2
     assert not is_installed(postgres)
