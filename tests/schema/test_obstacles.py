@@ -230,6 +230,17 @@ def test_a_supported_users_table_is_used_unchanged(installer, catalog, database,
     assert rows == [("new@example.com",), ("old@example.com",)]
 
 
+def test_prismas_type_of_a_time_needs_no_setting(installer):
+    """Prisma writes the precision, and PostgreSQL's own precision is the same."""
+    installer.connection.execute(
+        "create table public.users (id uuid primary key, email text, deleted_at timestamp(6) with time zone, "
+        "banned_until timestamp(3) with time zone)"
+    )
+    columns = {name: name for name in ("email", "deleted_at", "banned_until")}
+    (error,) = installer.plan(logged({"columns": columns})).errors
+    assert "banned_until is of type timestamp(3) with time zone" in error.message
+
+
 @pytest.mark.parametrize("on_delete", ["delete", "anonymize"])
 def test_a_rule_that_rewrites_deletions_is_a_warning(installer, on_delete):
     installer.connection.execute(

@@ -55,6 +55,9 @@ SOURCE_TYPES = {
     "updated_at": "timestamptz",
 }
 
+#: Names of a column's type that holds every value of ``timestamptz``. Prisma writes the second one.
+TIMESTAMPTZ = ("timestamp with time zone", "timestamp(6) with time zone")
+
 #: Credentials and unconfirmed addresses, which are never copied.
 _SECRET = re.compile(r"password|token|email_change|phone_change|reauthentication|recovery|confirmation_sent")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from usersync.config.mapping import SOURCE_TYPES, looks_like_a_privilege, quote
+from usersync.config.mapping import SOURCE_TYPES, TIMESTAMPTZ, looks_like_a_privilege, quote
 from usersync.models import Finding
 from usersync.schema.effects import BEFORE, INSERT, set_by_triggers
 from usersync.schema.kept_addresses import kept_addresses
@@ -303,7 +303,7 @@ def _who_lacks(column: Column) -> str:
     return "users without it"
 
 
-_TYPE_NAMES = {"timestamptz": "timestamp with time zone"}
+_TYPE_NAMES = {"timestamptz": TIMESTAMPTZ}
 
 
 def _needs_cast(column: Column, about: Mapping[str, Any]) -> bool:
@@ -311,8 +311,8 @@ def _needs_cast(column: Column, about: Mapping[str, Any]) -> bool:
         return False  # computed_findings checks it in the database.
     if column.sql_type == "text":
         return not about["string"]
-    wanted = _TYPE_NAMES.get(column.sql_type, column.sql_type)
-    return column.type is None and wanted != about["type"] and column.sql_type in SOURCE_TYPES.values()
+    wanted = _TYPE_NAMES.get(column.sql_type, (column.sql_type,))
+    return column.type is None and about["type"] not in wanted and column.sql_type in SOURCE_TYPES.values()
 
 
 def _proposal(settings: Settings, inspection: Inspection) -> str:

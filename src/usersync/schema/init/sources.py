@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from usersync.config.mapping import SOURCE_TYPES, TableName, looks_like_a_privilege, parse_type
+from usersync.config.mapping import SOURCE_TYPES, TIMESTAMPTZ, TableName, looks_like_a_privilege, parse_type
 from usersync.errors import SettingsError
 from usersync.schema.effects import INSERT, is_table_default, set_by_triggers
 from usersync.schema.trigger_parser import Value
@@ -262,7 +262,7 @@ def type_for(column: Mapping[str, Any], sources: tuple[str, ...]) -> str | None:
     if kind == "jsonb":
         return {"jsonb": None, "json": "json"}.get(column["type"], UNFIT)
     if kind == "timestamptz" and category == "D" and not is_array:
-        return None if column["type"] == "timestamp with time zone" else name_of_type(column)
+        return None if column["type"] in TIMESTAMPTZ else name_of_type(column)
     if kind == "uuid" and category == "S" and not is_array:
         return name_of_type(column)
     return None if kind == column["type"] and kind in {"boolean", "uuid"} else UNFIT
