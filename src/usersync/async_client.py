@@ -41,7 +41,7 @@ class AsyncUserSync:
 
     Every method except ``close()`` may raise ``ConnectionFailedError`` (the database cannot be reached),
     ``NotInstalledError`` (usersync is not installed) and ``DatabaseError`` (another error of the database).
-    An invalid ``source`` or argument raises ``SettingsError``.
+    An invalid ``source`` or argument raises ``ArgumentTypeError`` or ``ArgumentValueError``.
 
     Cancelling a call cancels its statement. On a connection that does not respond, psycopg waits up to ten
     seconds for that.
@@ -217,7 +217,7 @@ class AsyncUserSync:
         each page.
 
         Rows of deleted users are counted and not changed, see ``remove_orphans()`` and ``apply_deletions()``.
-        Raises ``SettingsError`` for an invalid option, and ``PausedError`` during a pause.
+        Raises ``ArgumentValueError`` for an invalid option, and ``PausedError`` during a pause.
         """
         reconcile.check_options(page_size=page_size, workers=workers, difference_limit=difference_limit)
         self._transport.parallelism(workers)

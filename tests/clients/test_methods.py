@@ -9,7 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from usersync.core.users import user_id_of
-from usersync.errors import NotInstalledError, SettingsError, UserNotFoundError, UserStillExistsError
+from usersync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    NotInstalledError,
+    UserNotFoundError,
+    UserStillExistsError,
+)
 
 pytestmark = pytest.mark.newest_server
 
@@ -138,7 +144,8 @@ def test_an_id_is_found_in_whatever_has_one(user):
     ],
 )
 def test_a_value_without_an_id_raises_an_error_without_the_value(user):
-    with pytest.raises(SettingsError) as caught:
+    error = ArgumentValueError if is_text(user) else ArgumentTypeError
+    with pytest.raises(error) as caught:
         user_id_of(user)
     assert "ada@example.com" not in str(caught.value)
     assert ("text is not a UUID" if is_text(user) else type(user).__name__) in str(caught.value)

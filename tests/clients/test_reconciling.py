@@ -11,7 +11,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from usersync import AsyncUserSync, UserSync
-from usersync.errors import ConnectionFailedError, RemovalLimitError, SettingsError
+from usersync.errors import ArgumentValueError, ConnectionFailedError, RemovalLimitError
 from usersync.models import Counts
 
 pytestmark = pytest.mark.newest_server
@@ -128,7 +128,7 @@ def test_the_first_and_the_last_id_that_can_be_are_not_overlooked(project, clien
 )
 def test_an_option_that_cannot_be_is_refused_by_its_name(project, client, options):
     (name,) = options
-    with pytest.raises(SettingsError, match=name.replace("_", " ")):
+    with pytest.raises(ArgumentValueError, match=name.replace("_", " ")):
         client.reconcile(**options)
     assert runs(project) == []
 
@@ -136,7 +136,7 @@ def test_an_option_that_cannot_be_is_refused_by_its_name(project, client, option
 def test_several_workers_need_more_than_one_connection(project, make_client, flavour):
     for transport in ("connection", "autocommit"):
         client = make_client(flavour, transport, project.database.dsn())
-        with pytest.raises(SettingsError, match="pool"):
+        with pytest.raises(ArgumentValueError, match="pool"):
             client.reconcile(workers=2)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usersync.contrib.request import TrustedProxies, request_id
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 PRIVATE = TrustedProxies(["10.0.0.0/8", "fd00::/8"])
 
@@ -125,7 +125,8 @@ def test_a_very_long_header_is_cut():
     ],
 )
 def test_proxies_that_cannot_be_trusted_are_refused(proxies, words):
-    with pytest.raises(SettingsError, match=words):
+    error = ArgumentTypeError if isinstance(proxies, str) else ArgumentValueError
+    with pytest.raises(error, match=words):
         TrustedProxies(proxies)
 
 
@@ -136,5 +137,5 @@ def test_an_ipv4_proxy_may_be_mapped_into_ipv6(proxy, peer):
 
 
 def test_all_of_ipv4_mapped_into_ipv6_is_refused():
-    with pytest.raises(SettingsError, match="contains clients"):
+    with pytest.raises(ArgumentValueError, match="contains clients"):
         TrustedProxies(["::ffff:0.0.0.0/96"])

@@ -25,10 +25,10 @@ from usersync.core.audit_log import has_log
 from usersync.core.paging import halved
 from usersync.core.users import missing_columns
 from usersync.errors import (
+    ArgumentValueError,
     ColumnMissingError,
     ConflictError,
     DatabaseError,
-    SettingsError,
     UserNotFoundError,
     UserStillExistsError,
 )
@@ -160,7 +160,7 @@ def _with_addresses(
     """Add the known addresses of the user."""
     for value in named:
         if len(value.strip()) < SHORTEST_VALUE:
-            raise SettingsError(
+            raise ArgumentValueError(
                 f"a value of fewer than {SHORTEST_VALUE} characters occurs in too many events",
                 hint="Pass a complete e-mail address or phone number.",
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from usersync.audit.models import FeedPage, NumberedEvent
 from usersync.audit.reading import check_limit, event_values
-from usersync.errors import NeedsDatabaseError, ReadOnlyDatabaseError, SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError, NeedsDatabaseError, ReadOnlyDatabaseError
 from usersync.transports.steps import in_transaction, operate, query
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def read_events(after: int | None, wanted: EventFilter, limit: int) -> Steps[Fee
 def feed(position: int | None, wanted: EventFilter, limit: int) -> Steps[FeedPage]:
     """Number new events, then read a page. On a standby, which cannot number events, only read.
 
-    Raises ``SettingsError`` for an invalid argument, before it runs a statement.
+    Raises ``ArgumentTypeError`` or ``ArgumentValueError`` before it runs a statement.
     """
     check_limit(limit)
     is_number = isinstance(position, int) and not isinstance(position, bool)
     if position is not None and not (is_number and 0 <= position <= _LARGEST_POSITION):
-        raise SettingsError(
+        raise (ArgumentValueError if is_number else ArgumentTypeError)(
             f"position: expected a number from 0, or None, got {position!r:.80}",
             hint="Pass the position of the previous page, or None to start with the next event.",
         )

@@ -21,7 +21,7 @@ from usersync.config.mapping import TableName
 from usersync.config.periods import parse_period
 from usersync.core.blockers import blockers
 from usersync.core.clocks import compare_clocks
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentValueError, SettingsError
 from usersync.sql.audit_expressions import by_action
 from usersync.sql.expressions import literal
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked
@@ -104,7 +104,7 @@ def prune(
     if latest is None or given is None:
         raise SettingsError("the retention has no rule")
     if given > (yield from compare_clocks()).server:
-        raise SettingsError("before: is in the future by the database server's clock")
+        raise ArgumentValueError("before: is in the future by the database server's clock")
     parts = []
 
     def note(part: PrunedPart) -> None:

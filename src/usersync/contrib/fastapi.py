@@ -25,7 +25,7 @@ from usersync.audit.event.fields import Outcome, Severity
 from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
 from usersync.contrib.audit_pages import HEADERS, INVALID, LARGEST_PAGE, USUAL_PAGE, AuditEvent, AuditPage
-from usersync.errors import SettingsError, UsersyncError
+from usersync.errors import ArgumentTypeError, ArgumentValueError, UsersyncError
 
 with needed("fastapi", "usersync.contrib.fastapi"):
     from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -277,12 +277,12 @@ def _linked(page: EventPage, request: Request, response: Response) -> AuditPage:
 
 def _guarded_by(protected_by: Callable[..., Any], name: str) -> Callable[..., Awaitable[None]]:
     if not callable(protected_by):
-        raise SettingsError(
+        raise ArgumentTypeError(
             f"{name}: expected a dependency, got {protected_by!r}",
             hint="A function that raises HTTPException(403) unless the caller is an administrator.",
         )
     if isinstance(protected_by, starlette.CurrentUser):
-        raise SettingsError(
+        raise ArgumentValueError(
             f"{name}: every user who has signed up passes a CurrentUser",
             hint="Write a dependency on it that checks the user's permissions, for instance in app_metadata.",
         )

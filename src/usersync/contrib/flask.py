@@ -34,6 +34,7 @@ from usersync.contrib.ensuring import TIMEOUT_S, Ensurer
 from usersync.contrib.wsgi import AuditContextMiddleware
 from usersync.errors import (
     ArgumentTypeError,
+    ArgumentValueError,
     InvalidTokenError,
     KeysUnavailableError,
     SettingsError,
@@ -251,12 +252,12 @@ def _refused(error: HTTPException) -> Any:
 
 def _check_authorize(authorize: object) -> None:
     if not callable(authorize):
-        raise SettingsError(
+        raise ArgumentTypeError(
             f"authorize: expected a function, got {authorize!r}",
             hint="A function that calls abort(403) unless the caller is an administrator.",
         )
     if getattr(authorize, "__func__", None) is FlaskUserSync.require_user:
-        raise SettingsError(
+        raise ArgumentValueError(
             "authorize: every user who has signed up passes require_user",
             hint="Write a function that calls it, and then checks the user's permissions.",
         )

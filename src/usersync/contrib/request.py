@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,7 +74,7 @@ class TrustedProxies:
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:
         if isinstance(proxies, str):
-            raise SettingsError(
+            raise ArgumentTypeError(
                 f"trusted_proxies: expected a list of addresses and networks, got {proxies!r}",
                 hint=f"Write [{proxies!r}].",
             )
@@ -115,13 +115,13 @@ def _network(proxy: object) -> IPv4Network | IPv6Network:
             raise ValueError  # noqa: TRY004 - ipaddress accepts numbers, but here a number is a mistake
         network = _unmapped(ip_network(proxy, strict=False))
     except ValueError:
-        raise SettingsError(
+        raise ArgumentValueError(
             f"trusted_proxies: {proxy!r} is neither an address nor a network",
             hint='Write "10.0.0.7" or "10.0.0.0/8", and "unix" for a proxy on a Unix socket. Names are not '
             "looked up, and there is no wildcard.",
         ) from None
     if network.prefixlen < _LEAST_PREFIX:
-        raise SettingsError(
+        raise ArgumentValueError(
             f"trusted_proxies: {proxy!r} also contains clients, which could then claim any address",
             hint="Name the addresses of your proxies only.",
         )

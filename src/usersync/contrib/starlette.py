@@ -23,7 +23,7 @@ from usersync.config.extras import needed
 from usersync.contrib.asgi import AuditContextMiddleware
 from usersync.contrib.background import seen
 from usersync.contrib.ensuring import TIMEOUT_S, AsyncEnsurer
-from usersync.errors import InvalidTokenError, KeysUnavailableError, SettingsError
+from usersync.errors import ArgumentTypeError, InvalidTokenError, KeysUnavailableError
 
 with needed("fastapi", "usersync.contrib.starlette"):
     from starlette.exceptions import HTTPException
@@ -63,7 +63,7 @@ class CurrentUser:
         timeout: float = TIMEOUT_S,
     ) -> None:
         if required and sync is None:
-            raise SettingsError("required=True needs a sync: an AsyncUserSync that creates the row")
+            raise ArgumentTypeError("required=True needs a sync: an AsyncUserSync that creates the row")
         self._verifier = verifier
         self._ensurer = AsyncEnsurer(sync, timeout) if sync is not None else None
         self._required = required

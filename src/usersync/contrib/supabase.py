@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from usersync.config.extras import needed
 from usersync.contrib.carrying import as_text, carried_context
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, SettingsError
 
 with needed("api", "usersync.contrib.supabase"):
     import httpx
@@ -48,7 +48,7 @@ def pass_context(client: SupabaseClient) -> None:
     """
     postgrest: Any = getattr(client, "postgrest", None)
     if not isinstance(getattr(postgrest, "session", None), httpx.Client | httpx.AsyncClient):
-        raise SettingsError(
+        raise ArgumentTypeError(
             f"pass_context: expected a client of supabase-py, got {type(client).__name__}",
             hint="Pass the result of create_client() or of acreate_client().",
         )

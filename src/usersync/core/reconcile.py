@@ -21,7 +21,7 @@ from usersync.core.paging import (
     next_after,
     ran_out_of_time,
 )
-from usersync.errors import DatabaseError, SettingsError
+from usersync.errors import ArgumentValueError, DatabaseError
 from usersync.models import Counts, Difference
 from usersync.transports.steps import Steps, anything, operate, optional
 
@@ -61,11 +61,11 @@ class Run:
 def check_options(*, page_size: int, workers: int, difference_limit: int = 0) -> None:
     """Raise ``SettingsError`` for an invalid option."""
     if not 1 <= page_size <= MAX_PAGE_SIZE:
-        raise SettingsError(f"page size: expected 1 to {MAX_PAGE_SIZE}, got {page_size}")
+        raise ArgumentValueError(f"page size: expected 1 to {MAX_PAGE_SIZE}, got {page_size}")
     if not 1 <= workers <= MAX_WORKERS:
-        raise SettingsError(f"workers: expected 1 to {MAX_WORKERS}, got {workers}")
+        raise ArgumentValueError(f"workers: expected 1 to {MAX_WORKERS}, got {workers}")
     if difference_limit < 0:
-        raise SettingsError(f"difference limit: expected 0 or more, got {difference_limit}")
+        raise ArgumentValueError(f"difference limit: expected 0 or more, got {difference_limit}")
 
 
 def open_run(

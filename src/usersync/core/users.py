@@ -13,8 +13,9 @@ from usersync.core.paging import COUNTED, count_by_pages, failed_ids, halved, ra
 from usersync.core.position import DatabasePosition
 from usersync.core.unlinking import unlink_deleted_users
 from usersync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
     DatabaseError,
-    SettingsError,
     UserNotFoundError,
     UserStillExistsError,
     VersionMismatchError,
@@ -45,7 +46,8 @@ def user_id_of(user: object) -> UUID:
     """The id of a user: given as an id, as an object or a mapping with an ``id``, or with a ``user`` with
     one.
 
-    supabase-py's methods return the last form. Raises ``SettingsError`` for anything else. The error does not
+    supabase-py's methods return the last form. Raises ``ArgumentTypeError`` or
+    ``ArgumentValueError`` for anything else. The error does not
     contain the value, which may be personal data.
     """
     found = _part(user, "id")
@@ -58,10 +60,10 @@ def user_id_of(user: object) -> UUID:
     try:
         return UUID(found)  # type: ignore[arg-type]
     except (TypeError, ValueError, AttributeError):
-        raise SettingsError(
-            "expected a user's id, and this text is not a UUID"
-            if isinstance(found, str)
-            else f"expected a user's id (a UUID), or something with an id; got {type(user).__name__}"
+        if isinstance(found, str):
+            raise ArgumentValueError("expected a user's id, and this text is not a UUID") from None
+        raise ArgumentTypeError(
+            f"expected a user's id (a UUID), or an object or a mapping with an id; got {type(user).__name__}"
         ) from None
 
 

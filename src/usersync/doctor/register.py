@@ -43,7 +43,7 @@ from usersync.doctor.checks import (
     d036_writable,
     d037_canary_event,
 )
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentValueError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -99,7 +99,7 @@ def choose(codes: Collection[str]) -> tuple[Definition, ...]:
     """The checks with these codes; all checks without codes. Raises ``SettingsError`` for an unknown code."""
     known = {check.code for check in CHECKS}
     if unknown := sorted(set(codes) - known):
-        raise SettingsError(f"no check {', '.join(unknown)}", hint=_hint(unknown))
+        raise ArgumentValueError(f"no check {', '.join(unknown)}", hint=_hint(unknown))
     return tuple(check for check in CHECKS if not codes or check.code in codes)
 
 

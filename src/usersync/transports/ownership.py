@@ -26,7 +26,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from usersync.errors import ConnectionFailedError, DatabaseError, SettingsError, UsersyncError
+from usersync.errors import ArgumentValueError, ConnectionFailedError, DatabaseError, UsersyncError
 from usersync.transports.steps import BEGIN
 
 if TYPE_CHECKING:
@@ -104,7 +104,9 @@ def other_loop(error: RuntimeError) -> ConnectionFailedError:
 def only_one(workers: int) -> int:
     """The number of workers on a single connection. Raises ``SettingsError`` for several."""
     if workers > 1:
-        raise SettingsError("several workers require a connection string or a pool, not a single connection")
+        raise ArgumentValueError(
+            "several workers require a connection string or a pool, not a single connection"
+        )
     return 1
 
 

@@ -9,7 +9,7 @@ from sql_log import event, send
 from usersync.audit import erasure
 from usersync.audit.tracking.operations import track
 from usersync.audit.tracking.state import TrackOptions
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentValueError
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
@@ -91,7 +91,7 @@ def test_an_address_in_a_rejected_event(project, user, gone):
 @pytest.mark.parametrize("short", ["", "a@b", "    x "])
 def test_a_value_that_is_too_short_is_refused(project, user, gone, short):
     gone()
-    with pytest.raises(SettingsError, match="fewer than 5 characters"):
+    with pytest.raises(ArgumentValueError, match="fewer than 5 characters"):
         erase(project, user, short)
 
 

@@ -14,7 +14,7 @@ from sql_log import event, send
 from logged import logged
 from usersync.audit import feed, upkeep
 from usersync.audit.models import EventFilter
-from usersync.errors import DatabaseError, SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError, DatabaseError
 from usersync.schema import installation
 from usersync.transports.run import run
 
@@ -138,9 +138,17 @@ def test_a_snapshot_of_before_the_numbering_is_refused(log, session):
         connection.execute("select usersync.number_events()")
 
 
-@pytest.mark.parametrize("position", [-1, 2**63, True, "1", 1.0])
-def test_an_invalid_position(position):
-    with pytest.raises(SettingsError, match="position: expected a number"):
+@pytest.mark.parametrize(
+    ("position", "error"),
+    [
+        (-1, ArgumentValueError),
+        (2**63, ArgumentValueError),
+        (True, ArgumentTypeError),
+        ("1", ArgumentTypeError),
+    ],
+)
+def test_an_invalid_position(position, error):
+    with pytest.raises(error, match="position: expected a number"):
         feed.feed(position, EventFilter(), 10)
 
 

@@ -12,7 +12,7 @@ from sql_log import as_sent, event
 
 from usersync.audit import upkeep
 from usersync.audit.models import RecordResult
-from usersync.errors import BusyError, SettingsError
+from usersync.errors import ArgumentValueError, BusyError
 from usersync.transports import lock_retry
 from usersync.transports.run import run
 
@@ -143,7 +143,7 @@ def test_old_rejected_events_are_deleted_too(log):
 
 
 def test_pruning_in_the_future_is_refused(log):
-    with pytest.raises(SettingsError, match="is in the future"):
+    with pytest.raises(ArgumentValueError, match="is in the future"):
         run(upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
 
 

@@ -28,7 +28,7 @@ from usersync.contrib import ensuring
 from usersync.contrib.auth import AsyncTokenVerifier
 from usersync.contrib.fastapi import AuditContextMiddleware, CurrentUser, VerifiedUser, lifespan
 from usersync.contrib.starlette import CurrentUser as PlainCurrentUser
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError
 
 pytestmark = pytest.mark.newest_server
 
@@ -274,7 +274,7 @@ def test_without_the_middleware_the_actor_is_missing_with_one_warning(backend, s
 def test_a_required_row_needs_a_client(backend):
     verifier = AsyncTokenVerifier(backend.tokens.url)
     assert CurrentUser(verifier)
-    with pytest.raises(SettingsError, match="required=True needs a sync"):
+    with pytest.raises(ArgumentTypeError, match="required=True needs a sync"):
         CurrentUser(verifier, required=True)
 
 

@@ -14,7 +14,7 @@ from schemathesis import GenerationMode
 
 from usersync import AsyncUserSync
 from usersync.contrib.fastapi import VerifiedUser, user_sync_router
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 pytestmark = pytest.mark.newest_server
 
@@ -117,14 +117,14 @@ def test_a_dependency_that_returns_false_has_refused(sync):
 
 @pytest.mark.parametrize("nothing", [None, "admin", True, Depends(lambda: None)])
 def test_without_protection_there_is_no_router(sync, nothing):
-    with pytest.raises(SettingsError, match="protected_by: expected a dependency"):
+    with pytest.raises(ArgumentTypeError, match="protected_by: expected a dependency"):
         user_sync_router(sync, protected_by=nothing)
     with pytest.raises(TypeError):
         user_sync_router(sync)
 
 
 def test_being_signed_in_is_no_protection(sync, current_user):
-    with pytest.raises(SettingsError, match="every user who has signed up"):
+    with pytest.raises(ArgumentValueError, match="every user who has signed up"):
         user_sync_router(sync, protected_by=current_user)
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, ma
 from fix_project import clone_installed
 from logged import logged
 from usersync.contrib.sqlalchemy import track, tracking
-from usersync.errors import DatabaseError, SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError, DatabaseError, SettingsError
 
 pytestmark = pytest.mark.newest_server
 
@@ -321,12 +321,12 @@ def test_asyncio_sessions(shop, models, audit, driver):
 
 @pytest.mark.parametrize("what", [None, object, "Pet", Session])
 def test_only_models_are_accepted(audit, what):
-    with pytest.raises(SettingsError, match="expected a mapped class"):
+    with pytest.raises(ArgumentTypeError, match="expected a mapped class"):
         track(what, audit)
 
 
 def test_an_unknown_attribute_and_tracking_twice_are_refused(models, audit):
-    with pytest.raises(SettingsError, match="no attribute 'note'") as raised:
+    with pytest.raises(ArgumentValueError, match="no attribute 'note'") as raised:
         track(models.Pet, audit, exclude=["note"])
     assert "notes" in raised.value.hint
     track(models.Pet, audit)

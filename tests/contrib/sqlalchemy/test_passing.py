@@ -15,7 +15,7 @@ from fix_pooler import pgbouncer
 from fix_project import clone_installed
 from logged import logged
 from usersync.contrib.sqlalchemy import pass_context, passing
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError
 from usersync.testing import GoTrue
 
 pytestmark = pytest.mark.newest_server
@@ -251,12 +251,12 @@ def test_a_two_phase_transaction_gets_the_settings(engine, audit):
 
 @pytest.mark.parametrize("what", [None, "postgresql://localhost", object()])
 def test_only_engines_are_accepted(what):
-    with pytest.raises(SettingsError, match="expected an Engine"):
+    with pytest.raises(ArgumentTypeError, match="expected an Engine"):
         pass_context(what)
 
 
 def test_another_database_is_refused(make_engine):
-    with pytest.raises(SettingsError, match="PostgreSQL, and this is for sqlite"):
+    with pytest.raises(ArgumentValueError, match="PostgreSQL, and this is for sqlite"):
         pass_context(make_engine("sqlite://"))
 
 

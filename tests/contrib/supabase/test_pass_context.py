@@ -18,7 +18,7 @@ from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
 from usersync.config.redaction import Redactor
 from usersync.contrib.supabase import HEADER, pass_context
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, SettingsError
 from usersync.transports.run import run
 
 VERSION = tuple(map(int, version("supabase").split(".")[:2]))
@@ -255,5 +255,5 @@ def test_a_version_that_loses_the_context_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("client", [None, "http://localhost", object()])
 def test_only_a_client_of_supabase_is_accepted(client):
-    with pytest.raises(SettingsError, match="expected a client of supabase-py"):
+    with pytest.raises(ArgumentTypeError, match="expected a client of supabase-py"):
         pass_context(client)

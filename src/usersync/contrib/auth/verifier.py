@@ -10,7 +10,7 @@ from usersync.contrib.auth.inputs import checked_secret, checked_url, variable
 from usersync.contrib.auth.keys import ALGORITHMS, WAIT_S, KeySet
 from usersync.contrib.auth.user import VerifiedUser
 from usersync.contrib.background import drive, drive_async
-from usersync.errors import InvalidTokenError, SettingsError
+from usersync.errors import ArgumentTypeError, InvalidTokenError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
@@ -50,9 +50,9 @@ class _Verifier:
         insecure_http: bool = False,
     ) -> None:
         if url is None and (issuer is None or jwks_url is None):
-            raise SettingsError("the token check requires url, or both issuer and jwks_url")
+            raise ArgumentTypeError("the token check requires url, or both issuer and jwks_url")
         if isinstance(roles, str):
-            raise SettingsError(f"roles: expected a list, got {roles!r}", hint=f"Write [{roles!r}].")
+            raise ArgumentTypeError(f"roles: expected a list, got {roles!r}", hint=f"Write [{roles!r}].")
         base = ""
         if url is not None:
             # If the keys have another URL, nothing is fetched from this one, so http:// is allowed.

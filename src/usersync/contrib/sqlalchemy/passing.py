@@ -27,7 +27,7 @@ from sqlalchemy.sql.functions import Function, FunctionElement
 
 from usersync.audit.event.context import current
 from usersync.contrib.transaction_settings import NAMES, NOTHING, settings_of_context
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,12 +68,14 @@ def pass_context(engine: Engine | AsyncEngine) -> None:
     """
     target = getattr(engine, "sync_engine", engine)
     if not isinstance(target, Engine):
-        raise SettingsError(
+        raise ArgumentTypeError(
             f"pass_context: expected an Engine or an AsyncEngine, got {type(engine).__name__}",
             hint="Pass the result of create_engine() or create_async_engine().",
         )
     if target.dialect.name != "postgresql":
-        raise SettingsError(f"pass_context: expected an engine for PostgreSQL, and this is for {target.name}")
+        raise ArgumentValueError(
+            f"pass_context: expected an engine for PostgreSQL, and this is for {target.name}"
+        )
     for name, listener in _LISTENERS.items():
         if not event.contains(target, name, listener):
             event.listen(target, name, listener)

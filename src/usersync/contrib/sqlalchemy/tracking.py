@@ -19,7 +19,7 @@ from usersync.audit.event.objects import class_name
 from usersync.config.mapping import did_you_mean
 from usersync.config.redaction import REDACTED, Checked, kind_of
 from usersync.contrib.sqlalchemy.column_values import Written, held, write
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentTypeError, ArgumentValueError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -76,14 +76,14 @@ def track(
     """
     mapper: Any = inspect(model, raiseerr=False)
     if not isinstance(mapper, Mapper):
-        raise SettingsError(f"track: expected a mapped class, got {model!r}")
+        raise ArgumentTypeError(f"track: expected a mapped class, got {model!r}")
     if model in _trackers:
         raise SettingsError(f"track: {model.__name__} is tracked already")
     known = mapper.column_attrs.keys()
     for option, names in (("exclude", exclude), ("reveal", reveal)):
         for name in names:
             if name not in known:
-                raise SettingsError(
+                raise ArgumentValueError(
                     f"track: {model.__name__} has no attribute {name!r} to {option}",
                     hint=did_you_mean(name, known),
                 )

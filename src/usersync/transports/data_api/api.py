@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from usersync.config.environment import look_up
 from usersync.config.extras import missing
 from usersync.config.plain_http import is_public, plain_http_is_refused
-from usersync.errors import ApiKeyError, SettingsError
+from usersync.errors import ApiKeyError, ArgumentValueError
 from usersync.transports.data_api.keys import Key
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class DataApi:
         if lacking := missing("api", "the Data API"):
             raise lacking
         if timeout <= 0:
-            raise SettingsError(f"timeout: expected more than 0 seconds, got {timeout}")
+            raise ArgumentValueError(f"timeout: expected more than 0 seconds, got {timeout}")
         parts = _checked_url(url, insecure_http=insecure_http)
         #: The gateway's URL, without a slash at the end.
         self.url: str = f"{parts.scheme}://{parts.netloc}{_SERVICE.sub('', parts.path.rstrip('/'))}"
