@@ -102,7 +102,7 @@ def test_both_answer_the_same(serve, ids):
     found = [[each["id"] for each in fastapi(path, **ADMIN).body["events"]] for path in PATHS]
     assert found == [ids[::-1], ids[:0:-1], [ids[1]], ids, ids[1:], ids[:1]]
     event = fastapi(f"/audit/events/{ids[0]}", **ADMIN).body
-    assert event["changes"] == [{"field": "name", "before": "Bolt", "after": "Größe"}]
+    assert event["changes"] == [{"name": "name", "before": "Bolt", "after": "Größe"}]
     assert event["occurred_at"].endswith("Z")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from usersync.audit.models import EventPage, EventRecord
+from usersync.audit.models import EventPage, EventRecord, FieldChange
 from usersync.errors import ArgumentTypeError, ArgumentValueError
 
 #: The default and the maximum of events on a page.
@@ -19,15 +19,6 @@ INVALID = {ArgumentTypeError.code, ArgumentValueError.code}
 
 #: Audit events are not for caches.
 HEADERS = {"Cache-Control": "no-store"}
-
-
-@dataclass(frozen=True)
-class AuditChange:
-    """The change of one field."""
-
-    field: str
-    before: Any
-    after: Any
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class AuditEvent:
     user_id: UUID | None
     entity_type: str | None
     entity_id: str | None
-    changes: list[AuditChange]
+    changes: list[FieldChange]
     metadata: Any
     request_id: str | None
     ip: str | None
@@ -61,9 +52,8 @@ class AuditEvent:
     @classmethod
     def of(cls, event: EventRecord) -> "AuditEvent":
         """The answer for an event."""
-        changes = [AuditChange(each.name, each.before, each.after) for each in event.field_changes]
         given = {name: getattr(event, name) for name in cls.__dataclass_fields__ if name != "changes"}
-        return cls(changes=changes, **given)
+        return cls(changes=list(event.field_changes), **given)
 
 
 @dataclass(frozen=True)

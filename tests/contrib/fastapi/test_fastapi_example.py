@@ -37,7 +37,7 @@ def test_the_inventory(inventory, backend):
         history = f"/audit/history?entity_type=product&entity_id={product}"
         assert client.get(history).status_code == 403
         (*_, event) = client.get(history, headers=admin).json()["events"]
-        assert event["changes"] == [{"field": "stock", "before": 10, "after": 7}]
+        assert event["changes"] == [{"name": "stock", "before": 10, "after": 7}]
     # The worker sends waiting events before it ends.
     inventory.end()
     created_event, moved_event = backend.events()

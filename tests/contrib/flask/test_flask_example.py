@@ -47,7 +47,7 @@ def test_the_inventory(inventory, backend, eventually):
         assert client.get(history).status_code == 403
         admin = backend.bearer(app_metadata={"role": "admin"})
         (*_, event) = client.get(history, headers=admin).json()["events"]
-        assert event["changes"] == [{"field": "stock", "before": 10, "after": 7}]
+        assert event["changes"] == [{"name": "stock", "before": 10, "after": 7}]
     eventually(lambda: len(backend.events()) == 2)
     created_event, moved_event = backend.events()
     assert created_event["action"] == "product.created"
