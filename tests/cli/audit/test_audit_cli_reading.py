@@ -132,6 +132,13 @@ def test_history_is_the_timeline_of_one_entity(story, ada):
     assert story("history", "product/43").code == 1
 
 
+def test_search_and_history_show_for_whom_the_actor_acted(audited, ada):
+    fields = {"entity": ("product", 42), "actor_id": "support", "on_behalf_of": ada}
+    audited.record("stock.adjusted", changes={"stock": (10, 7)}, **fields)
+    assert f"for {str(ada)[:4]}…{str(ada)[-7:]}, stock 10 → 7" in audited("search").out
+    assert f"by support on behalf of {ada}" in " ".join(audited("history", "product/42").out.split())
+
+
 def test_history_marks_changes_that_were_not_made(audited):
     audited.record("stock.adjusted", entity=("product", 42), changes={"stock": (10, 7)}, outcome="denied")
     done = audited("history", "product/42")

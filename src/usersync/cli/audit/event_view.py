@@ -47,7 +47,8 @@ def event_summary_lines(event: EventRecord, width: int) -> Iterator[str]:
     yield f"{faint(moment(event.occurred_at))}  {mark(event)} {line}".rstrip()
     identity = str(event.id or "no id").ljust(36)
     room = width - len(_INDENT) - columns(identity) - 2
-    yield faint(f"{_INDENT}{identity}  {clip(summary(event), room) if room > 0 else ''}".rstrip())
+    said = ", ".join(filter(None, (on_behalf(event), summary(event))))
+    yield faint(f"{_INDENT}{identity}  {clip(said, room) if room > 0 else ''}".rstrip())
 
 
 def _padded(text: str, width: int) -> str:
@@ -80,10 +81,19 @@ def actor(event: EventRecord) -> str:
     """The actor, in short form."""
     if event.actor_id is None:
         return _short_uuid(event.user_id) if event.user_id else event.actor_type or ""
+    return _short_id(event.actor_id)
+
+
+def on_behalf(event: EventRecord) -> str:
+    """With impersonation: for whom the actor acted, in short form."""
+    return f"for {_short_id(event.on_behalf_of)}" if event.on_behalf_of else ""
+
+
+def _short_id(value: str) -> str:
     try:
-        return _short_uuid(UUID(event.actor_id))
+        return _short_uuid(UUID(value))
     except ValueError:
-        return event.actor_id
+        return value
 
 
 def _short_uuid(value: UUID) -> str:

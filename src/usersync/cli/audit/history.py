@@ -68,6 +68,8 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
     kind = f"({clip(event.actor_type, 20)})" if event.actor_type not in {None, "user"} else ""
     if not who and actor(event):
         who, kind = f"by {clip(actor(event), 36)}", ""
+    if event.on_behalf_of:
+        kind = f"{kind} on behalf of {clip(event.on_behalf_of, 36)}".strip()
     head = f"{faint(moment(event.occurred_at))}  {mark(event)} {bold(clip(event.action or '?', 40))}"
     together = f"{head}  {faint(f'{who} {kind}'.strip())}"
     if len(click.unstyle(together)) <= width or not who:
