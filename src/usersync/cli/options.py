@@ -16,7 +16,7 @@ import click
 from usersync.cli.output import Output, View, can_ask
 from usersync.config.environment import look_up
 from usersync.config.retired import RetiredSettingWarning
-from usersync.config.settings import FILE_NAME, Settings, load_settings
+from usersync.config.settings import FILE_NAME, Settings, differences, load_settings
 from usersync.core.admin_actions import account, record_admin_action
 from usersync.core.blockers import advice, blockers
 from usersync.core.installed import settings_in_database
@@ -175,8 +175,9 @@ class Call:
         if self.settings_source == DEFAULTS or not isinstance(self.source, str):
             return
         if differing := self.run(differing_settings(self.settings)):
+            names = dict.fromkeys(name.partition(".")[0] for name, *_ in differing)
             self.output.warn(
-                f"{', '.join(differing)}: {self.settings_source} differs from the settings that usersync was "
+                f"{', '.join(names)}: {self.settings_source} differs from the settings that usersync was "
                 "applied with. The applied settings are used.",
                 "usersync plan shows what would change, usersync apply changes it.",
             )
@@ -198,13 +199,10 @@ def stored_settings(otherwise: Settings) -> Steps[Settings]:
     return (yield from settings_in_database()) or otherwise
 
 
-def differing_settings(settings: Settings) -> Steps[tuple[str, ...]]:
-    """The names of the settings that have changed since usersync was last applied."""
+def differing_settings(settings: Settings) -> Steps[tuple[tuple[str, str, str], ...]]:
+    """The settings that have changed since usersync was last applied: name, value then, value now."""
     stored = yield from settings_in_database()
-    if stored is None:
-        return ()
-    applied = stored.describe()
-    return tuple(name for name, value in settings.describe().items() if applied[name] != value)
+    return tuple(differences(stored.describe(), settings.describe())) if stored is not None else ()
 
 
 def examples(*lines: tuple[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.text import align, bad, bold, count, faint, good, plain, typed, warning, wrap
+from usersync.cli.text import align, bad, bold, clip, count, faint, good, plain, typed, warning, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -25,6 +25,10 @@ _SYMBOLS = {
 }
 
 
+#: How many differing settings are listed.
+_MOST_SETTINGS = 12
+
+
 @dataclass(frozen=True)
 class PlanView:
     """The findings, then the pending changes, grouped by kind of object."""
@@ -32,8 +36,8 @@ class PlanView:
     plan: SchemaPlan
     target: str
     settings_source: str
-    #: Settings that have changed since usersync was last applied.
-    differing: tuple[str, ...] = ()
+    #: Settings that have changed since usersync was last applied: name, value then, value now.
+    differing: tuple[tuple[str, str, str], ...] = ()
     #: The command to run next, for the last line.
     next_step: str | None = None
     with_sql: bool = False
@@ -102,7 +106,13 @@ class PlanView:
         return {
             "database": self.target,
             "state": self.state,
-            "settings": {"source": self.settings_source, "differing": self.differing},
+            "settings": {
+                "source": self.settings_source,
+                "differing": [*dict.fromkeys(name.partition(".")[0] for name, *_ in self.differing)],
+                "differences": [
+                    {"name": name, "applied": there, "read": here} for name, there, here in self.differing
+                ],
+            },
             "findings": [asdict(finding) for finding in self.plan.findings],
             "changes": [change_data(change, with_sql=self.with_sql) for change in self._shown()],
         }
@@ -124,14 +134,17 @@ def done_lines(changes: Collection[Change], width: int, what: str = "") -> list[
     return wrap(f"{what}{counted}.", width, first=f"{good('Done:')} ")
 
 
-def _settings_lines(differing: tuple[str, ...], source: str, width: int) -> Iterator[str]:
+def _settings_lines(differing: tuple[tuple[str, str, str], ...], source: str, width: int) -> Iterator[str]:
     if not differing:
         return
     yield ""
-    text = (
-        f"{', '.join(differing)}: usersync was applied to this database with other values than in {source}."
-    )
+    text = f"usersync was applied to this database with other settings than in {source}:"
     yield from wrap(text, width, first=warning("  ! "))
+    for name, there, here in differing[:_MOST_SETTINGS]:
+        told = f"{plain(name)} was {clip(there, 60)}, and is {clip(here, 60)} in {source}"
+        yield from wrap(told, width, first="    - ")
+    if len(differing) > _MOST_SETTINGS:
+        yield f"    - {len(differing) - _MOST_SETTINGS} more"
     hint = "If the file is for another database, change the directory, or name the right file with --config."
     yield from wrap(hint, width, first="    ")
 

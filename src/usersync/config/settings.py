@@ -6,6 +6,7 @@ from them.
 
 from __future__ import annotations
 
+import json
 import tomllib
 import warnings
 from dataclasses import dataclass, field, fields
@@ -320,6 +321,27 @@ _PARSERS = {
     "columns": _parse_columns,
     "audit": parse_audit,
 }
+
+
+def differences(applied: Mapping[str, object], read: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    """The settings that differ, as ``Settings.describe()`` gives them: the name, and both values as JSON.
+
+    A key of a table has a name of its own, such as ``columns.email``.
+    """
+    found = []
+    for name, here in read.items():
+        there = applied.get(name)
+        if isinstance(here, dict) and isinstance(there, dict):
+            keys = sorted(here.keys() | there.keys())
+            pairs = [(f"{name}.{each}", there.get(each), here.get(each)) for each in keys]
+        else:
+            pairs = [(name, there, here)]
+        found += [(where, _shown(a), _shown(b)) for where, a, b in pairs if a != b]
+    return found
+
+
+def _shown(value: object) -> str:
+    return "absent" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def load_settings(path: Path | None = None, *, directory: Path | None = None) -> Settings:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from usersync.config.settings import parse_remembered
+from usersync.config.settings import differences, parse_remembered
 from usersync.doctor.context import Context, Definition, Verdict, without_query
 from usersync.errors import SettingsError
 from usersync.models import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from usersync.transports.steps import Steps
 
 
@@ -24,7 +21,7 @@ def look(context: Context) -> Steps[Verdict]:
         return without_query(
             Verdict("", (Finding("D020", "usersync.settings", str(error), "usersync apply"),))
         )
-    differing = sorted(_differing(stored, context.settings.describe()))
+    differing = sorted(differences(stored, context.settings.describe()))
     findings = [
         Finding(
             "D020",
@@ -35,23 +32,6 @@ def look(context: Context) -> Steps[Verdict]:
         for name, there, here in differing
     ]
     return without_query(Verdict("the same as in the database", tuple(findings)))
-
-
-def _differing(stored: Mapping[str, object], read: Mapping[str, object]) -> list[tuple[str, str, str]]:
-    found = []
-    for name, here in read.items():
-        there = stored.get(name)
-        if isinstance(here, dict) and isinstance(there, dict):
-            columns = sorted(here.keys() | there.keys())
-            pairs = [(f"{name}.{each}", there.get(each), here.get(each)) for each in columns]
-        else:
-            pairs = [(name, there, here)]
-        found += [(where, _shown(a), _shown(b)) for where, a, b in pairs if a != b]
-    return found
-
-
-def _shown(value: object) -> str:
-    return "absent" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 CHECK = Definition("D020", "Settings", look)
