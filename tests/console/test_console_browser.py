@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -12,10 +13,18 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 
 from fix_browser import READERS
+from fix_lacking import skip_without
+from node_tools import node_tool
 from usersync import console
 from usersync.console.local import LocalConsole
 
 pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(300)]
+
+
+NEW_EVENT = """
+    insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source)
+    values (gen_random_uuid(), now(), 'invoice.<b>new</b>', 'succeeded', 'user', 'app')
+"""
 
 
 @pytest.fixture
@@ -28,8 +37,26 @@ def link(project):
     thread.join()
 
 
-def test_a_browser_shows_every_page(project, link, chromium):
-    paths = [
+@pytest.fixture
+def seen(link, chromium):
+    """A page of the console, its address, what the browser complains about, and what it asks for."""
+    address = link.partition("/open/")[0]
+    context = chromium.new_context()
+    page = context.new_page()
+    complaints, asked = [], []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(link)
+    assert page.url == f"{address}/"
+    yield page, address, complaints, asked
+    context.close()
+
+
+def paths_of(project):
+    """Each page, with data."""
+    return [
         *(
             "/",
             "/users",
@@ -43,20 +70,15 @@ def test_a_browser_shows_every_page(project, link, chromium):
         *(f"/users/{each}" for each in (project.well, project.stale, project.failing)),
         *(f"/events/{each}" for each in (project.first, project.hostile, project.huge, project.wide)),
     ]
-    address = link.partition("/open/")[0]
-    context = chromium.new_context()
-    page = context.new_page()
-    complaints, asked, wide, dark = [], [], [], {}
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(link)
-    assert page.url == f"{address}/"
+
+
+def test_a_browser_shows_every_page(project, seen):
+    page, address, complaints, asked = seen
+    wide, dark = [], {}
     for width, scheme in [*READERS, (80, "light"), (2560, "dark")]:
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
-        for path in paths:
+        for path in paths_of(project):
             page.goto(address + path)
             assert page.locator("h1").is_visible(), path
             assert page.locator("#content").is_visible(), path
@@ -64,6 +86,32 @@ def test_a_browser_shows_every_page(project, link, chromium):
                 wide.append((path, width))
         colour = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
         dark[scheme] = sum(page.evaluate(colour)) < 380
+    assert complaints == []
+    assert {url for url in asked if not url.startswith(f"{address}/")} == set()
+    assert wide == []
+    assert dark == {"light": False, "dark": True}
+
+
+def violations(page, address):
+    """What axe finds on a page: the rule and the element."""
+    axe = node_tool("axe-core/axe.min.js") or skip_without("axe-core")
+    page.goto(address)
+    page.evaluate(Path(axe).read_text())
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    return {(each["id"], node["html"][:200]) for each in found for node in each["nodes"]}
+
+
+def test_axe_finds_no_violation(project, seen):
+    """In both colour schemes, because contrast is among the rules."""
+    page, address, _, _ = seen
+    paths = [*paths_of(project), "/users?q=nobody", "/events?since=yesterday", "/nothing"]
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert {path: found for path in paths if (found := violations(page, address + path))} == {}
+
+
+def test_the_keyboard_finds_searches_and_events(project, seen):
+    page, address, complaints, _ = seen
     # By the keyboard: the first stop skips the navigation; a search is sent by Enter.
     page.goto(f"{address}/users")
     page.keyboard.press("Tab")
@@ -71,15 +119,44 @@ def test_a_browser_shows_every_page(project, link, chromium):
     page.get_by_label("Id, e-mail address or phone number").fill("stale@example.com")
     page.keyboard.press("Enter")
     page.wait_for_url(f"{address}/users/{project.stale}")
+    page.goto(f"{address}/events?action=invoice.*")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "action"
+    page.keyboard.type("jk")
+    assert page.get_by_label("Action").input_value() == "jkinvoice.*"
+    page.get_by_role("button", name="Search").focus()
+    for key in "jjjk":
+        page.keyboard.press(key)
+    place = page.locator("tbody th a").nth(1).get_attribute("href")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{address}{place}")
+    assert complaints == []
+
+
+def test_new_events_appear_without_a_new_page(project, seen):
+    page, address, complaints, _ = seen
+    page.goto(f"{address}/events?action=live.*")
+    page.get_by_text("No event matches").wait_for()
+    page.goto(f"{address}/events?action=invoice.*")
+    page.get_by_role("button", name="Follow new events").click()
+    page.get_by_text("Following. 0 new.").wait_for()
+    with project.database.connect() as owner:
+        owner.execute(NEW_EVENT)
+        page.get_by_role("link", name="invoice.<b>new</b>").wait_for()
+    page.get_by_text("Following. 1 new.").wait_for()
+    assert page.locator("tbody tr").count() == 51
+    page.get_by_role("button", name="Follow new events").click()
+    assert complaints == []
+
+
+def test_a_button_syncs_the_user(project, seen):
+    page, address, complaints, _ = seen
+    page.goto(f"{address}/users/{project.stale}")
     assert page.locator(".verdict").inner_text() == "Out of sync"
     page.get_by_role("button", name="Sync now").click()
     page.wait_for_url(f"{address}/users/{project.stale}?done=sync")
     assert page.locator(".verdict").inner_text() == "In sync"
-    context.close()
     assert complaints == []
-    assert {url for url in asked if not url.startswith(f"{address}/")} == set()
-    assert wide == []
-    assert dark == {"light": False, "dark": True}
 
 
 @pytest.fixture
@@ -102,18 +179,29 @@ def framing(project):
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
-    yield port
+    yield port, keys
     server.should_exit = True
     thread.join()
 
 
+def test_axe_finds_no_violation_in_the_viewer(project, framing, chromium):
+    port, keys = framing
+    link = console.viewer_link(f"http://127.0.0.1:{port}/activity", tenant="acme", keys=keys)
+    context = chromium.new_context()
+    page = context.new_page()
+    for path in ("", f"events/{project.own}", "entity?entity=invoice/0", "nothing"):
+        assert violations(page, link + path) == set(), path
+    context.close()
+
+
 def test_a_browser_shows_the_viewer_in_a_frame_of_an_allowed_origin_only(framing, chromium):
+    port, _ = framing
     context = chromium.new_context()
     page = context.new_page()
     complaints, asked = [], []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: asked.append((request.url, request.headers.get("referer", ""))))
-    page.goto(f"http://localhost:{framing}/")
+    page.goto(f"http://localhost:{port}/")
     shown = page.frame_locator("iframe")
     shown.get_by_label("Actor").fill("acme-ada")
     shown.get_by_role("button", name="Search").click()
@@ -126,6 +214,6 @@ def test_a_browser_shows_the_viewer_in_a_frame_of_an_allowed_origin_only(framing
     assert {"127.0.0.1", "localhost"} == {url.split("/")[2].partition(":")[0] for url, _ in asked}
     assert [url for url, referer in asked if "/activity/" in referer] == []
     # The same page under another name is another origin.
-    page.goto(f"http://127.0.0.1:{framing}/")
+    page.goto(f"http://127.0.0.1:{port}/")
     assert any("frame-ancestors" in each for each in complaints)
     context.close()

@@ -61,7 +61,8 @@ def check(page, answer, path):
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert [each for each in page.addresses if not re.match(r"/(?!/)|#", each)] == [], path
-    assert {"script", "img", "style", "b", "iframe"} & {tag for tag, _ in page.elements} == set(), path
+    assert {"img", "style", "b", "iframe"} & {tag for tag, _ in page.elements} == set(), path
+    assert [each["src"] for each in page.all("script")] == ["/static/console.js"], path
     names = {name for _, attributes in page.elements for name in attributes}
     assert {name for name in names if name.startswith("on") or name == "style"} == set(), path
     # A field of a form keeps its value: it is sent again.

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 Authorize = Callable[[Request], bool | Response | Awaitable[bool | Response]]
 
 
-def _headers(frame_ancestors: Collection[str]) -> dict[str, str]:
-    """The headers of every response. Pages of ``frame_ancestors`` may show it in a frame."""
+def _headers(frame_ancestors: Collection[str], sources: str) -> dict[str, str]:
+    """The headers of every response. Pages of ``frame_ancestors`` may show it in a frame. ``sources`` are
+    more directives of the policy.
+    """
     ancestors = " ".join(frame_ancestors) or "'none'"
     found = {
         "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
-        f"form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}",
+        f"{sources}form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "cross-origin" if frame_ancestors else "same-origin",
         "Referrer-Policy": "no-referrer",
@@ -95,7 +97,7 @@ def app(
         },
     )
     # Around Starlette, which sends the page of an unexpected error outside of its middleware.
-    return Headers(application)
+    return Headers(application, sources="script-src 'self'; connect-src 'self'; ")
 
 
 def check_source(source: object) -> None:
@@ -110,9 +112,9 @@ def check_source(source: object) -> None:
 class Headers:
     """Adds the headers that every response has."""
 
-    def __init__(self, app: ASGIApp, frame_ancestors: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, frame_ancestors: Collection[str] = (), sources: str = "") -> None:
         self._app = app
-        self._headers = _headers(frame_ancestors)
+        self._headers = _headers(frame_ancestors, sources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:

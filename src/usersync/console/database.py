@@ -62,6 +62,14 @@ class Database:
         """Run an operation. Blocks."""
         return self._transport.run_separately(operation)
 
+    def run_kept(self, operation: Steps[T]) -> T:
+        """Run an operation on a connection that stays open for the next one. Blocks."""
+        return self._transport.run(operation)
+
+    def close_kept(self) -> None:
+        """Close the connection of ``run_kept()``. Does not block."""
+        Thread(target=self._transport.close, name="usersync-console", daemon=True).start()
+
     def run_limited(self, operation: Steps[T], limit_s: float) -> T:
         """Run an operation that only reads, in a transaction whose statements have a time limit. Blocks.
 

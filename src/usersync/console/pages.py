@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from starlette.exceptions import HTTPException
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from usersync.audit import reading, upkeep
 from usersync.audit.models import EventFilter, EventPage, as_uuid
 from usersync.audit.tracking import tables
 from usersync.config.redaction import Redactor
 from usersync.console.filters import FILTERS, complete_entity_of, filter_of, given_filters, options_of
+from usersync.console.live import Live
 from usersync.console.shown import as_json, document_of
 from usersync.core import users, why
 from usersync.core.daily_counts import sign_ups_by_day
@@ -77,6 +78,8 @@ class Pages:
     def __init__(self, database: Database, renderer: Renderer, actions: Actions | None = None) -> None:
         self._database = database
         self._page = renderer.page
+        self._part_of_page = renderer.part
+        self._live = Live(database)
         self._actions = actions
 
     def routes(self) -> Iterator[tuple[str, Page]]:
@@ -85,6 +88,7 @@ class Pages:
         yield "/users", self.users
         yield "/users/{user_id}", self.user
         yield "/events", self.events
+        yield "/events/stream", self.events_stream
         yield "/events/{event_id}", self.event
         yield "/events/{event_id}/json", self.event_as_json
         yield "/entity", self.entity
@@ -179,6 +183,19 @@ class Pages:
             page=page,
             error=error,
             is_first="after" not in request.query_params,
+        )
+
+    async def events_stream(self, request: Request) -> Response:
+        """The rows of new events for an open page, as server-sent events."""
+        wanted = filter_of(given_filters(request))
+
+        def render(event: EventRecord) -> str:
+            return self._part_of_page(request, "event_row.html", event=event)
+
+        return StreamingResponse(
+            self._live.stream(wanted, render),
+            media_type="text/event-stream",
+            headers={"X-Accel-Buffering": "no"},  # nginx would collect the events.
         )
 
     async def event(self, request: Request) -> Response:

@@ -80,6 +80,10 @@ class Renderer:
         self, request: Request, template: str, status: int = 200, *, within: str = "", **values: Any
     ) -> Response:
         """A page. ``within`` goes before the paths of its links."""
+        return HTMLResponse(self.part(request, template, within=within, **values), status)
+
+    def part(self, request: Request, template: str, *, within: str = "", **values: Any) -> str:
+        """A part of a page as HTML."""
         root = request.scope.get("root_path", "")
 
         def link(path: str, query: Mapping[str, str | None] | None = None, **more: str | None) -> str:
@@ -88,7 +92,7 @@ class Renderer:
 
         values = {"command": None, **values, "link": link, "root": root, "navigation": _NAVIGATION}
         values["here"] = request.scope["path"].removeprefix(root) or "/"
-        return HTMLResponse(self._templates.get_template(template).render(values), status)
+        return self._templates.get_template(template).render(values)
 
     async def usersync_error(self, request: Request, error: Exception) -> Response:
         """The page of an error that says what failed, why, and what to do."""

@@ -1,0 +1,128 @@
+"""New events on open pages: one reader for all of them, with a bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+import uvicorn
+
+from usersync import console
+from usersync.audit import reading
+from usersync.audit.models import EventFilter
+from usersync.console import live
+from usersync.transports.run import run
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def address(project, monkeypatch):
+    """A console that looks for new events often."""
+    monkeypatch.setattr(live, "_EVERY_S", 0.05)
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = console.app(project.database.dsn(), authorize=lambda _: True)
+    config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def record(project, action):
+    with project.database.connect() as owner:
+        owner.execute(
+            "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
+            "values (gen_random_uuid(), now(), %s, 'succeeded', 'user', 'app')",
+            [action],
+        )
+
+
+def tails(project):
+    """The number of connections whose last statement has looked for new events."""
+    with project.database.connect() as owner:
+        return owner.execute(
+            "select count(*) from pg_stat_activity where datname = current_database() "
+            "and pid <> pg_backend_pid() and query like '%%tail_snapshot%%'"
+        ).fetchone()[0]
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+
+
+def test_fifty_pages_have_one_reader(project, address):
+    with httpx.Client(timeout=30) as client, ExitStack() as stack:
+        path = f"{address}/events/stream?action=live.*"
+        opened = [stack.enter_context(client.stream("GET", path)) for _ in range(50)]
+        streams = [each.iter_lines() for each in opened]
+        for stream in streams:
+            while next(stream) != "event: begin":
+                pass
+        assert opened[0].headers["content-type"].startswith("text/event-stream")
+        record(project, "live.other-page<b>")
+        record(project, "unrelated")
+        record(project, "live.second")
+        for stream in streams:
+            seen = ""
+            while "live.second" not in seen:
+                seen += next(stream)
+            assert "live.other-page&lt;b&gt;" in seen
+            assert "unrelated" not in seen
+        assert tails(project) == 1
+    # Without pages, nothing reads.
+    until(lambda: tails(project) == 0)
+
+
+def test_a_slow_page_keeps_a_bounded_number_of_events():
+    async def fill():
+        feed = live.Live(None)
+        feed._reader = asyncio.current_task()
+        queue = asyncio.Queue(live._WAITING)
+        feed._pages.add(queue)
+        for number in range(10 * live._WAITING):
+            feed._give([number])
+        return [queue.get_nowait() for _ in range(queue.qsize())]
+
+    assert asyncio.run(fill()) == list(range(9 * live._WAITING, 10 * live._WAITING))
+
+
+def test_a_stream_has_its_filters_and_errors(project, address):
+    with httpx.Client() as client:
+        assert client.get(f"{address}/events/stream?since=yesterday").status_code == 400
+
+
+FILTERS = [
+    {"action": "order.paid"}, {"action": "order.*"}, {"action": "*"}, {"action": "order"},
+    {"actor_id": "acme-ada"}, {"entity_type": "invoice", "entity_id": 1}, {"entity_type": "order"},
+    {"outcome": "denied"}, {"request_id": "r-1"}, {"tenant_id": "globex"}, {"on_behalf_of": "globex-eve"},
+    {"severity": "high"}, {"text": "ACME-plan unseen"}, {"text": "plan"}, {"text": "globex-new"},
+    {"text": "total"}, {"text": "onerror"}, {"since": -1}, {"until": -1}, {"user_id": None},
+]  # fmt: skip
+
+
+def test_a_filter_finds_the_same_events_as_a_search(project):
+    with project.database.connect() as owner:
+        everything = run(reading.search(EventFilter(), limit=1_000), owner).events
+        for fields in FILTERS:
+            given = {name: _at_run_time(name, value, project) for name, value in fields.items()}
+            wanted = EventFilter(**given)
+            found = {each.id for each in run(reading.search(wanted, limit=1_000), owner).events}
+            assert {each.id for each in everything if live.matches(wanted, each)} == found, fields
+
+
+def _at_run_time(name, value, project):
+    if name in {"since", "until"}:
+        return datetime.now(UTC) + timedelta(hours=value)
+    return project.well if name == "user_id" else value
