@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         UsersyncError,
         VersionMismatchError,
     )
+    from usersync.events.handlers import Handlers
     from usersync.models import (
         Change,
         Check,
@@ -105,6 +106,7 @@ __all__ = [
     "FeedPage",
     "FieldChange",
     "Finding",
+    "Handlers",
     "InvalidTokenError",
     "KeysUnavailableError",
     "LastRun",
@@ -155,6 +157,7 @@ _MODULES = {
     "EventRecord": "usersync.audit.models",
     "FeedPage": "usersync.audit.models",
     "FieldChange": "usersync.audit.models",
+    "Handlers": "usersync.events.handlers",
     "NumberedEvent": "usersync.audit.models",
     "SearchFilters": "usersync.audit.reader",
     "Settings": "usersync.config.settings",

@@ -223,7 +223,7 @@ class Page(Procedure):
         assert self.blocks.popleft()[0] == language
 
     def usersync(self, line):
-        if "--serve" in line or line.startswith("usersync console"):
+        if "--serve" in line or line.startswith(("usersync console", "usersync worker")):
             return self._until_it_serves(line)
         # There is no terminal: the question is answered beforehand.
         asks = r"^usersync (?:audit enable|apply|erase(?!.*--dry-run))\b"

@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections import deque
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from uuid import uuid4
@@ -32,6 +34,7 @@ from usersync import AuditLog
 from usersync.config.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
+from usersync.worker.worker import Worker
 
 pytestmark = pytest.mark.newest_server
 
@@ -191,6 +194,25 @@ def test_user_events(page, database, postgres):
     sign_up(database)
     events = "select action, metadata ->> 'origin' from public.audit_logs where entity_type = 'user'"
     assert postgres.execute(events).fetchall()[0] == ("user.created", "trigger")
+
+
+def test_subscriptions(page, database, postgres, monkeypatch):
+    postgres.execute("create table public.workspaces (owner_id uuid)")
+    _, module = page.blocks[0]
+    Path("shop").mkdir()
+    Path("shop/events.py").write_text(module)
+    monkeypatch.syspath_prepend(Path.cwd())
+    page.run(1)
+    page.run(1)
+    with closing(Worker(database.dsn(), page.python["handlers"])) as worker:
+        worker.start()
+        user = sign_up(database)
+        deadline = time.monotonic() + 20
+        while not (found := postgres.execute("select owner_id from public.workspaces").fetchall()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert found == [(user,)]
+        page.run(1)
 
 
 def test_data_api(page, database, superuser, serve, monkeypatch):

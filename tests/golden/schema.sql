@@ -552,12 +552,14 @@ CREATE OR REPLACE FUNCTION usersync.audit_conditions(wanted jsonb)
 AS $function$
 #variable_conflict use_column
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, stored.\\"id\\"::uuid))"}'::jsonb;
     filter record;
     template text;
     conditions text[] := array['true'];
 begin
-    for filter in select key as name, value #>> '{}' as value from jsonb_each(wanted) order by key loop
+    for filter in
+        select key as name, value #>> '{}' as value from jsonb_each(wanted) where key not in ('actions', 'shards') order by key
+    loop
         template := templates -> 'filters' ->> filter.name;
         if template is null then
             raise exception 'the installed usersync has no filter %', quote_nullable(filter.name)
@@ -580,6 +582,16 @@ begin
             conditions := conditions || format(template, filter.value);
         end if;
     end loop;
+    -- A subscription has several actions, and its worker some of its shards.
+    if wanted ? 'actions' then
+        conditions := conditions || (
+            select '(' || string_agg(usersync.audit_conditions(jsonb_build_object('action', each_one.action)), ' or ') || ')'
+            from jsonb_array_elements_text(wanted -> 'actions') as each_one (action)
+        );
+    end if;
+    if wanted ? 'shards' then
+        conditions := conditions || format(templates ->> 'shards', wanted ->> 'shards');
+    end if;
     return array_to_string(conditions, ' and ');
 end;
 $function$
@@ -606,7 +618,7 @@ CREATE OR REPLACE FUNCTION usersync.audit_query(wanted jsonb, after jsonb, oldes
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, stored.\\"id\\"::uuid))"}'::jsonb;
     event_time constant text := format(templates ->> 'time');
     tie constant text := format(templates ->> 'tie');
     direction constant text := case when oldest_first then 'asc' else 'desc' end;
@@ -1471,6 +1483,88 @@ begin
         substring(below from '([[:alnum:]_.$"]+\([^()]{0,200}\)[^\n]{0,60})'),
         left(below, 200)
     ) end;
+end;
+$function$
+
+
+-- function usersync.finish_events(text, jsonb, jsonb, jsonb)
+owner postgres; usersync: moves the positions of a subscription's shards, and writes which events failed.
+CREATE OR REPLACE FUNCTION usersync.finish_events(subscription text, shards jsonb, parked jsonb, tried jsonb)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    moved integer;
+    numbers bigint[];
+    next_ones bigint[];
+begin
+    update usersync.subscription_shards as shard set
+        position = given.position,
+        trying = null
+    from jsonb_to_recordset(finish_events.shards) as given (shard integer, fence bigint, after bigint, position bigint)
+    where shard.subscription = finish_events.subscription and shard.shard = given.shard and shard.fence = given.fence
+        and shard.position = given.after;
+    get diagnostics moved = row_count;
+    if moved <> jsonb_array_length(finish_events.shards) then
+        return false;
+    end if;
+    if parked <> '[]' then
+        insert into usersync.parked_events (
+            subscription, number, event_id, shard, entity_type, entity_id,
+            state, attempts, next_try_at, last_tried_at, error
+        )
+        select
+            finish_events.subscription, given.number, given.event_id,
+            usersync.shard_of(given.entity_type, given.entity_id, given.event_id),
+            -- Without both, it has no order.
+            case when given.entity_id is not null then given.entity_type end,
+            case when given.entity_type is not null then given.entity_id end,
+            given.state, given.attempts, clock_timestamp() + make_interval(secs => given.delay),
+            case when given.attempts > 0 then clock_timestamp() end,
+            usersync.redact_message('', given.error)
+        from jsonb_to_recordset(finish_events.parked) as given (
+            number bigint, event_id uuid, entity_type text, entity_id text,
+            state text, attempts integer, delay double precision, error text
+        )
+        on conflict do nothing;
+    end if;
+    if tried <> '[]' then
+        numbers := array(
+            select (given ->> 'number')::bigint from jsonb_array_elements(finish_events.tried) as given
+            where given ->> 'state' <> 'waiting'
+        );
+        -- The next events of the entities that are free now.
+        next_ones := array(
+            select (
+                select later.number from usersync.parked_events as later
+                where later.subscription = finish_events.subscription and later.state = 'waiting'
+                    and later.entity_id = ended.entity_id and later.entity_type = ended.entity_type
+                    and later.number <> all(numbers)
+                order by later.number limit 1
+            )
+            from usersync.parked_events as ended
+            where ended.subscription = finish_events.subscription and ended.number = any(numbers)
+        );
+        update usersync.parked_events as parked set
+            state = given.state,
+            next_try_at = clock_timestamp() + make_interval(secs => given.delay),
+            error = usersync.redact_message('', given.error)
+        from jsonb_to_recordset(finish_events.tried) as given (
+            number bigint, state text, delay double precision, error text
+        )
+        where parked.subscription = finish_events.subscription and parked.number = given.number and given.state <> 'done';
+        delete from usersync.parked_events as parked
+        using jsonb_to_recordset(finish_events.tried) as given (number bigint, state text)
+        where parked.subscription = finish_events.subscription and parked.number = given.number and given.state = 'done';
+        update usersync.parked_events as parked set next_try_at = clock_timestamp()
+        where parked.subscription = finish_events.subscription and parked.number = any(next_ones)
+            and parked.next_try_at is null;
+    end if;
+    return true;
 end;
 $function$
 
@@ -2609,7 +2703,7 @@ CREATE OR REPLACE FUNCTION usersync.read_events(after bigint, wanted jsonb, page
  SET jit TO 'off'
 AS $function$
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, stored.\\"id\\"::uuid))"}'::jsonb;
     newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
     -- Not the newest number, which prune removes with its event.
     given constant bigint := coalesce((select feed.last_number from usersync.feed), 0);
@@ -3813,6 +3907,90 @@ end;
 $function$
 
 
+-- function usersync.renew_worker(uuid, text, integer, text[], text[], interval)
+owner postgres; usersync: says that a worker is alive, renews its leases, and takes its part of the shards.
+CREATE OR REPLACE FUNCTION usersync.renew_worker(worker uuid, host text, pid integer, handlers text[], kinds text[], lease interval)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
+AS $function$
+#variable_conflict use_column
+<<given>>
+declare
+    served text[];
+    name text;
+    fair integer;
+    owned integer;
+begin
+    served := array(
+        select subscription.name from usersync.subscriptions as subscription
+        where subscription.state = 'active' and case subscription.kind
+            when 'handler' then subscription.name = any(renew_worker.handlers)
+            else subscription.kind = any(renew_worker.kinds)
+        end
+        order by subscription.name
+    );
+    insert into usersync.workers as known (worker, host, pid, subscriptions, alive_until)
+    values (renew_worker.worker, renew_worker.host, renew_worker.pid, served, clock_timestamp() + renew_worker.lease)
+    on conflict on constraint workers_pkey do update set
+        subscriptions = excluded.subscriptions, alive_until = excluded.alive_until;
+
+    update usersync.subscription_shards as shard set worker = null, leased_until = null
+    where shard.worker = renew_worker.worker and shard.subscription <> all(served);
+    foreach name in array served loop
+        select ceil(16.0 / greatest(count(*), 1)) into fair from usersync.workers as other
+        where other.alive_until > clock_timestamp() and given.name = any(other.subscriptions);
+        update usersync.subscription_shards as shard set leased_until = clock_timestamp() + renew_worker.lease
+        where shard.subscription = given.name and shard.worker = renew_worker.worker;
+        get diagnostics owned = row_count;
+        if owned >= fair then
+            continue;
+        end if;
+        update usersync.subscription_shards as shard set
+            worker = renew_worker.worker,
+            leased_until = clock_timestamp() + renew_worker.lease,
+            fence = shard.fence + 1,
+            careful_until = case when shard.worker is null then shard.careful_until else shard.position + 500 end
+        from (
+            select free.shard from usersync.subscription_shards as free
+            where free.subscription = given.name and (free.worker is null or free.leased_until < clock_timestamp())
+            order by free.shard limit fair - owned for update skip locked
+        ) as free
+        where shard.subscription = given.name and shard.shard = free.shard;
+        if found then
+            -- None is left behind, whatever was edited by hand.
+            update usersync.parked_events as parked set next_try_at = clock_timestamp()
+            where parked.subscription = given.name and parked.state = 'waiting' and parked.next_try_at is null
+                and not exists (
+                    select from usersync.parked_events as earlier
+                    where earlier.subscription = parked.subscription and earlier.state = 'waiting'
+                        and earlier.entity_id = parked.entity_id and earlier.entity_type = parked.entity_type
+                        and earlier.number < parked.number
+                );
+        end if;
+    end loop;
+    return (
+        select coalesce(jsonb_agg(to_jsonb(subscription) || jsonb_build_object(
+            'fair', (
+                select ceil(16.0 / greatest(count(*), 1))::integer from usersync.workers as other
+                where other.alive_until > clock_timestamp() and subscription.name = any(other.subscriptions)
+            ),
+            'shards', (
+                select coalesce(jsonb_agg(jsonb_build_object(
+                    'shard', shard.shard, 'fence', shard.fence, 'position', shard.position,
+                    'careful_until', shard.careful_until, 'trying', shard.trying
+                ) order by shard.shard), '[]')
+                from usersync.subscription_shards as shard
+                where shard.subscription = subscription.name and shard.worker = renew_worker.worker
+            )
+        )), '[]')
+        from usersync.subscriptions as subscription where subscription.name = any(served)
+    );
+end;
+$function$
+
+
 -- function usersync.request_user_events(text, boolean, boolean)
 owner postgres; usersync: switches events of users in the audit log on or off.
 CREATE OR REPLACE FUNCTION usersync.request_user_events(wanted_by text, wanted boolean, with_values boolean DEFAULT false)
@@ -4153,6 +4331,18 @@ end;
 $function$
 
 
+-- function usersync.shard_of(text, text, uuid)
+owner postgres; usersync: the shard of an event, by its entity.
+CREATE OR REPLACE FUNCTION usersync.shard_of(entity_type text, entity_id text, event_id uuid)
+ RETURNS integer
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    select get_byte(sha256(convert_to(coalesce(entity_type || '/' || entity_id, event_id::text), 'UTF8')), 0) & 15;
+$function$
+
+
 -- function usersync.shorten_text(text, integer)
 owner postgres; usersync: the audit log's record of a long text.
 CREATE OR REPLACE FUNCTION usersync.shorten_text(given text, kept integer)
@@ -4399,6 +4589,51 @@ CREATE OR REPLACE FUNCTION usersync.table_triggers(relation regclass)
 AS $function$
 begin
     return query select * from pg_trigger where tgrelid = relation;
+end;
+$function$
+
+
+-- function usersync.take_parked(text, jsonb, integer, interval)
+owner postgres; usersync: the parked events of a worker's shards that are due.
+CREATE OR REPLACE FUNCTION usersync.take_parked(subscription text, shards jsonb, most integer, silence interval)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    numbers bigint[];
+begin
+    numbers := array(
+        select parked.number from usersync.parked_events as parked
+        where parked.subscription = take_parked.subscription and parked.next_try_at <= clock_timestamp()
+            and parked.shard = any(array(
+                select shard.shard from usersync.subscription_shards as shard
+                join jsonb_to_recordset(take_parked.shards) as given (shard integer, fence bigint)
+                    on given.shard = shard.shard and given.fence = shard.fence
+                where shard.subscription = take_parked.subscription
+            ))
+        order by parked.next_try_at limit take_parked.most for update skip locked
+    );
+    update usersync.parked_events as parked set
+        attempts = parked.attempts + 1,
+        last_tried_at = clock_timestamp(),
+        -- If nothing is heard of this attempt.
+        next_try_at = clock_timestamp() + (parked.attempts + 1) * take_parked.silence
+    where parked.subscription = take_parked.subscription and parked.number = any(numbers);
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'number', parked.number, 'attempts', parked.attempts,
+            'event', (
+                select found.event from (
+                    select usersync.read_events(parked.number - 1, '{}', 1) -> 'events' -> 0 as event
+                ) as found where (found.event ->> 'number')::bigint = parked.number
+            )
+        ) order by parked.number), '[]')
+        from usersync.parked_events as parked
+        where parked.subscription = take_parked.subscription and parked.number = any(numbers)
+    );
 end;
 $function$
 
@@ -6724,6 +6959,59 @@ PRIMARY KEY (signature)
 -- table usersync.functions index
 CREATE UNIQUE INDEX functions_pkey ON usersync.functions USING btree (signature)
 
+-- table usersync.parked_events
+kind r; owner postgres; rls f f; Events that a subscription could not handle, and later events of their entities: waiting for the next attempt, or dead.
+
+-- table usersync.parked_events column attempts
+integer; not null; default 0
+
+-- table usersync.parked_events column entity_id
+text
+
+-- table usersync.parked_events column entity_type
+text
+
+-- table usersync.parked_events column error
+text
+
+-- table usersync.parked_events column event_id
+uuid; not null
+
+-- table usersync.parked_events column last_tried_at
+timestamp with time zone
+
+-- table usersync.parked_events column next_try_at
+timestamp with time zone
+
+-- table usersync.parked_events column number
+bigint; not null
+
+-- table usersync.parked_events column parked_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.parked_events column shard
+integer; not null
+
+-- table usersync.parked_events column state
+text; not null; default 'waiting'::text
+
+-- table usersync.parked_events column subscription
+text; not null
+
+-- table usersync.parked_events constraint parked_events_pkey
+PRIMARY KEY (subscription, number)
+
+-- table usersync.parked_events constraint parked_events_state_check
+CHECK ((state = ANY (ARRAY['waiting'::text, 'dead'::text])))
+
+-- table usersync.parked_events constraint parked_events_subscription_fkey
+FOREIGN KEY (subscription) REFERENCES usersync.subscriptions(name) ON DELETE CASCADE
+
+-- table usersync.parked_events index
+CREATE INDEX parked_events_due ON usersync.parked_events USING btree (subscription, next_try_at) WHERE (next_try_at IS NOT NULL)
+CREATE INDEX parked_events_entity ON usersync.parked_events USING btree (subscription, entity_id, number) WHERE (state = 'waiting'::text)
+CREATE UNIQUE INDEX parked_events_pkey ON usersync.parked_events USING btree (subscription, number)
+
 -- table usersync.pause
 kind r; owner postgres; rls f f; One row while usersync is paused: since when, and by whom. Meanwhile the triggers only record users in usersync.sync_failures, with the SQLSTATE US004.
 
@@ -6744,6 +7032,24 @@ PRIMARY KEY (only_row)
 
 -- table usersync.pause index
 CREATE UNIQUE INDEX pause_pkey ON usersync.pause USING btree (only_row)
+
+-- table usersync.periodic_tasks
+kind r; owner postgres; rls f f; When the periodic tasks of "usersync worker" are due. The worker that moves the time runs the task.
+
+-- table usersync.periodic_tasks column last_error
+text
+
+-- table usersync.periodic_tasks column next_at
+timestamp with time zone; not null
+
+-- table usersync.periodic_tasks column task
+text; not null
+
+-- table usersync.periodic_tasks constraint periodic_tasks_pkey
+PRIMARY KEY (task)
+
+-- table usersync.periodic_tasks index
+CREATE UNIQUE INDEX periodic_tasks_pkey ON usersync.periodic_tasks USING btree (task)
 
 -- table usersync.schema_version
 kind r; owner postgres; rls f f; The applied migrations with their checksums.
@@ -6789,6 +7095,90 @@ PRIMARY KEY (only_row)
 
 -- table usersync.settings index
 CREATE UNIQUE INDEX settings_pkey ON usersync.settings USING btree (only_row)
+
+-- table usersync.subscription_shards
+kind r; owner postgres; rls f f; How far each subscription is, in 16 shards by entity, and which worker has the lease of each shard.
+
+-- table usersync.subscription_shards column "position"
+bigint; not null
+
+-- table usersync.subscription_shards column careful_until
+bigint; not null; default 0
+
+-- table usersync.subscription_shards column fence
+bigint; not null; default 0
+
+-- table usersync.subscription_shards column leased_until
+timestamp with time zone
+
+-- table usersync.subscription_shards column shard
+integer; not null
+
+-- table usersync.subscription_shards column subscription
+text; not null
+
+-- table usersync.subscription_shards column trying
+bigint
+
+-- table usersync.subscription_shards column worker
+uuid
+
+-- table usersync.subscription_shards constraint subscription_shards_pkey
+PRIMARY KEY (subscription, shard)
+
+-- table usersync.subscription_shards constraint subscription_shards_shard_check
+CHECK (((shard >= 0) AND (shard <= 15)))
+
+-- table usersync.subscription_shards constraint subscription_shards_subscription_fkey
+FOREIGN KEY (subscription) REFERENCES usersync.subscriptions(name) ON DELETE CASCADE
+
+-- table usersync.subscription_shards index
+CREATE UNIQUE INDEX subscription_shards_pkey ON usersync.subscription_shards USING btree (subscription, shard)
+
+-- table usersync.subscriptions
+kind r; owner postgres; rls f f; Who wants events of the audit log: Python handlers, and other kinds. "usersync subscriptions" manages them.
+
+-- table usersync.subscriptions column actions
+text[]; not null
+
+-- table usersync.subscriptions column config
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.subscriptions column created_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.subscriptions column created_by
+text; not null; default SESSION_USER
+
+-- table usersync.subscriptions column kind
+text; not null
+
+-- table usersync.subscriptions column name
+text; not null
+
+-- table usersync.subscriptions column reason
+text
+
+-- table usersync.subscriptions column state
+text; not null; default 'active'::text
+
+-- table usersync.subscriptions column state_since
+timestamp with time zone; not null; default now()
+
+-- table usersync.subscriptions column wanted
+jsonb; not null; default '{}'::jsonb
+
+-- table usersync.subscriptions constraint subscriptions_actions_check
+CHECK ((cardinality(actions) > 0))
+
+-- table usersync.subscriptions constraint subscriptions_pkey
+PRIMARY KEY (name)
+
+-- table usersync.subscriptions constraint subscriptions_state_check
+CHECK ((state = ANY (ARRAY['active'::text, 'paused'::text])))
+
+-- table usersync.subscriptions index
+CREATE UNIQUE INDEX subscriptions_pkey ON usersync.subscriptions USING btree (name)
 
 -- table usersync.sync_failures
 kind r; owner postgres; rls f f; The failures table: users without a row (failed) or with an incomplete row (degraded), deleted users whose row was not removed, and events of users that were not stored; each with the reason. A later success deletes the failure. The DETAIL of an error is not kept, because it contains e-mail addresses.
@@ -6944,6 +7334,33 @@ PRIMARY KEY (wanted_by)
 
 -- table usersync.user_event_requests index
 CREATE UNIQUE INDEX user_event_requests_pkey ON usersync.user_event_requests USING btree (wanted_by)
+
+-- table usersync.workers
+kind r; owner postgres; rls f f; The running processes of "usersync worker", and the subscriptions that each serves.
+
+-- table usersync.workers column alive_until
+timestamp with time zone; not null
+
+-- table usersync.workers column host
+text; not null
+
+-- table usersync.workers column pid
+integer; not null
+
+-- table usersync.workers column started_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.workers column subscriptions
+text[]; not null
+
+-- table usersync.workers column worker
+uuid; not null
+
+-- table usersync.workers constraint workers_pkey
+PRIMARY KEY (worker)
+
+-- table usersync.workers index
+CREATE UNIQUE INDEX workers_pkey ON usersync.workers USING btree (worker)
 
 -- trigger keep_all_audit_logs on public.audit_logs
 CREATE TRIGGER keep_all_audit_logs BEFORE TRUNCATE ON public.audit_logs FOR EACH STATEMENT EXECUTE FUNCTION usersync.keep_audit_logs(); enabled O

@@ -36,7 +36,10 @@ def number_events() -> Steps[int | None]:
 
 
 def _number_in_own_transaction() -> Steps[int | None]:
-    yield from query("set transaction isolation level read committed")
+    # A process that is stopped in between must not keep all others from numbering.
+    yield from query(
+        "set transaction isolation level read committed; set local idle_in_transaction_session_timeout = '2s'"
+    )
     return (yield from _number())
 
 

@@ -136,6 +136,10 @@ class Output:
             for line in lines:
                 click.echo(line, err=True, color=colour())
 
+    def log(self, line: str) -> None:
+        """Print a line of a log to standard error, with ``--json`` too."""
+        click.echo(plain(line), err=True)
+
     def warn(self, message: str, hint: str | None = None) -> None:
         """Print a warning to standard error."""
         self.tell(*wrap(message, self.width, first=warning("warning: ")))

@@ -88,6 +88,7 @@ def plan_removal(
     if inspection.noted is not None and (yield from _count("usersync.feed")):
         reason = "positions that readers of the feed have stored become invalid"
         changes.append(Change("drop", "table usersync.event_numbers", reason, "select;"))
+    changes += (yield from _subscriptions()) if inspection.noted is not None else []
     changes += [
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
@@ -277,6 +278,15 @@ def _users_table(settings: Settings, inspection: Inspection, *, drop: bool) -> I
         yield Change("drop", f"table {table}", "", f"drop table {table.quoted};")
     elif inspection.has_users_table:
         yield Change("keep", f"table {table}", "it holds the application's data", "select;")
+
+
+def _subscriptions() -> Steps[list[Change]]:
+    number = yield from _count("usersync.subscriptions")
+    if not number:
+        return []
+    what = f"{number:,} subscription{'' if number == 1 else 's'}"
+    reason = f"with {what}: positions and parked events (usersync subscriptions list)"
+    return [Change("drop", "table usersync.subscriptions", reason, "select;")]
 
 
 def _count_rejects() -> Steps[int]:

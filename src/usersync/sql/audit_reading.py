@@ -79,8 +79,19 @@ class AuditReading:
             filters |= {"since": f"{self.time} >= %L::timestamptz", "until": f"{self.time} < %L::timestamptz"}
         except SettingsError:
             in_time = {}
-        found = {**in_time, "filters": filters, "prefix": f"{self.column('action')} like %L"}
+        found = {
+            **in_time,
+            "filters": filters,
+            "prefix": f"{self.column('action')} like %L",
+            "shards": f"%L::jsonb @> to_jsonb(usersync.shard_of({self._shard_fields()}))",
+        }
         return json.dumps(found, ensure_ascii=False)
+
+    def _shard_fields(self) -> str:
+        return ", ".join(
+            f"{self.column(name)}::{kind}"
+            for name, kind in (("entity_type", "text"), ("entity_id", "text"), ("id", "uuid"))
+        )
 
     @property
     def select(self) -> str:

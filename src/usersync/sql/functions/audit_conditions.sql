@@ -11,7 +11,9 @@ declare
     template text;
     conditions text[] := array['true'];
 begin
-    for filter in select key as name, value #>> '{}' as value from jsonb_each(wanted) order by key loop
+    for filter in
+        select key as name, value #>> '{}' as value from jsonb_each(wanted) where key not in ('actions', 'shards') order by key
+    loop
         template := templates -> 'filters' ->> filter.name;
         if template is null then
             raise exception 'the installed usersync has no filter %', quote_nullable(filter.name)
@@ -34,6 +36,16 @@ begin
             conditions := conditions || format(template, filter.value);
         end if;
     end loop;
+    -- A subscription has several actions, and its worker some of its shards.
+    if wanted ? 'actions' then
+        conditions := conditions || (
+            select '(' || string_agg(usersync.audit_conditions(jsonb_build_object('action', each_one.action)), ' or ') || ')'
+            from jsonb_array_elements_text(wanted -> 'actions') as each_one (action)
+        );
+    end if;
+    if wanted ? 'shards' then
+        conditions := conditions || format(templates ->> 'shards', wanted ->> 'shards');
+    end if;
     return array_to_string(conditions, ' and ');
 end;
 $usersync$;

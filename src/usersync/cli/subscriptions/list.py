@@ -1,0 +1,32 @@
+"""``usersync subscriptions list``: lists the subscriptions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from usersync.cli.options import Call, common_options, examples
+from usersync.cli.subscriptions.view import SubscriptionsView
+
+if TYPE_CHECKING:
+    from usersync.cli.output import View
+
+
+@click.command(
+    "list",
+    epilog=examples(
+        ("usersync subscriptions list", "each subscription in one line"),
+        ("usersync subscriptions list --json", "for programs"),
+    ),
+)
+@common_options
+def list(call: Call) -> View:  # noqa: A001 - the name of the command
+    """List the subscriptions, their lag, parked and dead events.
+
+    The lag is the number of events in the feed that the subscription has not read yet, whether its filter
+    matches them or not. Exit code 1 if there are dead events, or if an active subscription has no worker.
+    """
+    from usersync.events import subscriptions  # noqa: PLC0415 - only if used
+
+    return SubscriptionsView(call.run(subscriptions.subscriptions()), call.target, judges=True)

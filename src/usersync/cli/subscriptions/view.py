@@ -1,0 +1,129 @@
+"""The output of ``usersync subscriptions``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.cli.audit.event_view import moment
+from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, typed, warning, wrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from usersync.events.models import ParkedEvent, SubscriptionStatus
+
+
+#: The entity of the commands' own events in the audit log.
+TABLE = "usersync.subscriptions"
+
+
+@dataclass(frozen=True)
+class SubscriptionsView:
+    """Each subscription in one line, and the ``parked`` events. ``done`` is what was changed."""
+
+    subscriptions: tuple[SubscriptionStatus, ...]
+    target: str
+    done: str = ""
+    parked: tuple[ParkedEvent, ...] = ()
+    #: Whether the exit code reports a problem.
+    judges: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.judges and any(each.has_problem for each in self.subscriptions))
+
+    def lines(self, width: int) -> Iterator[str]:
+        if not self.subscriptions:
+            yield f"{bold(self.target)}  {good('no subscriptions')}"
+            return
+        if self.done:
+            yield f"{good(self.done)} {', '.join(plain(each.name) for each in self.subscriptions)}"
+            return
+        heads = ("subscription", "kind", "state", "     lag", " parked", "   dead", "workers", "actions")
+        yield from align([tuple(map(faint, heads)), *map(_row, self.subscriptions)])
+        for each in self.subscriptions:
+            if each.reason:
+                yield from wrap(f"{plain(each.name)} is paused: {plain(each.reason)}", width)
+        for event in self.parked:
+            yield ""
+            yield from parked_lines(event, width)
+        yield from self._advice(width)
+
+    def _advice(self, width: int) -> Iterator[str]:
+        idle = [each.name for each in self.subscriptions if each.state == "active" and not each.workers]
+        if idle:
+            yield ""
+            yield from wrap(f"No worker runs for {plain(', '.join(idle))}. Start one:", width)
+            yield f"  {typed('usersync worker module:handlers')}"
+        if any(each.dead for each in self.subscriptions):
+            yield ""
+            yield f"See the dead events:  {typed('usersync subscriptions dead')}"
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "subscriptions": [asdict(each) for each in self.subscriptions],
+            "parked": [asdict(each) for each in self.parked],
+        }
+
+
+def _row(each: SubscriptionStatus) -> tuple[str, ...]:
+    state = warning(each.state) if each.state == "paused" else each.state
+    dead = number(each.dead).rjust(7)
+    filters = [f"{name}={value}" for name, value in each.wanted.items()]
+    return (
+        bold(plain(each.name)),
+        plain(each.kind),
+        state,
+        number(each.lag).rjust(8),
+        number(each.parked).rjust(7),
+        bad(dead) if each.dead else dead,
+        str(each.workers).rjust(7),
+        plain(" ".join([*each.actions, *filters])),
+    )
+
+
+@dataclass(frozen=True)
+class ParkedView:
+    """Parked events."""
+
+    events: tuple[ParkedEvent, ...]
+    target: str
+    what: str
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.events else 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        if not self.events:
+            yield f"{bold(self.target)}  {good(f'no {self.what} events')}"
+            return
+        yield f"{bold(self.target)}  {bad(count(len(self.events), f'{self.what} event'))}"
+        for each in self.events:
+            yield ""
+            yield from parked_lines(each, width)
+        yield ""
+        yield from wrap("Fix the cause, then retry them:", width)
+        yield f"  {typed('usersync subscriptions retry NAME')}"
+
+    def data(self) -> dict[str, Any]:
+        return {"database": self.target, "events": [asdict(each) for each in self.events]}
+
+
+def parked_lines(event: ParkedEvent, width: int) -> Iterator[str]:
+    """A parked event for people: subscription, number, entity, state, error, attempts."""
+    entity = f"{event.entity_type}/{event.entity_id}" if event.entity_id else "no entity"
+    state = bad(event.state) if event.state == "dead" else warning(event.state)
+    yield f"{bold(plain(event.subscription))}  {event.number}  {plain(entity)}  {state}"
+    if event.error:
+        yield from wrap(plain(event.error), width, first="  ")
+    facts = [
+        f"event {event.event_id}",
+        count(event.attempts, "attempt") if event.attempts else "waits for an earlier event of its entity",
+        f"last {moment(event.last_tried_at)}" if event.last_tried_at else "",
+        f"next {moment(event.next_try_at)}" if event.next_try_at else "",
+    ]
+    for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
+        yield faint(line)

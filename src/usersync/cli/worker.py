@@ -1,0 +1,81 @@
+"""``usersync worker``: handles events, and does everything periodic."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from usersync.cli.options import Call, Number, common_options, examples
+
+if TYPE_CHECKING:
+    from usersync.cli.output import Output
+
+_SHORTEST, _LONGEST = 2, 600
+
+
+@click.command(
+    epilog=examples(
+        ("usersync worker myapp.events:handlers", "until SIGTERM or Ctrl-C"),
+        ("usersync worker", "only what needs no handlers"),
+    )
+)
+@click.argument("handlers", metavar="[MODULE:NAME]", required=False)
+@click.option(
+    "--lease",
+    type=Number(_SHORTEST, _LONGEST),
+    default=None,
+    metavar="SECONDS",
+    help="If the worker is silent for so long, another one takes over its work (15).",
+)
+@common_options
+def worker(call: Call, handlers: str | None, lease: float | None) -> None:
+    """Handle events, and do what is due, until the process is stopped.
+
+    Calls the handlers of MODULE:NAME, an object of usersync.Handlers, for each event of their subscriptions.
+    Register them first: 'usersync subscriptions sync'. It also retries sync failures that are due, creates
+    partitions of the audit log, applies [audit.retention], and delivers the spooled events that dead
+    processes of this account have left on this machine.
+
+    Any number of workers can run: they share the work, and take over that of a dead one. SIGTERM ends a
+    worker after the events in hand. No sign-up waits for a worker. It requires a database connection as the
+    role that owns usersync, directly or through a transaction pooler.
+    """
+    from usersync.cli.loading import load  # noqa: PLC0415 - only if used
+    from usersync.worker.worker import LEASE_S, Worker  # noqa: PLC0415 - a driver, which --help does not need
+
+    found = Worker(call.dsn, load(handlers) if handlers else None, lease=lease or LEASE_S)
+    _log_to(call.output)
+    ending: list[int] = []
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda number, _: ending.append(number))
+    found.start()
+    call.output.tell(f"Working on {call.target}. Ctrl-C to end.")
+    while found.is_running and not ending:
+        time.sleep(0.1)
+    call.output.tell("Ending after the events in hand")
+    found.close()
+
+
+def _log_to(output: Output) -> None:
+    """Show what the worker logs, unless the application's module has set up logging."""
+    logger = logging.getLogger("usersync")
+    if logging.getLogger().handlers or logger.handlers:
+        return
+    logger.addHandler(_Lines(output))
+    logger.setLevel(logging.INFO)
+
+
+class _Lines(logging.Handler):
+    """Prints a line for each message: time, level, text."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._output.log(self.format(record))

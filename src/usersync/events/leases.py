@@ -1,0 +1,271 @@
+"""Operations of a worker: its leases, the events of its shards, and their results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from usersync.audit.models import NumberedEvent
+from usersync.audit.reading import event_values
+from usersync.events.models import SHARDS, Subscription
+from usersync.transports.steps import Steps, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from uuid import UUID
+
+#: An entity: its type and its id.
+Entity = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard of which this worker has the lease."""
+
+    shard: int
+    #: The number of the lease. A later lease has a higher one.
+    fence: int
+    position: int
+    #: The position that the database has.
+    stored: int
+    #: Up to this number, events are handled one by one.
+    careful_until: int = 0
+    #: The event that was in hand when an earlier worker ended without a word.
+    trying: int | None = None
+
+    def at(self, position: int) -> Shard:
+        """The shard after these events."""
+        return replace(self, position=max(position, self.position), trying=None)
+
+    def written(self) -> Shard:
+        """The shard after its position was stored."""
+        return replace(self, stored=self.position)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A subscription that this worker serves, and its shards."""
+
+    subscription: Subscription
+    #: How many shards it should have.
+    fair: int
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Parked:
+    """An event to park. Without a ``delay``, it waits for an earlier event of its entity, or is dead."""
+
+    number: int
+    event_id: str
+    entity_type: str | None
+    entity_id: str | None
+    state: str
+    attempts: int
+    delay: float | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The result of an attempt of a parked event: ``done``, ``waiting`` or ``dead``."""
+
+    number: int
+    state: str
+    delay: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class DueEvent:
+    """A parked event whose next attempt is now."""
+
+    number: int
+    attempt: int
+    #: None if the log does not have it any more.
+    event: NumberedEvent | None
+
+
+def entity_of(event: NumberedEvent) -> Entity | None:
+    """The entity whose events have an order. None: the event has no order."""
+    if event.entity_type is None or event.entity_id is None:
+        return None
+    return event.entity_type, event.entity_id
+
+
+def renew_worker(
+    worker: UUID, place: tuple[str, int], *, handlers: Collection[str], kinds: Collection[str], lease: float
+) -> Steps[tuple[Assignment, ...]]:
+    """Say that the worker is alive, renew its leases, and take its part of the shards.
+
+    ``place`` is its host and its process id.
+    """
+    row = yield from query_row(
+        "select usersync.renew_worker(%(worker)s, %(host)s, %(pid)s, %(handlers)s, %(kinds)s, "
+        "make_interval(secs => %(lease)s)) as found",
+        worker=worker,
+        host=place[0],
+        pid=place[1],
+        handlers=sorted(handlers),
+        kinds=sorted(kinds),
+        lease=lease,
+    )
+    return tuple(_assignment(each) for each in row["found"])
+
+
+def _assignment(row: dict[str, Any]) -> Assignment:
+    subscription = Subscription(row["name"], row["kind"], tuple(row["actions"]), row["wanted"], row["config"])
+    return Assignment(
+        subscription, row["fair"], tuple(Shard(**each, stored=each["position"]) for each in row["shards"])
+    )
+
+
+def release(worker: UUID, subscription: str, shards: Iterable[int]) -> Steps[None]:
+    """Give shards back."""
+    yield from query(
+        "update usersync.subscription_shards set worker = null, leased_until = null, trying = null "
+        "where worker = %(worker)s and subscription = %(subscription)s and shard = any(%(shards)s)",
+        worker=worker,
+        subscription=subscription,
+        shards=sorted(shards),
+    )
+
+
+def leave(worker: UUID) -> Steps[None]:
+    """Give all shards back: the worker ends."""
+    yield from query(
+        "update usersync.subscription_shards set worker = null, leased_until = null, trying = null "
+        "where worker = %(worker)s",
+        worker=worker,
+    )
+    yield from query("delete from usersync.workers where worker = %(worker)s", worker=worker)
+
+
+def last_number() -> Steps[int]:
+    """The number of the newest event in the feed."""
+    row = yield from query_row("select coalesce(max(last_number), 0) as last from usersync.feed")
+    return int(row["last"])
+
+
+@dataclass(frozen=True)
+class Page:
+    """Events of some shards after a position, and the position after them."""
+
+    events: tuple[NumberedEvent, ...]
+    position: int
+    more: bool
+
+
+def read_page(subscription: Subscription, shards: Collection[int], after: int, size: int) -> Steps[Page]:
+    """The next events of these shards. Looks at ``size`` numbers."""
+    wanted = {**subscription.wanted, "actions": list(subscription.actions)}
+    if len(shards) < SHARDS:
+        wanted["shards"] = sorted(shards)
+    return (yield from _read(after, wanted, size))
+
+
+def read_event(number: int) -> Steps[NumberedEvent | None]:
+    """The event with this number, or None if the log does not have it any more."""
+    page = yield from _read(number - 1, {}, 1)
+    return next((each for each in page.events if each.number == number), None)
+
+
+def _read(after: int, wanted: dict[str, Any], size: int) -> Steps[Page]:
+    row = yield from query_row(
+        "select usersync.read_events(%(after)s, %(wanted)s, %(size)s) as page",
+        after=after,
+        wanted=json.dumps(wanted),
+        size=size,
+    )
+    page = row["page"]
+    return Page(tuple(map(_event, page["events"])), page["position"], page["more"])
+
+
+def _event(row: dict[str, Any]) -> NumberedEvent:
+    return NumberedEvent(**event_values(row), number=row["number"])
+
+
+def blocked(subscription: str, entities: Collection[Entity]) -> Steps[set[Entity]]:
+    """Those of the entities that have a waiting event."""
+    if not entities:
+        return set()
+    rows = yield from query(
+        "select distinct entity_type, entity_id from usersync.parked_events "
+        "where subscription = %(subscription)s and state = 'waiting' and entity_id = any(%(ids)s)",
+        subscription=subscription,
+        ids=sorted({entity_id for _, entity_id in entities}),
+    )
+    return {(row["entity_type"], row["entity_id"]) for row in rows}
+
+
+def announce(subscription: str, shard: Shard, number: int) -> Steps[bool]:
+    """Name the event that is handled next. False if the lease is lost."""
+    rows = yield from query(
+        "update usersync.subscription_shards set trying = %(number)s "
+        "where subscription = %(subscription)s and shard = %(shard)s and fence = %(fence)s returning shard",
+        number=number,
+        subscription=subscription,
+        shard=shard.shard,
+        fence=shard.fence,
+    )
+    return bool(rows)
+
+
+def finish(
+    subscription: str,
+    shards: Iterable[Shard],
+    *,
+    parked: Sequence[Parked] = (),
+    tried: Sequence[Tried] = (),
+) -> Steps[bool]:
+    """Write results. False if one of the leases is lost, or a position is another: then roll back."""
+    row = yield from query_row(
+        "select usersync.finish_events(%(subscription)s, %(shards)s, %(parked)s, %(tried)s) as ours",
+        subscription=subscription,
+        shards=json.dumps(
+            [
+                {"shard": each.shard, "fence": each.fence, "after": each.stored, "position": each.position}
+                for each in shards
+            ]
+        ),
+        parked=json.dumps([asdict(each) for each in parked]),
+        tried=json.dumps([asdict(each) for each in tried]),
+    )
+    return bool(row["ours"])
+
+
+def take_due(
+    subscription: str, shards: Iterable[Shard], most: int, *, lease: float
+) -> Steps[tuple[DueEvent, ...]]:
+    """The parked events whose next attempt is now. Counts the attempt.
+
+    If the worker ends during it, the next one is after ``lease`` seconds, then twice as many, and so on.
+    """
+    row = yield from query_row(
+        "select usersync.take_parked(%(subscription)s, %(shards)s, %(most)s, "
+        "make_interval(secs => %(lease)s)) as due",
+        subscription=subscription,
+        shards=json.dumps([{"shard": each.shard, "fence": each.fence} for each in shards]),
+        most=most,
+        lease=lease,
+    )
+    return tuple(
+        DueEvent(each["number"], each["attempts"], _event(each["event"]) if each["event"] else None)
+        for each in row["due"]
+    )
+
+
+def end_session(pid: int) -> Steps[None]:
+    """End a database session of this worker. Only sessions of the same role can be ended."""
+    yield from query("select pg_terminate_backend(%(pid)s)", pid=pid)
+
+
+def extend(worker: UUID, lease: float) -> Steps[None]:
+    """Keep the leases of a worker that ends, until its last event is handled."""
+    yield from query(
+        "update usersync.subscription_shards "
+        "set leased_until = clock_timestamp() + make_interval(secs => %(lease)s) where worker = %(worker)s",
+        worker=worker,
+        lease=lease,
+    )

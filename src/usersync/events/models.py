@@ -1,0 +1,84 @@
+"""What is known of subscriptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+#: The number of shards of each subscription.
+SHARDS = 16
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """Who wants which events."""
+
+    name: str
+    #: "handler" for a Python function.
+    kind: str
+    #: Actions, and prefixes that end in a star.
+    actions: tuple[str, ...]
+    #: Further filters by field.
+    wanted: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SubscriptionStatus(Subscription):
+    """A subscription, and how far it is. Times are in UTC."""
+
+    #: "active" or "paused".
+    state: str = "active"
+    #: Why it is paused, if the worker has paused it.
+    reason: str | None = None
+    created_at: datetime | None = None
+    created_by: str | None = None
+    state_since: datetime | None = None
+    #: How many events of the feed it has not looked at yet, whether its filter matches them or not.
+    lag: int = 0
+    #: How many events wait for the next attempt, or for an earlier event of their entity.
+    parked: int = 0
+    dead: int = 0
+    #: How many running workers serve it.
+    workers: int = 0
+
+    @property
+    def has_problem(self) -> bool:
+        """Whether events are dead, or nobody works on it."""
+        return self.dead > 0 or (self.state == "active" and self.workers == 0)
+
+
+@dataclass(frozen=True)
+class ParkedEvent:
+    """An event that a subscription could not handle, or that waits for an earlier event of its entity."""
+
+    subscription: str
+    #: Its position in the feed.
+    number: int
+    event_id: UUID
+    entity_type: str | None
+    entity_id: str | None
+    #: "waiting" or "dead".
+    state: str
+    #: 0: it waits for an earlier event of its entity.
+    attempts: int
+    next_try_at: datetime | None
+    last_tried_at: datetime | None
+    error: str | None
+    parked_at: datetime
+
+
+@dataclass(frozen=True)
+class SyncedSubscriptions:
+    """The result of registering handlers: the names of the subscriptions."""
+
+    created: tuple[str, ...]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    #: Subscriptions of handlers that are not among the given ones. They stay.
+    others: tuple[str, ...]

@@ -1,0 +1,254 @@
+"""Operations on subscriptions: who wants events, and how far they are.
+
+They need the role that owns usersync.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from usersync.audit.feed import number_events
+from usersync.audit.reading import settings_with_log
+from usersync.errors import SettingsError
+from usersync.events.models import (
+    SHARDS,
+    ParkedEvent,
+    Subscription,
+    SubscriptionStatus,
+    SyncedSubscriptions,
+)
+from usersync.transports.steps import Steps, in_transaction, query, query_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HANDLER = "handler"
+
+
+def sync_handlers(
+    wanted: Iterable[Subscription], *, from_beginning: bool = False
+) -> Steps[SyncedSubscriptions]:
+    """Create the missing subscriptions, and change those whose filter is another now. Others stay.
+
+    A new one gets the events from now on, or with ``from_beginning`` all events that have a number. A changed
+    one keeps its position.
+    """
+    subscriptions = tuple(wanted)
+    yield from _start_feed()
+    return (yield from in_transaction(_sync(subscriptions, from_beginning=from_beginning)))
+
+
+def _sync(wanted: Sequence[Subscription], *, from_beginning: bool) -> Steps[SyncedSubscriptions]:
+    yield from query("lock table usersync.subscriptions in share row exclusive mode")
+    stored = {each.name: each for each in (yield from _stored())}
+    for each in wanted:
+        if each.name in stored and stored[each.name].kind != each.kind:
+            raise SettingsError(
+                f"the subscription {each.name} exists already, and is a {stored[each.name].kind}",
+                hint="Give the handler another name.",
+            )
+    created = [each for each in wanted if each.name not in stored]
+    changed = [each for each in wanted if each.name in stored and stored[each.name] != each]
+    for each in created:
+        yield from _insert(each, from_beginning=from_beginning)
+    for each in changed:
+        yield from query(
+            "update usersync.subscriptions set actions = %(actions)s, wanted = %(wanted)s, "
+            "config = %(config)s where name = %(name)s",
+            **_fields(each),
+        )
+        yield from _request_user_events(each)
+    names = {each.name for each in wanted}
+    return SyncedSubscriptions(
+        tuple(each.name for each in created),
+        tuple(each.name for each in changed),
+        tuple(each.name for each in wanted if each not in created and each not in changed),
+        tuple(sorted(name for name, each in stored.items() if each.kind == HANDLER and name not in names)),
+    )
+
+
+def add(subscription: Subscription, *, from_beginning: bool = False) -> Steps[None]:
+    """Create one subscription of any kind. Raises ``SettingsError`` if the name is taken."""
+    yield from _start_feed()
+    yield from in_transaction(_add(subscription, from_beginning=from_beginning))
+
+
+def _add(subscription: Subscription, *, from_beginning: bool) -> Steps[None]:
+    yield from query("lock table usersync.subscriptions in share row exclusive mode")
+    if any(each.name == subscription.name for each in (yield from _stored())):
+        raise SettingsError(
+            f"the subscription {subscription.name} exists already", hint="See: usersync subscriptions list"
+        )
+    yield from _insert(subscription, from_beginning=from_beginning)
+
+
+def _start_feed() -> Steps[None]:
+    """Number the events so far, so that a new subscription starts after them."""
+    settings = yield from settings_with_log()
+    if not settings.audit.is_own:
+        raise SettingsError(
+            f"{settings.audit_table} is the application's own table, which has no feed",
+            hint="Subscriptions require the audit log that usersync creates.",
+        )
+    yield from number_events()
+
+
+def _insert(subscription: Subscription, *, from_beginning: bool) -> Steps[None]:
+    yield from query(
+        "insert into usersync.subscriptions (name, kind, actions, wanted, config) "
+        "values (%(name)s, %(kind)s, %(actions)s, %(wanted)s, %(config)s)",
+        **_fields(subscription),
+    )
+    yield from query(
+        "insert into usersync.subscription_shards (subscription, shard, position) "
+        "select %(name)s, shard, case when %(from_beginning)s then 0 "
+        "else coalesce((select last_number from usersync.feed), 0) end "
+        f"from generate_series(0, {SHARDS - 1}) as shard",
+        name=subscription.name,
+        from_beginning=from_beginning,
+    )
+    yield from _request_user_events(subscription)
+
+
+def _fields(subscription: Subscription) -> dict[str, object]:
+    return {
+        "name": subscription.name,
+        "kind": subscription.kind,
+        "actions": list(subscription.actions),
+        "wanted": json.dumps(dict(subscription.wanted)),
+        "config": json.dumps(dict(subscription.config)),
+    }
+
+
+def _request_user_events(subscription: Subscription) -> Steps[None]:
+    wants = any(each.startswith("user.") for each in subscription.actions)
+    yield from _set_user_events(subscription.name, wanted=wants)
+
+
+def _set_user_events(name: str, *, wanted: bool) -> Steps[None]:
+    yield from query(
+        "select usersync.request_user_events(%(by)s, %(wanted)s)", by=f"subscription {name}", wanted=wanted
+    )
+
+
+def _stored() -> Steps[list[Subscription]]:
+    rows = yield from query(
+        "select name, kind, actions, wanted, config from usersync.subscriptions order by name"
+    )
+    return [Subscription(**{**row, "actions": tuple(row["actions"])}) for row in rows]
+
+
+def subscriptions(name: str | None = None) -> Steps[tuple[SubscriptionStatus, ...]]:
+    """All subscriptions by name, or one. Raises ``SettingsError`` if there is no such subscription."""
+    rows = yield from query(_LIST, name=name)
+    if name is not None and not rows:
+        raise _unknown(name)
+    return tuple(SubscriptionStatus(**{**row, "actions": tuple(row["actions"])}) for row in rows)
+
+
+_LIST = """
+    select
+        subscription.name, subscription.kind, subscription.actions, subscription.wanted, subscription.config,
+        subscription.state, subscription.reason, subscription.created_at, subscription.created_by,
+        subscription.state_since,
+        greatest(coalesce((select last_number from usersync.feed), 0) - (
+            select min(shard.position) from usersync.subscription_shards as shard
+            where shard.subscription = subscription.name
+        ), 0) as lag,
+        count(parked.number) filter (where parked.state = 'waiting') as parked,
+        count(parked.number) filter (where parked.state = 'dead') as dead,
+        (
+            select count(*) from usersync.workers as worker
+            where worker.alive_until > clock_timestamp() and subscription.name = any(worker.subscriptions)
+        ) as workers
+    from usersync.subscriptions as subscription
+    left join usersync.parked_events as parked on parked.subscription = subscription.name
+    where %(name)s::text is null or subscription.name = %(name)s
+    group by subscription.name
+    order by subscription.name
+"""
+
+
+def _unknown(name: str) -> SettingsError:
+    return SettingsError(f"there is no subscription {name!r}", hint="See: usersync subscriptions list")
+
+
+def pause(name: str, *, reason: str | None = None) -> Steps[bool]:
+    """Stop handling its events. They wait. Returns whether it was active."""
+    return (yield from _set_state(name, "paused", reason))
+
+
+def resume(name: str) -> Steps[bool]:
+    """Go on where it was paused. Returns whether it was paused."""
+    return (yield from _set_state(name, "active", None))
+
+
+def _set_state(name: str, state: str, reason: str | None) -> Steps[bool]:
+    row = yield from query_row(
+        "with changed as ("
+        "update usersync.subscriptions set state = %(state)s, reason = %(reason)s, state_since = now() "
+        "where name = %(name)s and state <> %(state)s returning name"
+        ") select exists (select from changed) as changed, "
+        "exists (select from usersync.subscriptions where name = %(name)s) as known",
+        name=name,
+        state=state,
+        reason=reason,
+    )
+    if not row["known"]:
+        raise _unknown(name)
+    return bool(row["changed"])
+
+
+def remove(name: str) -> Steps[SubscriptionStatus]:
+    """Delete a subscription, its position and its parked events. Returns it as it was."""
+
+    def delete() -> Steps[SubscriptionStatus]:
+        (found,) = yield from subscriptions(name)
+        yield from query("delete from usersync.subscriptions where name = %(name)s", name=name)
+        yield from _set_user_events(name, wanted=False)
+        return found
+
+    return (yield from in_transaction(delete()))
+
+
+_PARKED = (
+    "subscription, number, event_id, entity_type, entity_id, state, attempts, next_try_at, last_tried_at, "
+    "error, parked_at"
+)
+
+
+def parked_events(
+    name: str | None = None, *, state: str | None = None, limit: int = 100
+) -> Steps[tuple[ParkedEvent, ...]]:
+    """Parked events in the order of the feed: of one subscription or of all, ``waiting`` or ``dead``."""
+    if name is not None:
+        yield from subscriptions(name)
+    rows = yield from query(
+        f"select {_PARKED} from usersync.parked_events "
+        "where (%(name)s::text is null or subscription = %(name)s) "
+        "and (%(state)s::text is null or state = %(state)s) order by subscription, number limit %(limit)s",
+        name=name,
+        state=state,
+        limit=limit,
+    )
+    return tuple(ParkedEvent(**row) for row in rows)
+
+
+def retry(name: str, *, number: int | None = None) -> Steps[int]:
+    """Let the next attempt of dead and waiting events be now: of one event, or of all. Returns how many.
+
+    Events that wait for an earlier event of their entity go on waiting. A dead event gets all its attempts
+    again.
+    """
+    yield from subscriptions(name)
+    row = yield from query_row(
+        "with due as (update usersync.parked_events set state = 'waiting', next_try_at = now(), "
+        "attempts = case state when 'dead' then 0 else attempts end "
+        "where subscription = %(name)s and (state = 'dead' or next_try_at is not null) "
+        "and (%(number)s::bigint is null or number = %(number)s) returning number) "
+        "select count(*) as retried from due",
+        name=name,
+        number=number,
+    )
+    return int(row["retried"])

@@ -1,0 +1,1 @@
+"""The periodic process: handles the events of subscriptions, and does everything that is due."""

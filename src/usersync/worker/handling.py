@@ -1,0 +1,37 @@
+"""Calls the handlers of the application."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from usersync.events.delivery import SUCCEEDED
+
+if TYPE_CHECKING:
+    from usersync.audit.models import NumberedEvent
+    from usersync.events.delivery import Outcome
+    from usersync.events.handlers import Handler
+    from usersync.worker.session import Session
+
+
+class HandlerDelivery:
+    """Calls one handler, in the lane's thread."""
+
+    concurrency = 1
+
+    def __init__(self, handler: Handler, time_limit: float, session: Session | None = None) -> None:
+        self._handler = handler
+        self.time_limit = time_limit
+        #: The transaction of a transactional handler.
+        self.session = session
+
+    async def deliver(self, event: NumberedEvent, attempt: int) -> Outcome:  # noqa: ARG002 - of the protocol
+        given = (event,) if self.session is None else (event, self.session.connection)
+        result = self._handler.function(*given)
+        if inspect.isawaitable(result):
+            await result
+        return SUCCEEDED
+
+    async def close(self) -> None:
+        if self.session is not None:
+            await self.session.close()

@@ -1,0 +1,22 @@
+"""Which kinds of subscriptions a worker can serve, besides Python handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from usersync.events.delivery import Delivery
+    from usersync.events.models import Subscription
+
+#: Creates the delivery of a subscription; called in the thread and the event loop of the subscription.
+Kind = Callable[["Subscription"], "Delivery"]
+
+
+def no_kind(subscription: Subscription) -> Delivery:
+    """For a kind that the worker does not have."""
+    raise LookupError(subscription.kind)
+
+
+#: By the ``kind`` of the subscription.
+KINDS: Mapping[str, Kind] = {}

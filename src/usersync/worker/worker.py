@@ -1,0 +1,278 @@
+"""``usersync worker``: threads for leases, numbers, periodic tasks, and one for each subscription."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import psycopg
+
+from usersync.audit.feed import number_events
+from usersync.audit.reading import installed_settings
+from usersync.core.audit_log import has_log
+from usersync.errors import SettingsError, UsersyncError
+from usersync.events import leases
+from usersync.events.definitions import definition, definitions
+from usersync.events.subscriptions import HANDLER, subscriptions
+from usersync.transports.psycopg import connect
+from usersync.transports.run import run
+from usersync.worker import backoff as usual
+from usersync.worker import periodic
+from usersync.worker.attempts import describe
+from usersync.worker.clock import now
+from usersync.worker.kinds import KINDS, no_kind
+from usersync.worker.runner import Runner, Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from usersync.events.handlers import Handlers
+    from usersync.events.models import Subscription
+    from usersync.transports.steps import Steps
+    from usersync.worker.backoff import Backoff
+    from usersync.worker.kinds import Kind
+
+T = TypeVar("T")
+
+logger = logging.getLogger("usersync.worker")
+
+#: After this time without a word, another worker takes over.
+LEASE_S = 15.0
+#: How often the feed is read: while events come, and when none have come for a while.
+FASTEST_S, SLOWEST_S = 0.05, 1.0
+_SLOWER = 1.2
+_PERIODIC_S = 5.0
+_SPOOLS_S = 60.0
+
+
+class Worker:
+    """Handles events until ``stop()``. Any number of workers may run at a time; they share the work.
+
+    ``dsn`` is a connection string of the role that owns usersync. A connection through a transaction pooler
+    works.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        handlers: Handlers | None = None,
+        *,
+        lease: float = LEASE_S,
+        backoff: Backoff = usual.backoff,
+        kinds: Mapping[str, Kind] = KINDS,
+    ) -> None:
+        self._dsn = dsn
+        self._handlers = {each.name: each for each in handlers or ()}
+        self._kinds = kinds
+        self._lease = lease
+        self._id = uuid4()
+        self._terms = Terms(dsn, self._id, lease, backoff)
+        self._runners: dict[str, Runner] = {}
+        self._stopping = threading.Event()
+        self._failed: BaseException | None = None
+        self._last_number = 0
+        self._has_log = False
+        self._refused: set[str] = set()
+
+    def check(self) -> None:
+        """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
+        with _closing(connect(self._dsn)) as connection:
+            settings = run(installed_settings(), connection)
+            self._has_log = run(has_log(settings), connection) and settings.audit.is_own
+            if self._handlers and not self._has_log:
+                raise SettingsError(
+                    "handlers require the audit log that usersync creates", hint="Run: usersync audit enable"
+                )
+            known = {each.name: definition(each) for each in run(subscriptions(), connection)}
+        wanted = {each.name: definition(each) for each in definitions(self._handlers.values())}
+        missing = sorted(set(wanted) - set(known))
+        changed = sorted(name for name in wanted if name in known and wanted[name] != known[name])
+        if missing or changed:
+            parts = [f"not registered: {', '.join(missing)}"] if missing else []
+            parts += [f"registered with other actions or filters: {', '.join(changed)}"] if changed else []
+            raise SettingsError(
+                f"the database does not know these handlers. {'; '.join(parts)}",
+                hint="Register them: usersync subscriptions sync module:handlers",
+            )
+
+    def run(self) -> None:
+        """Work until ``stop()`` is called in another thread. Raises what has ended it otherwise."""
+        self.start()
+        while self.is_running:
+            self._stopping.wait(0.1)
+        self.close()
+
+    def start(self) -> None:
+        """Start the threads. Raises ``SettingsError`` like ``check()``."""
+        self.check()
+        tasks = {"leases": self._renew_leases, "periodic": self._do_periodic}
+        if self._has_log:
+            tasks["feed"] = self._number_events
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(task,), name=f"usersync {name}", daemon=True)
+            for name, task in tasks.items()
+        ]
+        for each in self._threads:
+            each.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not been stopped, and nothing has ended it."""
+        return not self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Let it end after the events in hand. Does not wait."""
+        self._stopping.set()
+        for each in list(self._runners.values()):
+            each.stop()
+
+    def close(self) -> None:
+        """``stop()``, and wait. Raises what ended the worker, if it was not ``stop()``."""
+        self.stop()
+        for thread in self._threads:  # That of the leases waits for the runners.
+            thread.join()
+        with suppress(UsersyncError), _closing(connect(self._dsn)) as connection:
+            run(leases.leave(self._id), connection)
+        if self._failed is not None:
+            raise self._failed
+
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 - close() raises it
+            self._failed = error
+            self.stop()
+
+    def _renew_leases(self) -> None:
+        session = _Session(self._dsn)
+        while self.is_running:
+            began = now()
+            try:
+                found = session.run(
+                    leases.renew_worker(
+                        self._id,
+                        (socket.gethostname(), os.getpid()),
+                        handlers=self._handlers,
+                        kinds=self._kinds,
+                        lease=self._lease,
+                    )
+                )
+            except (UsersyncError, psycopg.Error) as error:
+                logger.warning("the leases could not be renewed: %s", describe(error))
+            else:
+                self._assign(found, began + self._lease)
+            if any(each.hangs for each in self._runners.values()):
+                raise SettingsError(
+                    "too many handlers hang, and their threads cannot be ended",
+                    hint="Give the calls in your handlers time-outs. Let the process be started again.",
+                )
+            self._stopping.wait(self._lease / 5)
+        # One of them may have been created after stop(). Until they have ended, their leases go on.
+        self.stop()
+        while any(each.thread.is_alive() for each in self._runners.values()):
+            with suppress(UsersyncError, psycopg.Error):
+                session.run(leases.extend(self._id, self._lease))
+            for each in list(self._runners.values()):
+                each.thread.join(self._lease / 5)
+        session.close()
+
+    def _assign(self, assignments: tuple[leases.Assignment, ...], deadline: float) -> None:
+        served = {each.subscription.name: each for each in assignments if self._is_served(each.subscription)}
+        for name, assignment in served.items():
+            if name not in self._runners:
+                self._runners[name] = self._new_runner(assignment.subscription)
+                self._runners[name].thread.start()
+            self._runners[name].assign(assignment, deadline)
+        for name, runner in self._runners.items():
+            if name not in served:
+                runner.retire()
+
+    def _is_served(self, subscription: Subscription) -> bool:
+        """Whether the code is for this filter. A newer release of the application may have changed it."""
+        handler = self._handlers.get(subscription.name) if subscription.kind == HANDLER else None
+        if handler is None or definition(subscription) == definition(*definitions([handler])):
+            self._refused.discard(subscription.name)
+            return True
+        if subscription.name not in self._refused:
+            self._refused.add(subscription.name)
+            logger.error("%s: the database has another filter than this code; not served", subscription.name)
+        return False
+
+    def _new_runner(self, subscription: Subscription) -> Runner:
+        handler = self._handlers.get(subscription.name) if subscription.kind == HANDLER else None
+        kind = self._kinds.get(subscription.kind, no_kind)
+        runner = Runner(subscription, self._terms, handler=handler, kind=kind)
+        runner.tell(self._last_number)
+        return runner
+
+    def _number_events(self) -> None:
+        session = _Session(self._dsn)
+        wait = FASTEST_S
+        while self.is_running:
+            try:
+                session.run(number_events())
+                last = session.run(leases.last_number())
+            except (UsersyncError, psycopg.Error) as error:
+                logger.warning("the feed could not be read: %s", describe(error))
+                wait = SLOWEST_S
+            else:
+                wait = FASTEST_S if last != self._last_number else min(wait * _SLOWER, SLOWEST_S)
+                self._last_number = last
+                for each in list(self._runners.values()):
+                    each.tell(last)
+            self._stopping.wait(wait)
+        session.close()
+
+    def _do_periodic(self) -> None:
+        session = _Session(self._dsn)
+        spools_at = now()
+        while self.is_running:
+            for task in (periodic.RETRY, *(periodic.OF_LOG if self._has_log else ())):
+                self._do(session, task)
+            if self._has_log and now() >= spools_at:
+                spools_at = now() + _SPOOLS_S
+                try:
+                    periodic.deliver_spools(self._dsn)
+                except (UsersyncError, OSError) as error:
+                    logger.warning("spooled events could not be delivered: %s", describe(error))
+            self._stopping.wait(_PERIODIC_S)
+        session.close()
+
+    def _do(self, session: _Session, task: periodic.Task) -> None:
+        error = None
+        try:
+            if not self.is_running or not session.run(periodic.is_due(task)):
+                return
+            session.run(task.operation())
+        except (UsersyncError, psycopg.Error) as raised:
+            error = describe(raised)
+            logger.warning("%s: %s", task.name, error)
+        with suppress(UsersyncError, psycopg.Error):
+            session.run(periodic.note(task, error))
+
+
+class _Session:
+    """A connection of one thread, opened again after it was lost."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def run(self, operation: Steps[T]) -> T:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn)
+        return run(operation, self._connection)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def _closing(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    # A connection of psycopg is a context manager that closes it.
+    return connection

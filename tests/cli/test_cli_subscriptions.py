@@ -1,0 +1,101 @@
+"""``usersync subscriptions`` and ``usersync worker``: from the module of an application to its effects."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from usersync.transports.steps import OWN_TRANSACTION
+
+pytestmark = pytest.mark.newest_server
+
+MODULE = """
+from usersync import Handlers
+
+handlers = Handlers()
+
+@handlers.on("order.*", attempts=1)
+def crm(event):
+    if event.entity_id == "2":
+        raise ValueError("no such customer")
+
+@handlers.on("order.placed", transactional=True)
+def totals(event, connection):
+    connection.execute("insert into public.effects values (%s)", [event.entity_id])
+"""
+
+
+@pytest.fixture
+def asks_for_log():
+    return True
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the condition did not come true")
+
+
+def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
+    def call(*arguments, **options):
+        return usersync(*arguments, "--dsn", project.database.dsn(), **options)
+
+    def subscriptions(*arguments):
+        return call("subscriptions", *arguments)
+
+    (directory / "shop_events.py").write_text(MODULE)
+    project.owner.execute("create table public.effects (entity text)")
+    assert "no subscriptions" in subscriptions("list").out
+    refused = call("worker", "shop_events:handlers")
+    assert (refused.code, "not registered: crm, totals" in refused.err) == (2, True)
+    assert subscriptions("sync", "shop_events").code == 2
+    assert subscriptions("sync", "nowhere:handlers").code == 2
+    assert "not an object of usersync.Handlers" in subscriptions("sync", "shop_events:crm").err
+    assert subscriptions("sync", "shop_events:handlers", "--json").json["created"] == ["crm", "totals"]
+    assert "unchanged" in subscriptions("sync", "shop_events:handlers").out
+    idle = subscriptions("list")
+    assert (idle.code, "No worker runs for crm, totals" in idle.out) == (1, True)
+
+    for n in range(3):
+        project.owner.execute(
+            f"{OWN_TRANSACTION} select public.record_audit_events(jsonb_build_array(jsonb_build_object("
+            "'action', 'order.placed', 'entity_type', 'order', 'entity_id', %s::text))) from told",
+            [str(n)],
+        )
+    worker = spawn("worker", "shop_events:handlers", "--dsn", project.database.dsn(), cwd=directory)
+    wait_for(lambda: subscriptions("dead", "--json").json["events"])
+    wait_for(lambda: project.owner.execute("select count(*) from public.effects").fetchone() == (3,))
+    listed = {each["name"]: each for each in subscriptions("list", "--json").json["subscriptions"]}
+    assert (listed["crm"]["dead"], listed["totals"]["dead"], listed["totals"]["lag"]) == (1, 0, 0)
+    assert listed["crm"]["workers"] == 1
+    shown = subscriptions("show", "crm")
+    assert (shown.code, "ValueError: no such customer" in shown.out, "order/2" in shown.out) == (
+        1,
+        True,
+        True,
+    )
+    worker.send_signal(signal.SIGTERM)
+    _, errors = worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    assert "crm: event" in errors
+
+    assert "1 event due now" in subscriptions("retry", "crm").out
+    assert "Paused:" in subscriptions("pause", "crm", "--reason", "moving").out
+    assert "crm is paused: moving" in subscriptions("list").out
+    assert "Active:" in subscriptions("resume", "crm").out
+    assert subscriptions("remove", "crm").code == 2
+    assert "Removed:" in subscriptions("remove", "crm", "--yes").out
+    assert subscriptions("remove", "crm", "--yes").code == 2
+    acts = call("audit", "search", "--action", "usersync.*", "--json").json["events"]
+    assert {each["action"] for each in acts} >= {
+        "usersync.subscriptions_synced",
+        "usersync.events_retried",
+        "usersync.subscription_paused",
+        "usersync.subscription_resumed",
+        "usersync.subscription_removed",
+    }

@@ -1,0 +1,109 @@
+"""Worker processes that are killed, stopped, or end themselves."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import stored_effects
+from working import wait_for
+
+pytestmark = pytest.mark.newest_server
+
+KILLS = 6
+CHANCE = random.Random(7)  # noqa: S311 - moments and entities
+
+
+@pytest.fixture
+def processes(working):
+    """Start workers, each a process. They are killed at the end."""
+    started = []
+
+    def start(lease):
+        started.append(stored_effects.start(working.dsn, lease=lease))
+        return started[-1]
+
+    working.owner.execute(stored_effects.TABLES)
+    working.register(stored_effects.new_handlers(""))
+    yield start
+    for each in started:
+        each.kill()
+        each.join()
+        each.close()
+
+
+def effects(working, name):
+    rows = working.owner.execute(
+        "select event_id::text, entity, number from public.effects where name = %s order by n", [name]
+    )
+    return rows.fetchall()
+
+
+def assert_in_order(stored):
+    """Each event's first time is after that of the entity's earlier events. After a kill, some come again."""
+    seen, latest = set(), {}
+    for event_id, entity, number in stored:
+        if entity is not None and event_id not in seen:
+            assert number > latest.get(entity, 0)
+            latest[entity] = number
+        seen.add(event_id)
+
+
+def test_exactly_once_and_in_order_under_kills(working, processes):
+    ids = []
+    alive = [processes(lease=0.5), processes(lease=0.5)]
+    for _ in range(KILLS):
+        ids += working.record(*(CHANCE.randrange(20) for _ in range(40)), None)
+        time.sleep(CHANCE.uniform(0, 0.25))
+        alive.pop(0).kill()
+        alive.append(processes(lease=0.5))
+    for name in ("once", "once_async", "plain"):
+        working.wait_done(name)
+        stored = effects(working, name)
+        assert {event_id for event_id, _, _ in stored} == set(ids)
+        if name != "plain":
+            assert len(stored) == len(ids)
+        assert_in_order(stored)
+        assert working.parked(name) == ()
+
+
+def test_a_process_that_was_stopped_does_not_go_on(working, processes):
+    """The other worker takes over when the lease is over. The first one wakes up, and finds that out."""
+    first = processes(lease=0.6)
+    wait_for(lambda: working.leased("once") == 16)
+    working.record(*range(30))
+    working.wait_done("once")
+    os.kill(first.pid, signal.SIGSTOP)
+    ids = working.record(*range(30))
+    second = processes(lease=0.6)
+    working.wait_done("once")
+    os.kill(first.pid, signal.SIGCONT)
+    more = working.record(*range(30))
+    for name in ("once", "once_async", "plain"):
+        working.wait_done(name)
+        stored = [event_id for event_id, _, _ in effects(working, name)]
+        assert len(stored) == len(set(stored)) == 90
+        assert set(ids + more) < set(stored)
+    for each in (first, second):
+        each.terminate()
+        each.join(20)
+    assert [each.exitcode for each in (first, second)] == [0, 0]
+    assert working.leased("once") == 0
+
+
+def test_an_event_that_ends_the_process_is_found(working, processes):
+    ids = working.record(*range(4), action="deadly")
+    running = [processes(lease=0.4)]
+
+    def is_found():
+        if not running[-1].is_alive():
+            running.append(processes(lease=0.4))
+        done = {event_id for event_id, _, _ in effects(working, "deadly")}
+        return done == set(ids) and working.parked("deadly")
+
+    (parked,) = wait_for(is_found)
+    assert (parked.entity_id, str(parked.event_id)) == ("1", ids[1])
+    assert "ended during the attempt" in (parked.error or "")

@@ -1,0 +1,203 @@
+"""Handlers are checked when they are registered, and a worker takes only those that the database knows."""
+
+from __future__ import annotations
+
+import functools
+
+import psycopg
+import pytest
+from working import wait_for
+
+from fix_pooler import pgbouncer
+from usersync import ArgumentTypeError, ArgumentValueError, Handlers, SettingsError
+from usersync.errors import NotInstalledError
+from usersync.events import subscriptions
+from usersync.events.definitions import definitions
+from usersync.events.delivery import SUCCEEDED, Outcome
+from usersync.events.models import Subscription
+from usersync.schema import installation
+from usersync.transports.run import run
+from usersync.worker.backoff import backoff
+
+pytestmark = pytest.mark.newest_server
+
+
+def takes_event(event): ...
+
+
+def takes_two(event, connection): ...
+
+
+@pytest.mark.parametrize(
+    ("actions", "options", "function", "message"),
+    [
+        ((), {}, takes_event, "needs an action"),
+        ((len,), {}, takes_event, "takes actions, not"),
+        (("a*b",), {}, takes_event, "neither an action nor a prefix"),
+        (("a.b",), {"name": "x"}, None, "a handler is a function"),
+        (("a.b",), {"name": "x"}, lambda: None, "must be callable as x\\(event\\)"),
+        (("a.b",), {"name": "x"}, takes_two, "must be callable as x\\(event\\)"),
+        (("a.b",), {"name": "x", "transactional": True}, takes_event, "x\\(event, connection\\)"),
+        (("a.b",), {"name": ""}, takes_event, "'' is not the name"),
+        (("a.b",), {"name": "A b"}, takes_event, "is not the name"),
+        (("a.b",), {"name": "x", "attempts": 0}, takes_event, "attempts: expected 1 to 100"),
+        (("a.b",), {"name": "x", "time_limit": float("nan")}, takes_event, "time_limit"),
+        (("a.b",), {"name": "x", "outcome": "odd"}, takes_event, "outcome"),
+        (("a.b",), {"name": "taken"}, takes_event, "there are two handlers 'taken'"),
+    ],
+)
+def test_a_wrong_registration_raises(actions, options, function, message):
+    handlers = Handlers()
+    handlers.on("a.b", name="taken")(print)
+    with pytest.raises((ArgumentTypeError, ArgumentValueError), match=message):
+        handlers.on(*actions, **options)(function)
+    assert len(handlers) == 1
+
+
+def test_a_generator_is_no_handler():
+    def nothing(event):
+        yield event
+
+    with pytest.raises(ArgumentTypeError, match="generator"):
+        Handlers().on("a.b")(nothing)
+
+
+def test_callables_of_each_sort_are_handlers():
+    class Push:
+        async def __call__(self, event): ...
+
+    handlers = Handlers()
+    handlers.on("a.b", name="object")(Push())
+    handlers.on("a.b", name="partial")(functools.partial(takes_two, connection=1))
+    assert [(each.name, each.is_async) for each in handlers] == [("object", True), ("partial", False)]
+
+
+def test_the_back_off_grows_from_seconds_to_hours():
+    delays = [backoff(n) for n in range(1, 13)]
+    assert 3 < delays[0] < 7
+    assert 4 * 3600 < delays[-1] < 8 * 3600
+
+
+def test_a_worker_refuses_what_the_database_does_not_know(working):
+    handlers = Handlers()
+    handlers.on("a.b", name="first")(print)
+    with pytest.raises(SettingsError, match="not registered: first"):
+        working.new(handlers).check()
+    assert working.register(handlers).created == ("first",)
+    assert working.register(handlers).unchanged == ("first",)
+    working.new(handlers).check()
+
+    changed = Handlers()
+    changed.on("a.*", name="first", outcome="failed")(print)
+    with pytest.raises(SettingsError, match="with other actions or filters: first"):
+        working.new(changed).check()
+    assert working.register(changed).changed == ("first",)
+    working.new(changed).check()
+    with pytest.raises(SettingsError, match="no subscription 'other'"):
+        working.pause("other")
+
+    webhook = Subscription("hook", "webhook", ("a.b",))
+    run(subscriptions.add(webhook), working.owner)
+    taken = Handlers()
+    taken.on("a.b", name="hook")(print)
+    with pytest.raises(SettingsError, match="is a webhook"):
+        working.register(taken)
+
+
+def test_another_kind_is_served_and_can_end_its_subscription(working):
+    got = []
+
+    class Hook:
+        concurrency, time_limit = 4, 5.0
+
+        async def deliver(self, event, attempt):
+            got.append((event.entity_id, attempt))
+            if event.entity_id == "gone":
+                return Outcome.disable("410 Gone")
+            return (
+                SUCCEEDED
+                if event.entity_id != "busy" or attempt > 1
+                else Outcome.failed("429", retry_after=0)
+            )
+
+        async def close(self):
+            got.append("closed")
+
+    run(subscriptions.add(Subscription("hook", "webhook", ("a.b",))), working.owner)
+    working.record("one", "busy", "busy")
+    with working.worker(kinds={"webhook": lambda _: Hook()}, backoff=lambda _: 3600.0):
+        working.wait_done("hook")
+        assert sorted(got) == [("busy", n) for n in (1, 1, 2, 2)] + [("one", 1)]
+        working.record("gone")
+        wait_for(lambda: working.status("hook").state == "paused")
+        assert working.status("hook").reason == "410 Gone"
+        wait_for(lambda: working.parked("hook"))
+    assert got[-1] == "closed"
+
+
+def test_from_the_beginning_of_the_feed(working):
+    handlers, seen = Handlers(), []
+    handlers.on("a.b", name="early")(print)
+    working.register(handlers)
+    ids = working.record(1, 2)
+    assert working.is_read("early") is False
+
+    later = Handlers()
+    later.on("a.b", name="later")(lambda event: seen.append(str(event.id)))
+    working.register(later, from_beginning=True)
+    with working.worker(later):
+        working.wait_done("later")
+    assert seen == ids
+
+
+def test_only_the_owner_manages_subscriptions(working):
+    handlers = Handlers()
+    handlers.on("a.b", name="first")(print)
+    working.register(handlers)
+    statements = (
+        "select from usersync.subscriptions",
+        "insert into usersync.subscriptions (name, kind, actions) values ('x', 'webhook', '{*}')",
+        "update usersync.subscription_shards set position = 0",
+        "delete from usersync.parked_events",
+        "select usersync.finish_events('first', '[]', '[]', '[]')",
+    )
+    for role in ("anon", "authenticated", "service_role"):
+        with working.project.database.connect(role) as session:
+            for statement in statements:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    session.execute(statement)
+
+
+def test_through_a_transaction_pooler(working):
+    handlers, seen = Handlers(), []
+    working.owner.execute("create table public.effects (event_id text)")
+
+    @handlers.on("a.b", transactional=True)
+    async def stored(event, connection):
+        await connection.execute("insert into public.effects values (%s)", [str(event.id)])
+
+    @handlers.on("a.b")
+    def plain(event):
+        seen.append(str(event.id))
+
+    working.register(handlers)
+    ids = working.record(*range(20))
+    with pgbouncer(working.project.database) as dsn, working.worker(handlers, dsn=dsn):
+        for name in ("stored", "plain"):
+            working.wait_done(name)
+    assert seen == ids
+    rows = working.owner.execute("select event_id from public.effects order by 1").fetchall()
+    assert [event_id for (event_id,) in rows] == sorted(ids)
+
+
+def test_a_rollback_lists_and_removes_subscriptions(working):
+    handlers = Handlers()
+    handlers.on("user.*", name="first")(print)
+    working.register(handlers)
+    planned = run(installation.plan_rollback(working.project.settings), working.owner)
+    reasons = {each.subject: each.reason for each in planned.changes}
+    assert "1 subscription: positions and parked events" in reasons["table usersync.subscriptions"]
+    run(installation.rollback(working.project.settings), working.owner)
+    with pytest.raises(NotInstalledError):
+        working.register(handlers)
+    assert definitions(handlers)[0].name == "first"

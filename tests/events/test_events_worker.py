@@ -1,0 +1,218 @@
+"""A worker and its handlers: each event, in order per entity, whatever a handler does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from working import wait_for
+
+from usersync import Handlers
+
+pytestmark = pytest.mark.newest_server
+
+
+def test_handlers_of_each_sort_get_their_events(working):
+    handlers, seen = Handlers(), {"plain": [], "later": [], "filtered": []}
+    working.owner.execute("create table public.effects (name text, event_id uuid)")
+
+    @handlers.on("a.b")
+    def plain(event):
+        seen["plain"].append(str(event.id))
+
+    @handlers.on("a.*", "c.d")
+    async def later(event):
+        await asyncio.sleep(0)
+        seen["later"].append(str(event.id))
+
+    @handlers.on("*", name="filtered", entity_type="thing", outcome="failed")
+    def never(event):
+        seen["filtered"].append(event)
+
+    @handlers.on("a.b", transactional=True)
+    def stored(event, connection):
+        connection.execute("insert into public.effects values ('blocking', %s)", [event.id])
+
+    @handlers.on("a.b", transactional=True)
+    async def stored_later(event, connection):
+        await connection.execute("insert into public.effects values ('async', %s)", [event.id])
+
+    before = working.record(1)
+    working.register(handlers)
+    ids = working.record(1, 2, None, 1)
+    other = working.record(1, action="c.d")
+    with working.worker(handlers):
+        for each in handlers:
+            working.wait_done(each.name)
+        ids += working.record(3)
+        for each in handlers:
+            working.wait_done(each.name)
+    assert not set(before) & set(seen["later"])
+    assert seen == {"plain": ids, "later": [*ids[:4], *other, *ids[4:]], "filtered": []}
+    effects = working.owner.execute("select name, event_id::text from public.effects").fetchall()
+    assert sorted(effects) == sorted((name, each) for name in ("blocking", "async") for each in ids)
+
+
+def test_a_failing_event_holds_up_its_entity_only(working):
+    handlers, seen, broken = Handlers(), [], {"2"}
+
+    @handlers.on("a.b", attempts=2)
+    def handle(event):
+        seen.append((event.entity_id, event.metadata["n"]))
+        if event.entity_id in broken:
+            raise ValueError("write to jane@example.com failed")
+
+    working.register(handlers)
+    working.record(1, 2, 2, 3, None, 2)
+    with working.worker(handlers):
+        wait_for(lambda: working.status("handle").dead == 3, "three dead events")
+        # Each in its turn, after the one before was given up, and the other entities not later.
+        assert seen[:4] == [("1", 0), ("2", 1), ("3", 3), (None, 4)]
+        assert seen[4:] == [("2", 1), ("2", 2), ("2", 2), ("2", 5), ("2", 5)]
+        dead = working.parked("handle")
+        assert {each.error for each in dead} == {"ValueError: write to <address> failed"}
+        assert [each.attempts for each in dead] == [2, 2, 2]
+        assert working.status("handle").has_problem
+        broken.clear()
+        del seen[:]
+        assert working.retry("handle") == 3
+        working.wait_done("handle")
+        assert sorted(seen) == [("2", 1), ("2", 2), ("2", 5)]
+        assert working.parked("handle") == ()
+
+
+def test_a_poison_event_among_many(working):
+    handlers, seen = Handlers(), []
+
+    @handlers.on("a.b")
+    def handle(event):
+        if event.metadata["n"] == 400:
+            raise ValueError
+        seen.append(event.metadata["n"])
+
+    @handlers.on("a.b", transactional=True)
+    def stored(event, connection):
+        connection.execute("insert into public.effects values (%s)", [event.metadata["n"]])
+        if event.metadata["n"] == 400:
+            connection.execute("select 1/0")
+
+    working.owner.execute("create table public.effects (n integer)")
+    working.register(handlers)
+    working.record(*range(1200))
+    with working.worker(handlers, backoff=lambda _: 3600.0):
+        for name in ("handle", "stored"):
+            wait_for(lambda name=name: working.is_read(name))
+    assert seen == [n for n in range(1200) if n != 400]
+    rows = working.owner.execute("select n from public.effects").fetchall()
+    assert sorted(n for (n,) in rows) == seen
+    for name in ("handle", "stored"):
+        (parked,) = working.parked(name)
+        assert (parked.entity_id, parked.attempts, parked.state) == ("400", 1, "waiting")
+
+
+def test_a_handler_that_hangs_is_left_alone(working):
+    handlers, seen, release = Handlers(), [], threading.Event()
+
+    @handlers.on("a.b", time_limit=0.2, attempts=1)
+    def blocking(event):
+        if event.entity_id == "1":
+            release.wait(60)
+        seen.append(("blocking", event.entity_id))
+
+    @handlers.on("a.b", time_limit=0.2, attempts=1)
+    async def waiting(event):
+        if event.entity_id == "1":
+            await asyncio.sleep(60)
+        seen.append(("waiting", event.entity_id))
+
+    @handlers.on("a.b", time_limit=0.2, attempts=1, transactional=True)
+    def stored(event, connection):
+        connection.execute("insert into public.effects values (%s)", [event.entity_id])
+        if event.entity_id == "1":
+            release.wait(60)
+
+    working.owner.execute("create table public.effects (entity text)")
+    working.register(handlers)
+    working.record(0, 1, 2)
+    try:
+        with working.worker(handlers):
+            for each in handlers:
+                wait_for(
+                    lambda name=each.name: working.status(name).dead == 1, f"a dead event of {each.name}"
+                )
+                working.wait_done(each.name)
+    finally:
+        release.set()
+    for name in ("blocking", "waiting"):
+        assert [entity for by, entity in seen if by == name and entity != "1"] == ["0", "2"]
+        assert "did not end within 0.2 seconds" in working.parked(name)[0].error
+    rows = working.owner.execute("select entity from public.effects order by 1").fetchall()
+    assert rows == [("0",), ("2",)]
+
+
+def test_late_commits_and_an_event_of_a_user(working, project):
+    handlers, seen = Handlers(), []
+
+    @handlers.on("a.b", "user.*")
+    def handle(event):
+        seen.append((event.action, event.entity_id))
+
+    working.register(handlers)
+    with working.worker(handlers), project.connect() as late:
+        with late.transaction():
+            working.record("late", connection=late)
+            working.record("early")
+            wait_for(lambda: seen == [("a.b", "early")])
+        wait_for(lambda: seen == [("a.b", "early"), ("a.b", "late")])
+        user = project.auth.sign_up_email("jane@example.com")
+        wait_for(lambda: ("user.created", str(user)) in seen)
+    wanted = "select wanted_by from usersync.user_event_requests"
+    assert working.owner.execute(wanted).fetchall() == [("subscription handle",)]
+    working.remove("handle")
+    assert working.owner.execute(wanted).fetchall() == []
+
+
+def test_a_paused_subscription_goes_on_where_it_was(working):
+    handlers, seen = Handlers(), []
+
+    @handlers.on("a.b")
+    def handle(event):
+        seen.append(event.entity_id)
+
+    working.register(handlers)
+    with working.worker(handlers, lease=0.5):
+        working.record(1)
+        wait_for(lambda: seen == ["1"])
+        working.pause("handle", reason="maintenance")
+        wait_for(lambda: not working.leased("handle"))
+        working.record(2)
+        wait_for(lambda: working.status("handle").lag == 1)
+        assert (working.status("handle").state, working.status("handle").reason) == ("paused", "maintenance")
+        time.sleep(0.2)
+        assert seen == ["1"]
+        working.resume("handle")
+        wait_for(lambda: seen == ["1", "2"])
+
+
+def test_two_workers_share_the_shards(working):
+    handlers, seen = Handlers(), []
+
+    @handlers.on("a.b")
+    def handle(event):
+        seen.append(event.entity_id)
+
+    working.register(handlers)
+    leased = "from usersync.subscription_shards where worker is not null"
+    shares = f"select count(*) {leased} group by worker order by 1"
+    with working.worker(handlers, lease=0.5):
+        wait_for(lambda: working.owner.execute(shares).fetchall() == [(16,)])
+        with working.worker(handlers, lease=0.5):
+            wait_for(lambda: working.owner.execute(shares).fetchall() == [(8,), (8,)])
+            working.record(*range(40))
+            working.wait_done("handle")
+        wait_for(lambda: working.owner.execute(shares).fetchall() == [(16,)])
+    assert sorted(seen) == sorted(map(str, range(40)))
+    assert working.owner.execute(shares).fetchall() == []
+    assert working.owner.execute("select count(*) from usersync.workers").fetchone() == (0,)
