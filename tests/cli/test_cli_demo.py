@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,16 @@ def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
     process = spawn("demo", "--keep", "kept", "--json")
     out, _ = process.communicate(timeout=60)
     assert len(json.loads(out)["steps"]) == 9
+
+
+def test_the_demo_ends_in_the_browser(spawn, directory):
+    process = spawn("demo", "--console")
+    lines = iter(process.stdout.readline, "")
+    url = next(line.strip() for line in lines if "http://127.0.0.1" in line)
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with opener.open(url) as answer:
+        page = answer.read().decode()
+    assert "Newest events" in page
+    assert "The audit log is empty" not in page
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.text import typed
+
+if TYPE_CHECKING:
+    from usersync.cli.output import Output
 
 
 @click.command(
@@ -31,13 +36,25 @@ def console(call: Call, port: int | None, *, opens: bool, allow_actions: bool) -
     Serves the pages on this machine only (127.0.0.1), until Ctrl-C. The printed link works once, in one
     browser. Changes nothing without --allow-actions. Requires a database connection, and the extra `console`.
     """
+    serve_console(call.output, call.dsn, call.target, port or 0, opens=opens, allow_actions=allow_actions)
+
+
+def require_console() -> None:
+    """Raise ``MissingExtraError`` unless the extra is installed."""
+    import usersync.console  # noqa: F401, PLC0415 - an extra
+
+
+def serve_console(
+    output: Output, dsn: str, target: str, port: int = 0, *, opens: bool = False, allow_actions: bool = False
+) -> None:
+    """Print the link, and serve the pages until Ctrl-C."""
     from usersync.console.local import LocalConsole  # noqa: PLC0415 - an extra
 
-    served = LocalConsole(call.dsn, port or 0, allow_actions=allow_actions)
-    if call.output.as_json:
-        call.output.document({"database": call.target, "url": served.url}, compact=True)
+    served = LocalConsole(dsn, port, allow_actions=allow_actions)
+    if output.as_json:
+        output.document({"database": target, "url": served.url}, compact=True)
     else:
-        call.output.say(f"{call.target} in the browser (Ctrl-C to end):", f"  {typed(served.url)}")
+        output.say(f"{target} in the browser (Ctrl-C to end):", f"  {typed(served.url)}")
     if opens:
         click.launch(served.url)
     served.serve()

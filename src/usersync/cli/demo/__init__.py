@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from usersync.cli.console import require_console, serve_console
 from usersync.cli.options import Call, examples, output_options
 from usersync.cli.output import can_ask, on_terminal
 from usersync.cli.text import align, bold, duration, faint, good, typed, wrap
@@ -70,6 +71,7 @@ class DemoView:
 @click.command(
     epilog=examples(
         ("usersync demo", "takes seconds, leaves nothing behind"),
+        ("usersync demo --console", "then shows its database in the browser"),
         ("usersync demo --keep ./demo", "keeps the database, for psql"),
     )
 )
@@ -81,8 +83,9 @@ class DemoView:
     help="Keep the database in DIR. On a terminal, its server then runs until Ctrl-C. The same command "
     "starts it again.",
 )
+@click.option("--console", is_flag=True, help="Then serve the console for its database until Ctrl-C.")
 @output_options
-def demo(call: Call, directory: Path | None) -> View | None:
+def demo(call: Call, directory: Path | None, *, console: bool) -> View | None:
     """Show in seconds what usersync does, on an embedded database.
 
     Starts a PostgreSQL server with a database like a Supabase project's. Shows the problem, the hand-written
@@ -91,17 +94,24 @@ def demo(call: Call, directory: Path | None) -> View | None:
     """
     from usersync.cli.demo.environment import open_environment  # noqa: PLC0415 - a driver, which --help does not need
 
+    if console:
+        require_console()
     began = time.monotonic()
     call.output.tell(faint("Starting PostgreSQL …")) if on_terminal(err=True) else None
     with open_environment(directory) as (env, complete):
         steps = () if complete else tuple(_run_steps(env, call.output))
         kept = {"directory": str(directory), "url": env.url} if directory else None
-        served = directory is not None and not call.output.as_json and can_ask() and on_terminal()
+        served = console or (
+            directory is not None and not call.output.as_json and can_ask() and on_terminal()
+        )
         view = DemoView(steps, time.monotonic() - began, kept, served)
         if not served:
             return view
         call.output.show(view)
-        _serve(call.output)
+        if console:
+            serve_console(call.output, env.url, env.target, allow_actions=True)
+        else:
+            _serve(call.output)
     return None
 
 
