@@ -36,7 +36,8 @@ class AsyncUserSync:
     - a ``psycopg.AsyncConnection`` or a ``psycopg_pool.AsyncConnectionPool``, which ``close()`` leaves open.
       If the connection is in a transaction, calls become part of that transaction;
     - a connection or a pool of asyncpg, an ``AsyncConnection`` or ``AsyncSession`` of SQLAlchemy, or an
-      ``AsyncSqlExecutor``: the same, except ``erase()``, which raises ``NeedsDatabaseError``;
+      ``AsyncSqlExecutor``: the same, except that ``erase()`` requires a connection without a transaction (in
+      SQLAlchemy: autocommit), and raises ``NeedsDatabaseError`` over an ``AsyncSqlExecutor``;
     - a ``DataApi``: the same operations over HTTPS.
 
     Every method except ``close()`` may raise ``ConnectionFailedError`` (the database cannot be reached),

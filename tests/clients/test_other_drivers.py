@@ -7,6 +7,7 @@ import json
 import sqlite3
 import uuid
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 
 import asyncpg
 import peewee
@@ -25,6 +26,7 @@ from usersync.errors import (
     PrivilegeMissingError,
     SettingsError,
     UserNotFoundError,
+    UsersyncError,
 )
 
 pytestmark = pytest.mark.newest_server
@@ -104,6 +106,10 @@ def sqlalchemy_psycopg(dsn):
     return _sqlalchemy(dsn, "psycopg", AsyncConnection)
 
 
+def sqlalchemy_psycopg_autocommit(dsn):
+    return _sqlalchemy(dsn, "psycopg", AsyncSession, isolation_level="AUTOCOMMIT")
+
+
 def sqlalchemy_psycopg_session(dsn):
     return _sqlalchemy(dsn, "psycopg", AsyncSession)
 
@@ -152,8 +158,6 @@ def test_every_method_of_the_client_and_events(project, appear, vanish, log, ope
             assert await client.remove_user(gone) is True
             assert await client.failures() == []
             assert (await client.retry()).counts.examined == 0
-            with pytest.raises(NeedsDatabaseError, match="requires psycopg"):
-                await client.erase(gone)
             with log.context(actor_id="ada"):
                 recording = log.arecord_in(source, "first.done", entity=("product", 42))
             one = await recording
@@ -176,6 +180,53 @@ def test_every_method_of_the_client_and_events(project, appear, vanish, log, ope
     ).fetchall()
     assert stored == recorded
     assert log.stats().dropped == 0
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [asyncpg_connection, asyncpg_pool, sqlalchemy_asyncpg_autocommit, sqlalchemy_psycopg_autocommit],
+)
+def test_erase(project, vanish, log, opened):
+    gone = project.auth.sign_up_email("gone@example.com")
+    log.record_in(project.owner, "first.done", user_id=gone, metadata={"note": "50% for gone@example.com"})
+    vanish(gone)
+    expected = project.client.erase(gone, dry_run=True)
+    assert (expected.row, expected.events) == (True, 1)
+
+    async def main():
+        async with opened(project.database.dsn()) as (source, _, _), AsyncUserSync(source) as client:
+            assert await client.erase(gone, dry_run=True) == expected
+            done = await client.erase(gone)
+            assert done == replace(expected, dry_run=False, recorded=True)
+            with pytest.raises(UserNotFoundError):
+                await client.erase(NOBODY)
+            assert await client.user_exists(NOBODY) is False
+
+    asyncio.run(main())
+    stored = project.owner.execute(
+        f"select metadata ->> 'note' from {project.settings.audit_table.quoted} where action = 'first.done'"
+    ).fetchone()
+    assert "gone@example.com" not in stored[0]
+
+
+@pytest.mark.parametrize(
+    ("opened", "error", "words"),
+    [
+        (asyncpg_transaction, UsersyncError, "requires a transaction of its own"),
+        (sqlalchemy_asyncpg, UsersyncError, "requires a transaction of its own"),
+        (sqlalchemy_psycopg_session, UsersyncError, "requires a transaction of its own"),
+        (executor, NeedsDatabaseError, "does not work over an AsyncSqlExecutor"),
+    ],
+)
+def test_erase_needs_a_connection_that_commits(project, opened, error, words):
+    async def main():
+        async with opened(project.database.dsn()) as (source, run, _):
+            with pytest.raises(error, match=words):
+                await AsyncUserSync(source).erase(NOBODY)
+            # The transaction of the application is as it was.
+            await run("select 1")
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("opened", [asyncpg_connection, sqlalchemy_asyncpg, executor])

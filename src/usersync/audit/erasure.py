@@ -395,7 +395,7 @@ def _row_ids_statement(settings: Settings, part: Row) -> str:
     return _bound(
         f"select coalesce(array_agg(distinct stored.{name}::text), '{{}}') as names, {_BLOCKS} "
         f"from {part['name']} as stored "
-        "where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid "
+        "where stored.ctid >= %(first)s::text::tid and stored.ctid < %(last)s::text::tid "
         f"and stored.{kind}::text = %(kind)s and stored.{name} is not null "
         f"and %(id)s in ({changed} ->> 0, {changed} ->> 1)"
     )
@@ -404,12 +404,14 @@ def _row_ids_statement(settings: Settings, part: Row) -> str:
 def _page(statement: str, **values: Any) -> Steps[Row]:
     yield from query("select set_config('usersync.maintaining', 'audit', true)")
     # Without row security, rows that a policy hides would be skipped silently. Off, they raise an error.
-    yield from query("set local row_security = off; set local search_path = pg_catalog")
+    # Two statements: some drivers send only one at a time.
+    yield from query("set local row_security = off")
+    yield from query("set local search_path = pg_catalog")
     return (yield from query_row(statement, **values))
 
 
 _UNSPACED = r"regexp_replace({}::text, '\s', '', 'g')"
-_BLOCKS = "pg_relation_size(%(part)s::regclass) / current_setting('block_size')::bigint as blocks"
+_BLOCKS = "pg_relation_size(%(part)s::text::regclass) / current_setting('block_size')::bigint as blocks"
 
 # The table itself, or its partitions, oldest first.
 _PARTS = """
@@ -475,7 +477,8 @@ def _page_statement(settings: Settings, part: Row, *, dry_run: bool) -> str:
         f"cross join lateral (select coalesce({whose}, false) as is_own offset 0) as owned "
         f"cross join lateral (select is_own or {mentions} as is_named offset 0) as named "
         f"cross join lateral (select {made or '1'} offset 0) as made "
-        f"where stored.ctid >= %(first)s::tid and stored.ctid < %(last)s::tid and (is_named or {holds}))"
+        "where stored.ctid >= %(first)s::text::tid and stored.ctid < %(last)s::text::tid "
+        f"and (is_named or {holds}))"
     )
     if dry_run or not assigned:
         counts = (

@@ -2,7 +2,7 @@
 
 An operation that yields only ``Call`` statements runs over asyncpg, SQLAlchemy, and over anything that runs
 one statement (``SqlExecutor``). Types do not matter: the answer of a call is converted to text in the
-database, and JSON is sent as text.
+database, and JSON is sent as text. The statements of an erasure also run over asyncpg and SQLAlchemy.
 
 Drivers are recognized by the module of their class, so usersync imports no driver that the application does
 not use.
@@ -14,22 +14,32 @@ import asyncio
 import inspect
 import json
 import re
-from contextlib import nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from uuid import UUID
 
 import psycopg
 
 from usersync.errors import ConnectionFailedError, NeedsDatabaseError, UsersyncError
-from usersync.transports.ownership import only_one
+from usersync.transports.ownership import needs_own_transaction, only_one
 from usersync.transports.run import error_for_state, translate
-from usersync.transports.steps import Call, Pause, report_wait
+from usersync.transports.steps import (
+    BEGIN,
+    COMMIT,
+    PIN_SEARCH_PATH,
+    ROLLBACK,
+    Call,
+    Pause,
+    Statement,
+    report_wait,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 
-    from usersync.transports.steps import Statement, Steps
+    from usersync.transports.steps import Row, Steps
 
 T = TypeVar("T")
 
@@ -233,6 +243,81 @@ async def call_async(connection: Any, statement: Call) -> Outcome:
     return _answer(rows), committed
 
 
+async def execute_async(connection: Any, statement: Statement) -> list[Row]:
+    """Run a statement that is not a call, outside of the application's transactions. Raises the driver's
+    errors.
+    """
+    if is_async_sqlalchemy(connection):
+        return await connection.run_sync(_execute_sqlalchemy, statement)  # type: ignore[no-any-return]
+    sql, params = _plain_command(statement, lambda n: f"${n}")
+    if not _RETURNS_ROWS.match(statement.sql):
+        await connection.execute(sql)
+        return []
+    # asyncpg takes the text of an id for every type, and an id only for uuid.
+    plain = (str(each) if isinstance(each, UUID) else each for each in params)
+    return _rows([dict(row) for row in await connection.fetch(sql, *plain)])
+
+
+def _execute_sqlalchemy(connection: Any, statement: Statement) -> list[Row]:
+    sql, params = _plain_command(statement, lambda n: f"(:p{n})", escape=_COLON)
+    bound = {f"p{n}": value for n, value in enumerate(params, 1)}
+    found = _sqlalchemy_connection(connection).execute(import_module("sqlalchemy").text(sql), bound)
+    return _rows([dict(row) for row in found.mappings()]) if found.returns_rows else []
+
+
+#: What SQLAlchemy would take for a parameter.
+_COLON = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
+
+_RETURNS_ROWS = re.compile(r"\s*(select|with|update)\b", re.IGNORECASE)
+_CHANGES = re.compile(r"\bupdate\b", re.IGNORECASE)
+
+
+def _plain_command(
+    statement: Statement, place: Callable[[int], str], *, escape: re.Pattern[str] | None = None
+) -> Command:
+    """The statement with placeholders by position. Rows of a query become texts in JSON.
+
+    PostgreSQL allows an UPDATE only in the outermost statement; those of usersync return no JSON.
+    """
+    params: list[Any] = []
+
+    def put(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        params.append((statement.params or {})[found[1]])
+        return f"cast(cast({place(len(params))} as text) as jsonb)" if found[2] else place(len(params))
+
+    sql = statement.sql
+    if escape is not None:
+        sql = escape.sub(r"\\:", sql)
+    if statement.params is not None:
+        sql = _PLACE_OR_PERCENT.sub(put, sql)
+    if _RETURNS_ROWS.match(sql) and not _CHANGES.search(sql):
+        sql = f"select cast(to_jsonb(call) as text) as {_JSON_ROW} from ({sql}) as call"
+    return sql, params
+
+
+_PLACE_OR_PERCENT = re.compile(rf"{_PLACE.pattern}|%%")
+_JSON_ROW = "usersync_row"
+
+
+def _rows(found: list[dict[str, Any]]) -> list[Row]:
+    return [json.loads(row[_JSON_ROW]) if _JSON_ROW in row else row for row in found]
+
+
+def is_alone(connection: Any) -> bool:
+    """Whether no transaction of the application is open, so that each statement commits by itself."""
+    if is_asyncpg(connection):
+        return not connection.is_in_transaction()
+    return bool(getattr(_sqlalchemy_connection(connection).connection.dbapi_connection, "autocommit", False))
+
+
+def _sqlalchemy_connection(connection: Any) -> Any:
+    # A Session's own methods would flush pending objects, which may fail.
+    of_session = getattr(connection, "connection", None)
+    return of_session() if callable(of_session) else connection
+
+
 def _answer(rows: Sequence[Sequence[Any]]) -> Any:
     said = rows[0][0]
     return None if said is None else json.loads(said)
@@ -245,11 +330,9 @@ async def _execute_asyncpg(connection: Any, sql: str, params: Sequence[Any]) -> 
 
 def _through_sqlalchemy(connection: Any, statement: Call) -> Outcome:
     text = import_module("sqlalchemy").text
-    # A Session's own begin_nested() would flush pending objects, which may fail.
-    session_connection = getattr(connection, "connection", None)
-    on = session_connection() if callable(session_connection) else connection
+    on = _sqlalchemy_connection(connection)
     # In autocommit there is no transaction to protect, and a savepoint is not possible.
-    alone = bool(getattr(on.connection.dbapi_connection, "autocommit", False))
+    alone = is_alone(connection)
     sql, params = _command(statement.in_own_transaction() if alone else statement, lambda n: f":p{n}")
     with nullcontext() if alone else on.begin_nested():
         rows = on.execute(text(sql), {f"p{n}": value for n, value in enumerate(params, 1)}).fetchall()
@@ -257,7 +340,7 @@ def _through_sqlalchemy(connection: Any, statement: Call) -> Outcome:
 
 
 class AsyncCallTransport:
-    """An operation's calls over a connection or a pool of asyncpg, SQLAlchemy or an ``AsyncSqlExecutor``."""
+    """An operation over a connection or a pool of asyncpg, SQLAlchemy or an ``AsyncSqlExecutor``."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -271,38 +354,36 @@ class AsyncCallTransport:
     run_separately = run
 
     async def run_reporting_commit(self, operation: Steps[T]) -> tuple[T, bool]:
-        all_committed = True
-        try:
-            step = next(operation)
-            while True:
-                try:
-                    rows, committed = await self._take(step)
-                    all_committed &= committed
-                except UsersyncError as error:
-                    step = operation.throw(error)
-                else:
-                    step = operation.send(rows)
-        except StopIteration as end:
-            return end.value, all_committed
-        finally:
-            operation.close()
+        async with self._lent() as (connection, turn):
+            session = _Session(connection, turn)
+            try:
+                step = next(operation)
+                while True:
+                    try:
+                        rows = await session.take(step)
+                    except UsersyncError as error:
+                        step = operation.throw(error)
+                    else:
+                        step = operation.send(rows)
+            except StopIteration as end:
+                return end.value, session.all_committed
+            finally:
+                operation.close()
+                await session.end()
 
-    async def _take(self, step: Statement | Pause) -> Outcome:
-        if isinstance(step, Pause):
-            report_wait(step)
-            await asyncio.sleep(step.seconds)
-            return [], True
-        if not isinstance(step, Call):
-            raise NeedsDatabaseError(
-                f"this requires psycopg, and the client uses {full_name(type(self._connection))}",
-                hint="Pass a connection string, or a connection or a pool of psycopg.",
-            )
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[tuple[Any, asyncio.Lock]]:
+        if not self._is_pool:
+            yield self._connection, self._turn
+            return
         try:
-            async with nullcontext() if self._is_pool else self._turn:
-                answer, committed = await call_async(self._connection, step)
+            lent = await self._connection.acquire()
         except Exception as error:  # noqa: BLE001 - every driver has its own errors
             raise translated(error) from None
-        return [{"answer": answer}], committed
+        try:
+            yield lent, asyncio.Lock()
+        finally:
+            await self._connection.release(lent)
 
     def parallelism(self, workers: int) -> int:
         if self._is_pool:
@@ -311,6 +392,80 @@ class AsyncCallTransport:
 
     async def close(self) -> None:
         """Leave it open: it belongs to the application."""
+
+
+class _Session:
+    """The steps of one operation on one connection."""
+
+    def __init__(self, connection: Any, turn: asyncio.Lock) -> None:
+        self._connection = connection
+        self._turn = turn
+        #: Whether a transaction that the operation began is open. The connection is not shared meanwhile.
+        self._is_open = False
+        self.all_committed = True
+
+    async def take(self, step: Statement | Pause) -> list[Row]:
+        if isinstance(step, Pause):
+            report_wait(step)
+            await asyncio.sleep(step.seconds)
+            return []
+        if not self._is_open:
+            await self._turn.acquire()
+        try:
+            return await (self._call(step) if isinstance(step, Call) else self._execute(step))
+        except UsersyncError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every driver has its own errors
+            raise translated(error) from None
+        finally:
+            if not self._is_open:
+                self._turn.release()
+
+    async def _call(self, step: Call) -> list[Row]:
+        answer, committed = await call_async(self._connection, step)
+        self.all_committed &= committed
+        return [{"answer": answer}]
+
+    async def _execute(self, step: Statement) -> list[Row]:
+        if is_executor(self._connection):
+            raise NeedsDatabaseError(
+                "this does not work over an AsyncSqlExecutor",
+                hint="Pass a connection string, or a connection or a pool of psycopg or asyncpg.",
+            )
+        if not self._is_open and not await self._is_alone():
+            raise needs_own_transaction()
+        if step.sql.startswith(PIN_SEARCH_PATH) and not self._is_open:
+            return await self._pinned(step)
+        rows = await execute_async(self._connection, step)
+        self._is_open = step is BEGIN or (self._is_open and step not in (COMMIT, ROLLBACK))
+        return rows
+
+    async def _pinned(self, step: Statement) -> list[Row]:
+        """Two statements in one text, which some drivers do not send. The first lasts until the transaction
+        ends.
+        """
+        await execute_async(self._connection, BEGIN)
+        try:
+            await execute_async(self._connection, Statement(PIN_SEARCH_PATH.rstrip().rstrip(";")))
+            body = Statement(step.sql.removeprefix(PIN_SEARCH_PATH), step.params)
+            return await execute_async(self._connection, body)
+        finally:
+            await execute_async(self._connection, ROLLBACK)
+
+    async def _is_alone(self) -> bool:
+        if is_async_sqlalchemy(self._connection):
+            return bool(await self._connection.run_sync(is_alone))
+        return is_alone(self._connection)
+
+    async def end(self) -> None:
+        """Roll back the transaction of an interrupted operation."""
+        if self._is_open:
+            try:
+                with suppress(Exception):
+                    await execute_async(self._connection, ROLLBACK)
+            finally:
+                self._is_open = False
+                self._turn.release()
 
 
 def translated(error: Exception) -> UsersyncError:

@@ -110,6 +110,14 @@ def only_one(workers: int) -> int:
     return 1
 
 
+def needs_own_transaction() -> UsersyncError:
+    """The error for an operation that commits, on a connection in a transaction of the application."""
+    return UsersyncError(
+        "this requires a transaction of its own, and the connection is in the application's transaction",
+        hint="Pass a connection string, a pool, or an idle connection in autocommit mode.",
+    )
+
+
 class Turn:
     """One operation's use of a connection, statement by statement."""
 
@@ -150,11 +158,7 @@ class Turn:
 
     def _check_joined(self, status: TransactionStatus, statement: Statement) -> None:
         if statement is BEGIN:
-            raise UsersyncError(
-                "this requires a transaction of its own, and the connection is in the application's "
-                "transaction",
-                hint="Pass a connection string, a pool, or an idle connection in autocommit mode.",
-            )
+            raise needs_own_transaction()
         if status == TransactionStatus.INERROR:
             raise DatabaseError(
                 "the transaction on this connection has failed already (SQLSTATE 25P02)",
