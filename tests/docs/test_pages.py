@@ -14,11 +14,13 @@ import sys
 import time
 from collections import deque
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from cryptography.fernet import Fernet
 from fastapi.testclient import TestClient
 from procedure_pages import DOCS, Page, blocks
 from psycopg.conninfo import conninfo_to_dict
@@ -26,12 +28,15 @@ from tortoise import Model
 from tortoise.fields import IntField
 
 from admin_api import AdminApi
+from event_receivers import EVENT, BackgroundReceiver, answer
 from fix_lacking import skip_without
 from fix_project import clone_installed
 from logged import logged
 from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
 from usersync.config.settings import Settings
+from usersync.events.webhooks.request import signed_request
+from usersync.events.webhooks.secret_box import new_secret
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.worker.worker import Worker
@@ -213,6 +218,29 @@ def test_subscriptions(page, database, postgres, monkeypatch):
             time.sleep(0.05)
         assert found == [(user,)]
         page.run(1)
+
+
+def test_webhooks(page, monkeypatch, capsys):
+    monkeypatch.setenv("USERSYNC_SECRET_KEY", Fernet.generate_key().decode())
+    monkeypatch.setenv("WEBHOOK_SECRET", (secret := new_secret()).text)
+    welcomed = []
+
+    async def welcome(*given):
+        welcomed.append(given)
+
+    page.python["welcome"] = welcome
+    page.run(2)
+    created = replace(EVENT, action="user.created")
+    sent = signed_request(created, "cloudevents", [secret])
+    with TestClient(page.python["app"]) as client:
+        assert client.post("/hooks", content=sent.body, headers=sent.headers).status_code == 204
+        assert client.post("/hooks", content=sent.body + b" ", headers=sent.headers).status_code == 400
+    assert welcomed == [(str(created.id), created.entity_id)]
+    page.run(1)
+    with BackgroundReceiver([answer()]) as receiver:
+        page.names["http://127.0.0.1:8000/hooks"] = receiver.url
+        page.run()
+    assert len(receiver.requests) == 1
 
 
 def test_data_api(page, database, superuser, serve, monkeypatch):

@@ -115,10 +115,14 @@ def test_a_time_to_wait_may_be_a_date_and_counts_only_with_429_and_503():
 
 
 def test_the_text_of_an_answer_is_short_and_has_no_control_characters_and_no_values_of_the_event():
-    said = b"\x1b[31mno\x00 user\r\n\t" + "ada@example.com\u202e\u2028 a-7 exists: ".encode() + b"\xff" * 400
+    said = (
+        b"\x1b[31mno\x00 user\r\n\t"
+        + "ada@example.com\u202e\u2028 a-7 exists: bob@example.net ".encode()
+        + b"\xff" * 400
+    )
     outcome, _ = deliver(answer(422, said))
     assert outcome.error.isprintable()
-    assert outcome.error.startswith("422 Unprocessable Entity: [31mno user … a-7 exists: ���")
+    assert outcome.error.startswith("422 Unprocessable Entity: [31mno user … a-7 exists: <address> ���")
     assert len(outcome.error) < 340
     assert deliver(answer(799))[0].error == "799"
 

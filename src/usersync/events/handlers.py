@@ -129,17 +129,23 @@ class Handlers:
     def _add(self, handler: Handler) -> None:
         if not callable(handler.function):
             raise ArgumentTypeError(f"a handler is a function, not {full_name(type(handler.function))}")
-        if not isinstance(handler.name, str) or not _NAME.fullmatch(handler.name):
-            raise ArgumentValueError(
-                f"name: {handler.name!r:.80} is not the name of a subscription",
-                hint="Use up to 63 of a-z, 0-9, '.', '_' and '-'. Begin with a letter or a digit.",
-            )
+        check_name(handler.name)
         if handler.name in self._handlers:
             raise ArgumentValueError(
                 f"name: there are two handlers {handler.name!r}", hint="Pass another name: on(…, name='…')."
             )
         _check_parameters(handler)
         self._handlers[handler.name] = handler
+
+
+def check_name(name: object) -> None:
+    """Raise ``ArgumentValueError`` unless it is the name of a subscription."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ArgumentValueError(
+            f"name: {name!r:.80} is not the name of a subscription",
+            hint="Use up to 63 of the characters a-z, 0-9, '.', '_' and '-', beginning with a letter or a "
+            "digit.",
+        )
 
 
 def _check_actions(actions: tuple[object, ...]) -> None:

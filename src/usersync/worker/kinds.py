@@ -18,5 +18,11 @@ def no_kind(subscription: Subscription) -> Delivery:
     raise LookupError(subscription.kind)
 
 
+def _webhook(subscription: Subscription) -> Delivery:
+    from usersync.events.webhooks.subscription import delivery_of  # noqa: PLC0415 - needs an extra
+
+    return delivery_of(subscription)
+
+
 #: By the ``kind`` of the subscription.
-KINDS: Mapping[str, Kind] = {}
+KINDS: Mapping[str, Kind] = {"webhook": _webhook}

@@ -11,12 +11,15 @@ _PACKAGE = "usersync.cli.subscriptions"
 SECTIONS: Sections = {
     "Commands": (
         Entry("list", "List the subscriptions, their lag, parked and dead events.", _PACKAGE),
+        Entry("add", "Send events to a webhook.", _PACKAGE),
         Entry("sync", "Register the handlers of an application.", _PACKAGE),
         Entry("show", "Show one subscription and its parked events.", _PACKAGE),
         Entry("pause", "Stop handling the events of a subscription. They wait.", _PACKAGE),
         Entry("resume", "Continue a paused subscription where it stopped.", _PACKAGE),
         Entry("dead", "List the dead events: all their attempts failed.", _PACKAGE),
         Entry("retry", "Retry dead and waiting events now.", _PACKAGE),
+        Entry("test", "Send a test event to a webhook, and show what the receiver answers.", _PACKAGE),
+        Entry("rotate-secret", "Give a webhook a new secret, and print it.", _PACKAGE),
         Entry("remove", "Delete a subscription with its position and its parked events.", _PACKAGE),
     )
 }

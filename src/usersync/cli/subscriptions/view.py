@@ -43,6 +43,10 @@ class SubscriptionsView:
         heads = ("subscription", "kind", "state", "     lag", " parked", "   dead", "workers", "actions")
         yield from align([tuple(map(faint, heads)), *map(_row, self.subscriptions)])
         for each in self.subscriptions:
+            if url := each.config.get("url"):
+                yield from wrap(
+                    f"{plain(each.name)} sends {plain(each.config['format'])} to {plain(url)}", width
+                )
             if each.reason:
                 yield from wrap(f"{plain(each.name)} is paused: {plain(each.reason)}", width)
         for event in self.parked:
@@ -63,9 +67,15 @@ class SubscriptionsView:
     def data(self) -> dict[str, Any]:
         return {
             "database": self.target,
-            "subscriptions": [asdict(each) for each in self.subscriptions],
+            "subscriptions": [_data(each) for each in self.subscriptions],
             "parked": [asdict(each) for each in self.parked],
         }
+
+
+def _data(each: SubscriptionStatus) -> dict[str, Any]:
+    """For programs, without the secrets of a webhook. They are encrypted, and still nobody needs them."""
+    config = {name: value for name, value in each.config.items() if name != "secrets"}
+    return {**asdict(each), "config": config}
 
 
 def _row(each: SubscriptionStatus) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -22,6 +23,8 @@ SUCCESS, _REDIRECT = range(200, 300), range(300, 400)
 
 _MOST_SHOWN = 300
 _SHORTEST_VALUE = 4
+#: As in usersync.redact_message().
+_ADDRESS = re.compile(r"[^\s,;<>]*@[^\s,;<>]*")
 
 
 def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: EventRecord) -> Outcome:
@@ -53,12 +56,15 @@ def cleaned(text: str) -> str:
 
 
 def _without_values(said: str, event: EventRecord) -> str:
-    """The text without values of the event, which an answer may repeat: errors are stored and shown."""
+    """The text without values of the event, which an answer may repeat, and without e-mail addresses.
+
+    Errors are stored, logged and shown.
+    """
     fields = (event.changes, event.metadata, event.entity_id, event.actor_id, event.user_agent, event.ip)
     # The longest first, because it may contain another.
     for value in sorted(set(_texts(fields, len(said))), key=len, reverse=True):
         said = said.replace(value, "…")
-    return said
+    return _ADDRESS.sub("<address>", said)
 
 
 def _texts(value: object, longest: int) -> Iterator[str]:

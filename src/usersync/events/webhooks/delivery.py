@@ -67,15 +67,12 @@ class WebhookDelivery:
         """Send an event. Never raises for what the receiver or the network does."""
         request = signed_request(event, self._format_name, self._secrets())
         try:
-            async with (
-                asyncio.timeout(self._limit),
-                self._opened().post(
-                    self._endpoint.url,
-                    data=_payload(request.body),
-                    headers=request.headers,
-                    allow_redirects=False,
-                ) as answer,
-            ):
+            async with self._opened().post(
+                self._endpoint.url,
+                data=_payload(request.body),
+                headers=request.headers,
+                allow_redirects=False,
+            ) as answer:
                 return await _outcome(answer, event)
         except TimeoutError:
             return Outcome.failed(f"no answer in {self._limit:g} s")
@@ -97,8 +94,7 @@ class WebhookDelivery:
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
-                # The total has its own clock, above; aiohttp's rounds it up.
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+                timeout=aiohttp.ClientTimeout(total=self._limit, sock_connect=_CONNECT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 # A proxy would connect to addresses that are not checked here.

@@ -1,0 +1,150 @@
+"""Webhooks as subscriptions: the commands, the worker, and what the database has."""
+
+from __future__ import annotations
+
+import json
+from uuid import uuid4
+
+import pytest
+from cryptography.fernet import Fernet
+from psycopg.types.json import Jsonb
+from standardwebhooks import Webhook
+from working import wait_for
+
+from event_receivers import BackgroundReceiver, answer
+from usersync.cli.main import run
+from usersync.events.webhooks.secret_box import KEY_VARIABLE
+
+pytestmark = pytest.mark.newest_server
+
+
+@pytest.fixture
+def command(working, monkeypatch, tmp_path, capsys):
+    """Runs ``usersync subscriptions``. Returns the exit code, and what it prints."""
+    monkeypatch.setenv("SUPABASE_DB_URL", working.dsn)
+    monkeypatch.setenv(KEY_VARIABLE, Fernet.generate_key().decode())
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = run(["subscriptions", *arguments])
+        found = capsys.readouterr()
+        return code, found.out + found.err
+
+    return call
+
+
+def record_of(working, tenant, *entities):
+    """Record an event of a tenant for each entity. Returns their ids."""
+    ids = sorted(str(uuid4()) for _ in entities)
+    events = [
+        {
+            "id": event_id,
+            "action": "a.b",
+            "occurred_at": "2026-03-01T12:00:00Z",
+            "tenant_id": tenant,
+            "entity_type": "thing",
+            "entity_id": str(entity),
+        }
+        for event_id, entity in zip(ids, entities, strict=True)
+    ]
+    working.owner.execute("select public.record_audit_events(%s)", [Jsonb(events)])
+    return ids
+
+
+def secret_in(told):
+    return json.loads(told)["secret"]
+
+
+def test_a_webhook_from_the_first_event_to_the_last(working, command, caplog):
+    with BackgroundReceiver([answer()]) as receiver:
+        arguments = ("add", "crm", "--webhook", receiver.url, "--on", "a.*,c.d", "--tenant", "acme")
+        code, told = command(*arguments)
+        assert code == 2
+        assert "--allow-private" in told
+        code, told = command(*arguments, "--allow-private", "--json")
+        secret = secret_in(told)
+        assert (code, secret[:6]) == (0, "whsec_")
+        # The tenant is another one.
+        working.record(1)
+        ids = record_of(working, "acme", 1, 1, 1)
+        with working.worker():
+            working.wait_done("crm")
+            assert [each.headers["webhook-id"] for each in receiver.requests] == ids
+            for each in receiver.requests:
+                verified = Webhook(secret).verify(each.body, each.headers)
+                assert (verified["type"], verified["data"]["tenant_id"]) == ("a.b", "acme")
+
+            code, told = command("rotate-secret", "crm", "--json")
+            new = secret_in(told)
+            assert new != secret
+            # A running worker reads it with its next lease.
+            del receiver.requests[:]
+
+            def signed_twice():
+                record_of(working, "acme", 1)
+                working.wait_done("crm")
+                return len(receiver.requests[-1].headers["webhook-signature"].split()) == 2
+
+            wait_for(signed_twice, "two signatures")
+            for each in (secret, new):
+                Webhook(each).verify(receiver.requests[-1].body, receiver.requests[-1].headers)
+
+            receiver.answers = [answer(410, b"moved")]
+            record_of(working, "acme", 1)
+            wait_for(lambda: working.status("crm").state == "paused", "the pause")
+        assert working.status("crm").reason == "410 Gone: the receiver wants no more events: moved"
+
+        code, told = command("test", "crm")
+        assert code == 1
+        assert "410 Gone" in told
+        receiver.answers = [answer()]
+        assert command("test", "crm")[0] == 0
+        sent = receiver.requests[-1]
+        assert Webhook(new).verify(sent.body, sent.headers)["type"] == "usersync.test"
+
+        stored = str(working.owner.execute("select to_jsonb(s) from usersync.subscriptions as s").fetchall())
+        log = str(working.owner.execute("select to_jsonb(l) from public.audit_logs as l").fetchall())
+        shown = "".join(
+            command(*each)[1] for each in (("list", "--json"), ("show", "crm"), ("show", "crm", "--json"))
+        )
+        for each in (secret, new):
+            assert each[6:] not in stored + log + shown + caplog.text
+        assert "encrypted" not in shown
+        assert receiver.url in stored
+
+
+def test_invalid_commands_create_nothing(working, command, monkeypatch):
+    url = "https://hooks.example/"
+    for name, actions, options, problem in (
+        ("UPPER", "a.b", (), "name"),
+        ("crm", "a*b", (), "action"),
+        ("crm", "a.b", ("--format", "xml"), "xml"),
+        ("crm", "a.b", ("--webhook", "https://169.254.169.254/"), "metadata"),
+    ):
+        code, told = command("add", name, "--webhook", url, "--on", actions, *options)
+        assert (code, problem in told) == (2, True), told
+    monkeypatch.delenv(KEY_VARIABLE)
+    code, told = command("add", "crm", "--webhook", url, "--on", "a.b")
+    assert code == 2
+    assert KEY_VARIABLE in told
+    assert command("rotate-secret", "crm")[0] == 2
+    assert command("test", "crm")[0] != 0
+    assert working.owner.execute("select count(*) from usersync.subscriptions").fetchone() == (0,)
+
+
+def test_another_key_is_a_failed_attempt_and_the_right_one_sends(working, command, monkeypatch):
+    with BackgroundReceiver([answer(429, retry_after="0"), answer()]) as receiver:
+        assert command("add", "crm", "--webhook", receiver.url, "--on", "a.b", "--allow-private")[0] == 0
+        key = Fernet.generate_key().decode()
+        working.record(1)
+        with monkeypatch.context() as patched:
+            patched.setenv(KEY_VARIABLE, key)
+            with working.worker():
+                (parked,) = wait_for(lambda: working.parked("crm"), "a parked event")
+        assert KEY_VARIABLE in parked.error
+        assert key not in parked.error
+        assert not receiver.requests
+        working.retry("crm")
+        with working.worker():
+            working.wait_done("crm")
+        assert len(receiver.requests) == 2
