@@ -10,6 +10,7 @@ from working import wait_for
 
 from fix_pooler import pgbouncer
 from usersync import ArgumentTypeError, ArgumentValueError, Handlers, SettingsError
+from usersync.doctor import choose, examine
 from usersync.errors import NotInstalledError
 from usersync.events import subscriptions
 from usersync.events.definitions import definitions
@@ -188,6 +189,29 @@ def test_through_a_transaction_pooler(working):
     assert seen == ids
     rows = working.owner.execute("select event_id from public.effects order by 1").fetchall()
     assert [event_id for (event_id,) in rows] == sorted(ids)
+
+
+def test_doctor_reports_dead_events_and_missing_workers(working):
+    def found():
+        (check,) = run(examine(working.project.settings, choose(["D038"])), working.owner)
+        return [(each.subject, each.message) for each in check.findings]
+
+    assert found() == []
+    handlers = Handlers()
+
+    @handlers.on("a.b", attempts=1)
+    def fails(event):
+        raise ValueError
+
+    working.register(handlers)
+    assert found() == [("subscription fails", "no worker runs for it; 0 events of the feed not read yet")]
+    working.record(1)
+    with working.worker(handlers):
+        wait_for(lambda: working.status("fails").dead)
+        assert found() == [("subscription fails", "1 dead event: all attempts failed")]
+        working.retry("fails")
+    working.pause("fails")
+    assert found() in ([], [("subscription fails", "1 dead event: all attempts failed")])
 
 
 def test_a_rollback_lists_and_removes_subscriptions(working):

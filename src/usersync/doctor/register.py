@@ -42,6 +42,7 @@ from usersync.doctor.checks import (
     d035_canary_leftovers,
     d036_writable,
     d037_canary_event,
+    d038_subscriptions,
 )
 from usersync.errors import ArgumentValueError
 
@@ -84,6 +85,7 @@ CHECKS: tuple[Definition, ...] = (
     d031_clock.CHECK,
     d032_spool.CHECK,
     d036_writable.CHECK,
+    d038_subscriptions.CHECK,
 )
 
 #: Only with ``--canary``: they evaluate its results.

@@ -64,6 +64,10 @@ class Batch:
         self.behind.add(event.number)
         return True
 
+    def start_again(self) -> None:
+        """Forget all results, because the transaction was rolled back before any event had failed."""
+        self.outcomes, self.behind = {}, set()
+
     def note(self, event: NumberedEvent, outcome: Outcome) -> None:
         """Keep the result of an attempt."""
         if self.is_abandoned:

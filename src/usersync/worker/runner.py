@@ -48,8 +48,8 @@ logger = logging.getLogger("usersync.worker")
 
 #: How many numbers of the feed one page looks at, and at most if the filter matches few events.
 PAGE, LARGEST_PAGE = 500, 5_000
-#: A transaction of handlers holds its locks until it ends.
-TRANSACTION_PAGE = 100
+#: The same if only the first event is needed.
+CAREFUL_PAGE = 10
 #: After this time, a batch ends, and its results are written.
 BATCH_S = 1.0
 #: A blocking function gets this much longer than its time limit before its thread is left alone.
@@ -113,7 +113,7 @@ class Runner:
         self._served = subscription
         self._hanging: list[Lane] = []
         self._due_at = 0.0
-        self._size = PAGE
+        self._stretch = 1
         self._suspect: int | None = None
         self._session_pid: int | None = None
         self.thread = threading.Thread(target=self._serve, name=f"usersync runner {self.name}", daemon=True)
@@ -236,12 +236,11 @@ class Runner:
         group = [careful] if careful else [each for each in behind if each.position == low]
         after = group[0].position
         ahead = [each.position for each in shards if each.position > after]
-        page = self._run(
-            leases.read_page(self._subscription, [each.shard for each in group], after, self._size)
-        )
+        size = min((CAREFUL_PAGE if careful else PAGE) * self._stretch, LARGEST_PAGE)
+        page = self._run(leases.read_page(self._subscription, [each.shard for each in group], after, size))
         end = page.position if careful or not ahead else min(page.position, *ahead)
         events = [each for each in page.events if each.number <= end]
-        self._size = min(self._size * 2, LARGEST_PAGE) if page.more and not page.events else PAGE
+        self._stretch = self._stretch * 2 if page.more and not page.events else 1
         if not events:
             if end > after:
                 self._finish([each.at(end) for each in group])
@@ -260,8 +259,6 @@ class Runner:
         for index, each in enumerate(events):
             if each.number == self._suspect:
                 events = events[:index]
-        if self._handler is not None and self._handler.transactional:
-            return events[:TRANSACTION_PAGE]
         concurrency = self._open_delivery().concurrency
         return events if concurrency == 1 else events[: concurrency * 8]
 
@@ -431,7 +428,7 @@ class Runner:
         The event that was in hand runs alone the next time. If it fails so again, it is parked.
         """
         latest = batch.latest
-        batch.outcomes, batch.behind = {}, set()
+        batch.start_again()
         if latest is not None and latest == self._suspect:
             batch.outcomes = {latest: Outcome.failed(error)}
             self._suspect = None

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from usersync.worker.session import Session
 
 
+class _FailedError(Exception):
+    """An event without a savepoint of its own failed."""
+
+
 async def try_in_transaction(
     delivery: HandlerDelivery,
     session: Session,
@@ -29,28 +33,44 @@ async def try_in_transaction(
 ) -> bool:
     """Try the events, and write the results with ``finish``. Returns whether the transaction was committed.
 
-    Each event has a savepoint, so a failed one leaves nothing behind. False if the lease is lost.
-    ``on_begin`` is called with the process id of the database session. If the process stops, the server ends
-    the transaction after ``idle_limit`` seconds, before the lease is over.
+    False if the lease is lost. ``on_begin`` is called with the process id of the database session. If the
+    process stops, the server ends the transaction after ``idle_limit`` seconds, before the lease is over.
+
+    A savepoint for each event takes longer than most handlers. So the batch is tried without them. If an
+    event fails, the transaction is rolled back, and the batch is tried again with them.
     """
-    is_ours = False
-    async with session.transaction():
-        pid = await session.run(_begin(idle_limit))
-        on_begin(pid)
-        for event, attempt in batch.attempts:
-            if batch.waits(event):
-                continue
-            if not batch.next_may_start():
-                break
+    for savepoints in (False, True):
+        try:
+            async with session.transaction():
+                on_begin(await session.run(_begin(idle_limit)))
+                await _try_events(delivery, session, batch, savepoints=savepoints)
+                is_ours = not batch.is_abandoned and await session.run(finish())
+                if not is_ours:
+                    raise psycopg.Rollback
+        except _FailedError:
+            batch.start_again()
+        else:
+            return is_ours
+    return False
+
+
+async def _try_events(delivery: HandlerDelivery, session: Session, batch: Batch, *, savepoints: bool) -> None:
+    for event, attempt in batch.attempts:
+        if batch.waits(event):
+            continue
+        if not batch.next_may_start():
+            return
+        if savepoints:
             async with session.transaction():
                 outcome = await attempt_event(delivery, batch, event, attempt)
                 batch.note(event, outcome)
                 if outcome.error is not None:
                     raise psycopg.Rollback
-        is_ours = not batch.is_abandoned and await session.run(finish())
-        if not is_ours:
-            raise psycopg.Rollback
-    return is_ours
+        else:
+            outcome = await attempt_event(delivery, batch, event, attempt)
+            if outcome.error is not None:
+                raise _FailedError
+            batch.note(event, outcome)
 
 
 def _begin(idle_limit: float) -> Steps[int]:
