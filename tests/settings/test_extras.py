@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = {
     "usersync.console": "pip install jinja2 pyjwt starlette uvicorn",
     "usersync.contrib.alembic": "pip install alembic sqlalchemy",
+    "usersync.contrib.asyncpg": "pip install asyncpg",
     "usersync.contrib.auth": "pip install 'pyjwt[crypto]'",
     "usersync.contrib.celery": "pip install celery",
     "usersync.contrib.dramatiq": "pip install dramatiq",
