@@ -66,9 +66,10 @@ def test_without_a_connection_string_the_data_api_is_used(shown, directory):
     assert values["SUPABASE_URL"] == URL
 
 
-def test_the_jwt_secret_is_used_beside_a_connection_string(shown, directory):
-    (directory / ".env").write_text(f"DATABASE_URL={DSN}\nSUPABASE_JWT_SECRET={PASSWORD}\n")
-    assert ("SUPABASE_JWT_SECRET", ".env:2") in used(shown())
+@pytest.mark.parametrize("name", ["SUPABASE_JWT_SECRET", "USERSYNC_SECRET_KEY"])
+def test_other_secrets_are_used_beside_a_connection_string(shown, directory, name):
+    (directory / ".env").write_text(f"DATABASE_URL={DSN}\n{name}={PASSWORD}\n")
+    assert (name, ".env:2") in used(shown())
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,10 @@ _URL = "SUPABASE_URL"
 _KEYS = ("SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY")
 _AUTH_URL = "SUPABASE_AUTH_URL"
 _JWT_SECRET = "SUPABASE_JWT_SECRET"  # noqa: S105 - its name
+_SECRET_KEY = "USERSYNC_SECRET_KEY"  # noqa: S105 - its name
 
 #: Variables that are used even if a database's connection string is set.
-_INDEPENDENT = {_AUTH_URL, _JWT_SECRET}
+_INDEPENDENT = {_AUTH_URL, _JWT_SECRET, _SECRET_KEY}
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _variables(call: Call) -> Iterator[Variable]:
     taken = call.dsn_option is not None or call.host_program is not None
     if call.dsn_option is not None:
         yield _variable(Found("--dsn", call.dsn_option, "command line"), used=True)
-    for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,), (_JWT_SECRET,)):
+    for names in (_DATABASE, (_URL,), _KEYS, (_AUTH_URL,), (_JWT_SECRET,), (_SECRET_KEY,)):
         found = sorted(_found(names), key=lambda each: _PLACES.index(each.place))
         usable = [each for each in found if names != _DATABASE or not other_database(each)]
         for each in found:
@@ -195,7 +196,7 @@ def _masked(found: Found) -> tuple[str, str | None]:
     if found.variable in {_URL, _AUTH_URL}:
         problem = url_problem(found.value) or plain_http_problem(found.value)
         return (HIDDEN if problem else found.value.strip()), problem and f"it {problem}"
-    if found.variable == _JWT_SECRET:
+    if found.variable in {_JWT_SECRET, _SECRET_KEY}:
         return HIDDEN, None
     if found.variable in _KEYS:
         key = Key(found.value)
