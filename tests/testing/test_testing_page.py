@@ -39,7 +39,7 @@ def test_the_files_pass_in_their_order_in_one_directory(pytester):
             passed[name] = result.parseoutcomes()
     assert passed == {
         "test_sign_up.py": {"passed": 2}, "test_orders.py": {"passed": 1}, "test_stock.py": {"passed": 1},
-        "test_audit.py": {"passed": 1},
+        "test_audit.py": {"passed": 1}, "test_requests.py": {"passed": 1},
     }  # fmt: skip
 
 
