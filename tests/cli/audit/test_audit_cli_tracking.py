@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy import text as sqlalchemy_text
+
+from usersync import __version__
 
 pytestmark = pytest.mark.newest_server
 
@@ -19,6 +23,25 @@ def test_a_dry_run_shows_and_changes_nothing(products):
     assert "Nothing was changed" in done.out
     assert "Redacted: api_token" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert products("tracked", "--json").json["tables"] == []
+
+
+def test_the_sql_for_a_migration_tracks_the_table(products, audited):
+    audited.project.owner.execute('alter table public.products rename name to "100% :name"')
+    text = products("track", "products", "--exclude", "stock", "--sql").out
+    assert products("tracked", "--json").json["tables"] == []
+    engine = create_engine(
+        audited.project.database.dsn().replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool
+    )
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy_text(text))
+    audited.project.owner.execute("insert into public.products values (1, 'bolt', 's3cret', 5)")
+    stored = audited.project.owner.execute("select changes from public.audit_logs").fetchall()
+    assert stored == [({"id": [None, 1], "100% :name": [None, "bolt"], "api_token": [None, "[redacted]"]},)]
+    assert products("tracked").code == 0
+    again = products("track", "products", "--exclude", "stock", "--sql")
+    assert again.out == f"-- usersync {__version__}: row tracking of public.products: nothing to change\n"
+    audited.project.owner.execute(products("untrack", "products", "--sql").out)
     assert products("tracked", "--json").json["tables"] == []
 
 

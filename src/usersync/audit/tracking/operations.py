@@ -19,8 +19,10 @@ from usersync.core.blockers import blockers
 from usersync.errors import ConflictError, PrivilegeMissingError, SettingsError
 from usersync.models import Change, Finding
 from usersync.sql.render import read_sql
+from usersync.sql.script import one_statement
 from usersync.transports.lock_retry import BUSY_LOCK_TIMEOUT, retry_while_locked, take_lock
 from usersync.transports.steps import Steps, in_transaction, query
+from usersync.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +55,14 @@ def plan_track(
     name = parse_name(table, "table")
     state = yield from inspect_table(settings, name)
     return _plan(settings, name, options, is_secret, state)
+
+
+def script(planned: TrackingPlan) -> str:
+    """The changes of a plan as one statement, which drivers and migration tools take unchanged."""
+    head = f"-- usersync {__version__}: row tracking of {planned.table}"
+    if not planned.changes:
+        return f"{head}: nothing to change\n"
+    return one_statement([head], (f"{change.sql.rstrip().rstrip(';')};\n" for change in planned.changes))
 
 
 def track(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.audit.tracking_view import TrackView, is_secret
+from usersync.cli.audit.tracking_view import TrackingSqlView, TrackView, is_secret
 from usersync.cli.options import Call, common_options, examples, names
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ("usersync audit track products --dry-run", "shows the changes"),
         ("usersync audit track products", "records all columns"),
         ("usersync audit track shop.orders --exclude notes", "without one column"),
+        ("usersync audit track products --sql > track.sql", "the SQL, for a migration"),
     )
 )
 @click.argument("table")
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
     help="Record the values of these columns even if their names look like secrets. Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be installed, and install nothing.")
+@click.option("--sql", "with_sql", is_flag=True, help="Print the SQL, for a migration, and install nothing.")
 @common_options
-def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) -> View:
+def track(call: Call, table: str, *, dry_run: bool, with_sql: bool, **columns: tuple[str, ...]) -> View:
     """Record every change of a table's rows from now on.
 
     Each INSERT, UPDATE, DELETE and TRUNCATE creates events with the changed columns, in the same transaction.
@@ -58,8 +60,10 @@ def track(call: Call, table: str, *, dry_run: bool, **columns: tuple[str, ...]) 
 
     settings = call.run(reading.installed_settings())
     options = TrackOptions(**columns)
-    operation = tracking.plan_track if dry_run else tracking.track
+    operation = tracking.plan_track if dry_run or with_sql else tracking.track
     done = call.run(operation(settings, table, options, is_secret()))
+    if with_sql:
+        return TrackingSqlView(done, tracking.script(done))
     if done.changes and not dry_run:
         call.record_act(
             "usersync.table_tracked", begins_log=True, table=str(done.table), columns=list(done.columns)

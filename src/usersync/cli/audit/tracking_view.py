@@ -62,6 +62,21 @@ class TrackView:
 
 
 @dataclass(frozen=True)
+class TrackingSqlView:
+    """The SQL that tracks a table, or ends that."""
+
+    planned: TrackingPlan
+    sql: str
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - SQL is not wrapped
+        yield self.sql.rstrip()
+
+    def data(self) -> dict[str, Any]:
+        return {"table": str(self.planned.table), "sql": self.sql}
+
+
+@dataclass(frozen=True)
 class UntrackView:
     """The changes that were or would be removed."""
 

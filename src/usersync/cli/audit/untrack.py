@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.audit.tracking_view import UntrackView
+from usersync.cli.audit.tracking_view import TrackingSqlView, UntrackView
 from usersync.cli.options import Call, common_options, examples
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 )
 @click.argument("table")
 @click.option("--dry-run", is_flag=True, help="Show what would be dropped, and drop nothing.")
+@click.option("--sql", "with_sql", is_flag=True, help="Print the SQL, for a migration, and drop nothing.")
 @common_options
-def untrack(call: Call, table: str, dry_run: bool) -> View:
+def untrack(call: Call, table: str, dry_run: bool, with_sql: bool) -> View:
     """Stop recording the changes of a table.
 
     The recorded events stay. Exit code 1 if the table was not tracked.
@@ -31,8 +32,10 @@ def untrack(call: Call, table: str, dry_run: bool) -> View:
     from usersync.audit.tracking import operations as tracking  # noqa: PLC0415 - only if used
 
     settings = call.run(reading.installed_settings())
-    operation = tracking.plan_untrack if dry_run else tracking.untrack
+    operation = tracking.plan_untrack if dry_run or with_sql else tracking.untrack
     done = call.run(operation(settings, table))
+    if with_sql:
+        return TrackingSqlView(done, tracking.script(done))
     if done.changes and not dry_run:
         call.record_act("usersync.table_untracked", table=str(done.table))
     return UntrackView(done, call.target, dry_run=dry_run)
