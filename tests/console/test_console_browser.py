@@ -68,6 +68,7 @@ def paths_of(project):
             "/doctor",
         ),
         *(f"/users/{each}" for each in (project.well, project.stale, project.failing)),
+        f"/users/{project.well}/deletion",
         *(f"/events/{each}" for each in (project.first, project.hostile, project.huge, project.wide)),
     ]
 

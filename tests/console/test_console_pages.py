@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from urllib.parse import urljoin
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 from hostile_values import HTML
@@ -95,7 +97,7 @@ def test_every_page_that_a_link_reaches_is_sound(project, browser):
         seen.add(path)
         answer = browser.get(path)
         assert answer.status_code == 200, (path, answer.text)
-        if path.endswith("/json"):
+        if path.endswith("/json") or "/export?" in path:
             continue
         page = Page(answer.text)
         check(page, answer, path)
@@ -175,7 +177,9 @@ def test_pages_of_events_fit_together(browser):
     path, found = "/events?action=order.*", []
     while path:
         page = shown(browser, path)
-        found += [each["href"] for each in page.all("a") if each["href"].startswith("/events/")]
+        found += [
+            each["href"] for each in page.all("a") if re.fullmatch("/events/[0-9a-f-]{36}", each["href"])
+        ]
         path = next((each["href"] for each in page.all("a") if each.get("rel") == "next"), None)
     assert len(found) == len(set(found)) == 121
 
@@ -264,6 +268,17 @@ def test_a_pool_serves_all_pages_but_the_doctor(project):
         assert "usersync doctor" in shown(browser, "/doctor?run=1", 503).words
 
 
+def test_the_effects_of_a_deletion(project, browser):
+    page = shown(browser, f"/users/{project.well}/deletion")
+    assert "Can be deleted" in page.words
+    assert f"usersync delete-plan {project.well}" in page.words
+    assert "auth.users the row is deleted" in page.words
+    assert "public.users the row" in page.words
+    assert "auth.identities 1 deleted" in page.words
+    assert "Linked events 1." in page.words
+    shown(browser, "/users/00000000-0000-0000-0000-000000000001/deletion", 404)
+
+
 def test_charts_count_by_index_or_say_why_not(project, browser):
     page = shown(browser, "/")
     assert "the auth server's table has no index on created_at" in page.words
@@ -282,3 +297,28 @@ def test_charts_count_by_index_or_say_why_not(project, browser):
         assert "no index on created_at" not in page.words
         assert f"{today} 3" in page.words.partition("Sign-ups by day")[2]
         auth.execute("drop index auth.signed_up")
+
+
+def test_an_export_has_every_event_of_the_search(project, browser, monkeypatch):
+    monkeypatch.setattr("usersync.console.pages._EXPORT_PAGE", 50)
+    page = shown(browser, "/events?action=order.*&outcome=succeeded")
+    links = [each["href"] for each in page.all("a") if "/export?" in each["href"]]
+    assert [parse_qs(urlsplit(each).query)["format"] for each in links] == [["csv"], ["jsonl"]]
+    table = browser.get(links[0])
+    assert table.headers["content-disposition"] == 'attachment; filename="events.csv"'
+    rows = list(csv.DictReader(table.text.splitlines()))
+    events = [json.loads(line) for line in browser.get(links[1]).text.splitlines()]
+    assert len(events) == 121
+    assert {each["id"] for each in rows} == {each["id"] for each in events}
+    # A spreadsheet runs no value.
+    with project.database.connect() as owner:
+        owner.execute(
+            "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, actor_id, source) "
+            "values (gen_random_uuid(), now(), 'formula', 'succeeded', 'user', '=cmd()', 'app')"
+        )
+    assert ",'=cmd()," in browser.get("/events/export?format=csv&action=formula").text
+    monkeypatch.setattr("usersync.console.pages._MOST_EXPORTED", 60)
+    assert len(browser.get(links[1]).text.splitlines()) == 60
+    for query in ("format=xml", "", "format=csv&since=yesterday"):
+        shown(browser, f"/events/export?{query}", 400)
+    assert browser.get("/events/export?format=csv&action=none").text.count("\r\n") == 1

@@ -16,19 +16,10 @@ if TYPE_CHECKING:
 
     from usersync.cli.output import View
     from usersync.config.settings import Settings
-    from usersync.schema.delete_plan import Consequence, DeletionPlan
+    from usersync.schema.delete_plan import Consequence, DeletionPlan, RowFate
 
 #: Reading a smaller table as a whole takes no noticeable time.
 _LARGE_TABLE = 10_000
-
-_ROW = {
-    "none": "has no row of this user",
-    "emptied": "the row stays; its personal columns are emptied ({setting} = anonymize)",
-    "marked": "the row stays as it is, with the time of deletion ({setting} = soft)",
-    "kept": "the row stays as it is ({setting} = keep)",
-    "deleted": "the row is deleted ({setting} = delete)",
-    "cascaded": "the row is deleted by its foreign key to the auth server's table, before on_delete applies",
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class DeletePlanView:
         plan = self.plan
         yield f"{bold(str(plan.user_id))}  {self._verdict()}"
         yield from wrap(self._auth(), width, first="  ")
-        row = _ROW[plan.row].format(setting="on_delete")
+        row = _fate(plan.row, "on_delete")
         yield from wrap(f"{self.settings.users_table}: {row}", width, first="  ")
         affected = [each for each in plan.consequences if each.effect != "nothing"]
         if affected:
@@ -104,7 +95,7 @@ class DeletePlanView:
                 )
 
     def _other_deletions(self, width: int) -> Iterator[str]:
-        effect = _ROW[self.plan.soft_row].format(setting="on_soft_delete")
+        effect = _fate(self.plan.soft_row, "on_soft_delete")
         if self.plan.soft_row == "none":
             effect = f"the users table {effect}"
         yield from wrap(
@@ -129,6 +120,12 @@ def _row(each: Consequence) -> tuple[str, str, str, str]:
     why = f" ({plain(each.reason)})" if each.reason else ""
     key = f"{each.constraint} to {each.refers_to}, on delete {each.on_delete}"
     return plain(each.table), rows, shown, f"{plain(key)}{why}"
+
+
+def _fate(row: RowFate, setting: str) -> str:
+    from usersync.schema.delete_plan import ROW_FATES  # noqa: PLC0415 - only if used
+
+    return ROW_FATES[row].format(setting=setting)
 
 
 def _counted(rows: int, one: str) -> str:

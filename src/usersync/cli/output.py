@@ -25,7 +25,8 @@ from uuid import UUID
 
 import click
 
-from usersync.cli.text import bad, faint, inert, plain, warning, wrap
+from usersync.cli.text import bad, faint, plain, warning, wrap
+from usersync.control_characters import inert
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:

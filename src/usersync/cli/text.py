@@ -5,7 +5,6 @@ Texts always contain colours. ``usersync.cli.output`` removes them if the output
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 import unicodedata
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.control_characters import BEYOND_ASCII, CONTROL
+from usersync.control_characters import CONTROL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_CONTROL_IN_JSON = re.compile(f"[{BEYOND_ASCII}]")
 _MANY_SPACES = re.compile(r"\s+")
 
 
@@ -30,15 +28,6 @@ def plain(text: object) -> str:
     """
     flat = _MANY_SPACES.sub(" ", str(text)).strip()
     return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", flat)
-
-
-def inert(document: str) -> str:
-    """JSON with all control characters escaped, except its own line breaks."""
-    return document if document.isascii() else _CONTROL_IN_JSON.sub(_escaped_in_json, document)
-
-
-def _escaped_in_json(match: re.Match[str]) -> str:
-    return json.dumps(match[0])[1:-1]
 
 
 def clip(text: object, width: int) -> str:

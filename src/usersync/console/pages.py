@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from usersync.audit import reading, upkeep
+from usersync.audit.formats import open_writer
 from usersync.audit.models import EventFilter, EventPage, as_uuid
 from usersync.audit.tracking import tables
 from usersync.config.redaction import Redactor
@@ -20,9 +22,10 @@ from usersync.core import users, why
 from usersync.core.daily_counts import sign_ups_by_day
 from usersync.core.overview import overview
 from usersync.errors import ArgumentValueError, ConnectionFailedError, UserNotFoundError, UsersyncError
+from usersync.schema import delete_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from uuid import UUID
 
     from starlette.requests import Request
@@ -47,6 +50,9 @@ _COUNTED = 100
 #: The days of a chart, and the number up to which it counts a day.
 _DAYS, _MOST_A_DAY = 30, 5_000
 _CHART_LIMIT_S = 1.0
+#: The formats of an export, the number of events that it reads at a time, and the largest number.
+_EXPORTS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
+_EXPORT_PAGE, _MOST_EXPORTED = 1_000, 100_000
 #: What a user's page says after an action. The page itself shows the result.
 _DONE = {"sync": "A sync of this user has run.", "retry": "A retry of this user has run."}
 
@@ -87,7 +93,9 @@ class Pages:
         yield "/", self.overview
         yield "/users", self.users
         yield "/users/{user_id}", self.user
+        yield "/users/{user_id}/deletion", self.deletion
         yield "/events", self.events
+        yield "/events/export", self.events_export
         yield "/events/stream", self.events_stream
         yield "/events/{event_id}", self.event
         yield "/events/{event_id}/json", self.event_as_json
@@ -164,6 +172,25 @@ class Pages:
         )
         return self._actions.keep_session(request, response) if self._actions else response
 
+    async def deletion(self, request: Request) -> Response:
+        """What a deletion of the user would delete or change. Counts a bounded number of rows."""
+        user_id = as_uuid("user", request.path_params["user_id"])
+
+        def read() -> dict[str, Any]:
+            settings = self._run(reading.installed_settings())
+            return {"settings": settings, "plan": self._run(delete_plan.plan_deletion(settings, user_id))}
+
+        found = await self._database.read(read)
+        return self._page(
+            request,
+            "deletion.html",
+            command=f"usersync delete-plan {user_id}",
+            user_id=str(user_id),
+            fates=delete_plan.ROW_FATES,
+            most=delete_plan.MOST_ROWS,
+            **found,
+        )
+
     async def events(self, request: Request) -> Response:
         """The search for events, the newest first."""
         given = given_filters(request)
@@ -183,6 +210,36 @@ class Pages:
             page=page,
             error=error,
             is_first="after" not in request.query_params,
+            most_exported=_MOST_EXPORTED,
+        )
+
+    async def events_export(self, request: Request) -> Response:
+        """The events that match the filters, the newest first, as a file. One page is in memory at a time."""
+        kind = request.query_params.get("format", "")
+        if kind not in _EXPORTS:
+            raise ArgumentValueError(f"format: expected {' or '.join(_EXPORTS)}, got {kind!r:.80}")
+        wanted = filter_of(given_filters(request))
+        # An error of the first page is shown as a page.
+        first = await self._read(reading.search(wanted, limit=_EXPORT_PAGE))
+
+        async def parts() -> AsyncIterator[bytes]:
+            page, rest, sink = first, _MOST_EXPORTED, BytesIO()
+            with open_writer(kind, sink) as write:
+                while True:
+                    write(page.events)
+                    yield sink.getvalue()
+                    sink.seek(0)
+                    sink.truncate()
+                    rest -= len(page.events)
+                    if page.next is None or rest <= 0:
+                        return
+                    limit = min(_EXPORT_PAGE, rest)
+                    page = await self._read(reading.search(wanted, after=page.next, limit=limit))
+
+        return StreamingResponse(
+            parts(),
+            media_type=_EXPORTS[kind],
+            headers={"Content-Disposition": f'attachment; filename="events.{kind}"'},
         )
 
     async def events_stream(self, request: Request) -> Response:

@@ -36,6 +36,16 @@ _FATES: dict[str, RowFate] = {
     "anonymize": "emptied", "soft": "marked", "keep": "kept", "delete": "deleted"
 }  # fmt: skip
 
+#: What happens to the row, in words.
+ROW_FATES: dict[RowFate, str] = {
+    "none": "has no row of this user",
+    "emptied": "the row stays; its personal columns are emptied ({setting} = anonymize)",
+    "marked": "the row stays as it is, with the time of deletion ({setting} = soft)",
+    "kept": "the row stays as it is ({setting} = keep)",
+    "deleted": "the row is deleted ({setting} = delete)",
+    "cascaded": "the row is deleted by its foreign key to the auth server's table, before on_delete applies",
+}
+
 #: The maximum rows of each foreign key that are followed and counted.
 MOST_ROWS = 10_000
 _TIMEOUT_S = 5

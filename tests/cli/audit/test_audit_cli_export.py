@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_written_is_named(many, directory):
 
 def test_an_export_that_fails_leaves_the_old_file(many, directory, monkeypatch):
     (directory / "out.csv").write_text("before")
-    monkeypatch.setattr("usersync.cli.audit.formats._flat", lambda _: 1 / 0)
+    monkeypatch.setattr("usersync.audit.formats._flat", lambda _: 1 / 0)
     assert many("export", "--format", "csv", "--output", "out.csv").code == 1
     assert (directory / "out.csv").read_text() == "before"
     assert len(list(directory.glob("*out.csv*"))) == 1
@@ -224,7 +224,7 @@ def test_a_closed_standard_output_is_reported(many, directory):
 
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
 def test_parquet_has_large_row_groups(many, directory, monkeypatch):
-    monkeypatch.setattr("usersync.cli.audit.formats.ROW_GROUP", 1_000)
+    monkeypatch.setattr("usersync.audit.formats.ROW_GROUP", 1_000)
     parquet = importlib.import_module("pyarrow.parquet")
     assert many("export", "--format", "parquet", "--output", "out.parquet").code == 0
     file = parquet.ParquetFile(directory / "out.parquet")

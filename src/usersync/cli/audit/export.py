@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from usersync.audit.formats import FORMATS, open_writer
 from usersync.cli.audit.filters import filter_options
-from usersync.cli.audit.formats import FORMATS, open_writer
 from usersync.cli.audit.resumable_file import open_for_append
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.output import on_terminal
-from usersync.cli.text import count, good
+from usersync.cli.text import count, good, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,7 +92,7 @@ def export(call: Call, wanted: EventFilter, format_: str, output: Path | None, r
     with (
         call.connection() as connection,
         _destination(call, output, resume=resume) as (sink, last),
-        open_writer(format_, sink, for_terminal=shown) as write,
+        open_writer(format_, sink, cell=plain if shown else str) as write,
     ):
         written = run(reading.each_page(wanted, write, size=_PAGE, after=last), connection)
     return ExportView(written, output, call.target) if output else None

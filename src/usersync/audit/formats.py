@@ -7,15 +7,14 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import UUID
 
-from usersync.cli.audit.event_view import event_data
-from usersync.cli.output import to_json
-from usersync.cli.text import inert, plain
 from usersync.config.audit_columns import FIELDS
 from usersync.config.extras import needed
+from usersync.control_characters import inert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,20 +33,20 @@ _TIME_FIELDS = {"occurred_at", "recorded_at"}
 
 
 @contextmanager
-def open_writer(name: str, sink: BinaryIO, *, for_terminal: bool = False) -> Iterator[Write]:
-    """Yield a function that writes events in this format. For a terminal, control characters are escaped."""
+def open_writer(name: str, sink: BinaryIO, *, cell: Callable[[Any], str] = str) -> Iterator[Write]:
+    """Yield a function that writes events in this format. ``cell`` makes the text of a value of CSV."""
     if name == "parquet":
         with _parquet(sink) as write:
             yield write
     elif name == "csv":
-        yield _csv(sink, plain if for_terminal else str)
+        yield _csv(sink, cell)
     else:
         yield _jsonl(sink)
 
 
 def _jsonl(sink: BinaryIO) -> Write:
     def write(events: Iterable[EventRecord]) -> None:
-        sink.writelines(inert(_dump(event_data(event))).encode() + b"\n" for event in events)
+        sink.writelines(inert(_dump(_data(event))).encode() + b"\n" for event in events)
 
     return write
 
@@ -79,7 +78,7 @@ def _escape_formula(value: str) -> str:
 
 def _flat(event: EventRecord) -> dict[str, Any]:
     """The event as a flat row: nested values as JSON, times in ISO 8601."""
-    row = event_data(event)
+    row = _data(event)
     for name in FIELDS:
         value = row[name]
         if name in _JSON_FIELDS and value is not None:
@@ -91,8 +90,16 @@ def _flat(event: EventRecord) -> dict[str, Any]:
     return row
 
 
+def _data(event: EventRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(event).items() if name != "tie"}
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
 def _dump(value: object) -> str:
-    return json.dumps(value, default=to_json, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
 
 
 @contextmanager
