@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         VersionMismatchError,
     )
     from usersync.events.handlers import Handlers
+    from usersync.events.models import SubscriptionStatus
     from usersync.models import (
         Change,
         Check,
@@ -128,6 +129,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "SqlExecutor",
+    "SubscriptionStatus",
     "SyncResult",
     "SyncStatus",
     "UserNotFoundError",
@@ -162,6 +164,7 @@ _MODULES = {
     "SearchFilters": "usersync.audit.reader",
     "Settings": "usersync.config.settings",
     "SqlExecutor": "usersync.transports.drivers",
+    "SubscriptionStatus": "usersync.events.models",
     "UserSync": "usersync.client",
     "load_settings": "usersync.config.settings",
     "parse_settings": "usersync.config.settings",

@@ -12,6 +12,7 @@ from usersync.config.dsn import sealed
 from usersync.core import deleted_users, pausing, reconcile, users
 from usersync.core.progress import PositiveCache, RunCounter
 from usersync.errors import UsersyncError
+from usersync.events.subscriptions import subscriptions
 from usersync.models import Counts, Erasure, Failure, Pause, Removal, Resumption, SyncResult, SyncStatus
 from usersync.transports.psycopg import describe_source, find_source
 from usersync.transports.psycopg_async import async_transport_for
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from usersync.core.reconcile import OnProgress, Run
+    from usersync.events.models import SubscriptionStatus
     from usersync.transports.psycopg_async import AsyncSource
 
 
@@ -150,6 +152,13 @@ class AsyncUserSync:
     async def failures(self, *, limit: int = 1000) -> list[Failure]:
         """Return the sync failures, the oldest first, at most ``limit``."""
         return await self._transport.run(users.failures(limit=limit))
+
+    async def subscriptions(self) -> tuple[SubscriptionStatus, ...]:
+        """Return the subscriptions to events, each with its lag, parked and dead events.
+
+        Requires a database connection as the role that owns usersync.
+        """
+        return await self._transport.run(subscriptions())
 
     async def retry(self, user_id: UUID | str | None = None, *, due: bool = False) -> SyncResult:
         """Sync the users of the failures table again, or only ``user_id``.

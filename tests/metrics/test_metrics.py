@@ -7,9 +7,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
 
-from usersync import AuditLog, UserSync
+from usersync import AuditLog, Handlers, UserSync
+from usersync.audit.feed import number_events
+from usersync.events import subscriptions
+from usersync.events.definitions import definitions
 from usersync.metrics.opentelemetry import observe
 from usersync.metrics.prometheus import UsersyncCollector
+from usersync.transports.run import run
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
 
@@ -44,6 +48,19 @@ def test_both_tables_of_users(project, registry):
     project.client.reconcile()
     assert registry.get_sample_value("usersync_last_run_finished") == 1
     assert registry.get_sample_value("usersync_last_run_age_seconds") >= 0
+
+
+def test_subscriptions(project, registry):
+    handlers = Handlers()
+    handlers.on("user.*", name="crm")(print)
+    run(subscriptions.sync_handlers(definitions(handlers)), project.owner)
+    project.auth.sign_up_email("ada@example.com")
+    run(number_events(), project.owner)
+    registry.register(UsersyncCollector(sync=project.client, max_age=0))
+    crm = {"subscription": "crm"}
+    assert registry.get_sample_value("usersync_subscription_lag_events", crm) >= 1
+    assert registry.get_sample_value("usersync_subscription_workers", crm) == 0
+    assert registry.get_sample_value("usersync_subscription_parked_events", crm | {"state": "dead"}) == 0
 
 
 def test_the_tables_are_not_read_at_every_scrape(project, registry):

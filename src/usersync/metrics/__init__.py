@@ -13,9 +13,18 @@ if TYPE_CHECKING:
 
     from usersync.audit.delivery.stats import AuditStats
     from usersync.audit.spool.listing import SpoolSurvey
+    from usersync.events.models import SubscriptionStatus
     from usersync.models import SyncStatus
 
-__all__ = ["Definition", "Sample", "definitions", "of_audit_log", "of_spools", "of_status"]
+__all__ = [
+    "Definition",
+    "Sample",
+    "definitions",
+    "of_audit_log",
+    "of_spools",
+    "of_status",
+    "of_subscriptions",
+]
 
 Kind = Literal["gauge", "counter"]
 
@@ -70,6 +79,25 @@ LAST_RUN = Definition(
     "usersync_last_run_age_seconds", "When the last reconciling run did something, finished or not.", "s"
 )
 LAST_RUN_FINISHED = Definition("usersync_last_run_finished", "Whether that run has finished: 1 or 0.")
+
+SUBSCRIPTION_LAG = Definition(
+    "usersync_subscription_lag_events",
+    "Events of the feed that an active subscription has not read yet.",
+    "{event}",
+    labels=("subscription",),
+)
+SUBSCRIPTION_PARKED = Definition(
+    "usersync_subscription_parked_events",
+    "Events that a subscription could not handle, waiting for the next attempt or dead.",
+    "{event}",
+    labels=("subscription", "state"),
+)
+SUBSCRIPTION_WORKERS = Definition(
+    "usersync_subscription_workers",
+    "Running workers that serve an active subscription.",
+    "{process}",
+    labels=("subscription",),
+)
 
 SPOOL_EVENTS = Definition(
     "usersync_spool_events", "Audit events that wait on this machine.", "{event}", labels=("spool",)
@@ -131,6 +159,16 @@ def of_status(status: SyncStatus) -> Iterator[Sample]:
     if status.last_run is not None:
         yield Sample(LAST_RUN, (status.observed_at - status.last_run.updated_at).total_seconds())
         yield Sample(LAST_RUN_FINISHED, status.last_run.finished)
+
+
+def of_subscriptions(subscriptions: Iterable[SubscriptionStatus]) -> Iterator[Sample]:
+    """The metrics of ``usersync subscriptions list``."""
+    for each in subscriptions:
+        if each.state == "active":
+            yield Sample(SUBSCRIPTION_LAG, each.lag, (each.name,))
+            yield Sample(SUBSCRIPTION_WORKERS, each.workers, (each.name,))
+        yield Sample(SUBSCRIPTION_PARKED, each.parked, (each.name, "waiting"))
+        yield Sample(SUBSCRIPTION_PARKED, each.dead, (each.name, "dead"))
 
 
 def of_spools(spools: Iterable[SpoolSurvey], now: float) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from usersync import metrics
@@ -75,6 +76,9 @@ class Reading:
                 else:
                     self._of_tables, self.error = [metrics.Sample(metrics.UP, 1)], None
                     self._of_tables += metrics.of_status(status)
+                    # Only the owner may read them, over a connection.
+                    with suppress(UsersyncError):
+                        self._of_tables += metrics.of_subscriptions(sync.subscriptions())
                 # After asking: who waited for a slow answer gets it too.
                 self._asked_at = time.monotonic()
             return self._of_tables
