@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from working import wait_for
 
 from event_receivers import BackgroundReceiver, answer
 from usersync.cli.main import run
+from usersync.config.extras import EXTRAS, Requirement
 from usersync.events.webhooks.secret_box import KEY_VARIABLE
 
 pytestmark = pytest.mark.newest_server
@@ -148,3 +150,27 @@ def test_another_key_is_a_failed_attempt_and_the_right_one_sends(working, comman
         with working.worker():
             working.wait_done("crm")
         assert len(receiver.requests) == 2
+
+
+@pytest.mark.parametrize("problem", ["no key", "no package"])
+def test_a_worker_that_cannot_sign_leaves_webhooks_to_others(working, command, monkeypatch, caplog, problem):
+    caplog.set_level("INFO", "usersync")
+    with BackgroundReceiver([answer()]) as receiver:
+        assert command("add", "crm", "--webhook", receiver.url, "--on", "a.b", "--allow-private")[0] == 0
+        with monkeypatch.context() as patched:
+            if problem == "no key":
+                patched.delenv(KEY_VARIABLE)
+            else:
+                patched.setitem(EXTRAS, "webhooks", [Requirement("aiohttp_is_not_installed", "aiohttp")])
+            first = working.new(None)
+        with closing(first):
+            first.start()
+            with working.worker():
+                working.record(*range(50))
+                working.wait_done("crm")
+                assert working.status("crm").workers == 1
+        assert len(receiver.requests) == 50
+    told = KEY_VARIABLE if problem == "no key" else "needs packages that are not installed: aiohttp"
+    assert any(
+        each.message.startswith("webhooks are not sent: ") and told in each.message for each in caplog.records
+    )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
+
+from usersync.config.extras import missing
+from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from usersync.events.delivery import Delivery
     from usersync.events.models import Subscription
+
+logger = logging.getLogger("usersync.worker")
 
 #: Creates the delivery of a subscription; called in the thread and the event loop of the subscription.
 Kind = Callable[["Subscription"], "Delivery"]
@@ -24,5 +30,23 @@ def _webhook(subscription: Subscription) -> Delivery:
     return delivery_of(subscription)
 
 
-#: By the ``kind`` of the subscription.
-KINDS: Mapping[str, Kind] = {"webhook": _webhook}
+def available_kinds() -> Mapping[str, Kind]:
+    """What this process can serve, by the ``kind`` of the subscription.
+
+    Without the extra or the key, every event would fail, so webhooks are left to other workers.
+    """
+    problem = missing("webhooks", "the sender of webhooks") or _key_problem()
+    if problem is None:
+        return {"webhook": _webhook}
+    logger.info("webhooks are not sent: %s", problem)
+    return {}
+
+
+def _key_problem() -> SettingsError | None:
+    from usersync.events.webhooks.secret_box import SecretBox  # noqa: PLC0415 - needs an extra
+
+    try:
+        SecretBox.from_environment()
+    except SettingsError as error:
+        return error
+    return None

@@ -25,7 +25,7 @@ from usersync.worker import backoff as usual
 from usersync.worker import periodic
 from usersync.worker.attempts import describe
 from usersync.worker.clock import now
-from usersync.worker.kinds import KINDS, no_kind
+from usersync.worker.kinds import available_kinds, no_kind
 from usersync.worker.runner import Runner, Terms
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ class Worker:
         *,
         lease: float = LEASE_S,
         backoff: Backoff = usual.backoff,
-        kinds: Mapping[str, Kind] = KINDS,
+        kinds: Mapping[str, Kind] | None = None,
     ) -> None:
         self._dsn = dsn
         self._handlers = {each.name: each for each in handlers or ()}
-        self._kinds = kinds
+        self._kinds = available_kinds() if kinds is None else kinds
         self._lease = lease
         self._id = uuid4()
         self._terms = Terms(dsn, self._id, lease, backoff)
