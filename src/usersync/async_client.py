@@ -44,7 +44,8 @@ class AsyncUserSync:
 
     Every method except ``close()`` may raise ``ConnectionFailedError`` (the database cannot be reached),
     ``NotInstalledError`` (usersync is not installed) and ``DatabaseError`` (another error of the database).
-    An invalid ``source`` or argument raises ``ArgumentTypeError`` or ``ArgumentValueError``.
+    An invalid connection string raises ``SettingsError``; another wrong argument ``ArgumentTypeError`` or
+    ``ArgumentValueError``, which are subclasses of it.
 
     Cancelling a call cancels its statement. On a connection that does not respond, psycopg waits up to ten
     seconds for that.

@@ -39,7 +39,8 @@ class UserSync:
 
     Every method except ``close()`` may raise ``ConnectionFailedError`` (the database cannot be reached),
     ``NotInstalledError`` (usersync is not installed) and ``DatabaseError`` (another error of the database).
-    An invalid ``source`` or argument raises ``ArgumentTypeError`` or ``ArgumentValueError``.
+    An invalid connection string raises ``SettingsError``; another wrong argument ``ArgumentTypeError`` or
+    ``ArgumentValueError``, which are subclasses of it.
     """
 
     def __init__(self, source: Source) -> None:

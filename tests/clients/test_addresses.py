@@ -62,6 +62,8 @@ def test_an_address_that_libpq_takes_is_taken_to_the_letter(dsn):
 )
 def test_options_of_other_tools_are_removed_from_a_connection_string(dsn, cleaned):
     assert check_dsn(dsn) == cleaned
+    for kind in (UserSync, AsyncUserSync):
+        assert repr(kind(dsn)) == f"<{kind.__name__}: h:5432/d>"
 
 
 @pytest.mark.parametrize("option", ["direct_tls=true", "server_settings=x", "timeout=3"])

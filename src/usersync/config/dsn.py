@@ -272,7 +272,7 @@ def describe_target(dsn: str) -> str:
 
     All projects of a region share the pooler's host, so the project is added (from the user or an option).
     """
-    parts = conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(_without_foreign_options(dsn.strip(), "the connection string"))
     user, options = str(parts.get("user") or ""), str(parts.get("options") or "")
     named = re.search(r"(?:reference|project)=([\w-]+)", options)
     tenant = user if "." in user else named[1] if named else ""
@@ -281,7 +281,7 @@ def describe_target(dsn: str) -> str:
 
 def describe_host(dsn: str) -> str:
     """Host, port and database of a connection string."""
-    parts = conninfo_to_dict(dsn)
+    parts = conninfo_to_dict(_without_foreign_options(dsn.strip(), "the connection string"))
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
 
