@@ -47,8 +47,9 @@ def worker(call: Call, handlers: str | None, lease: float | None) -> None:
     from usersync.cli.loading import load  # noqa: PLC0415 - only if used
     from usersync.worker.worker import LEASE_S, Worker  # noqa: PLC0415 - a driver, which --help does not need
 
+    loaded = load(handlers) if handlers else None
     _log_to(call.output)
-    found = Worker(call.dsn, load(handlers) if handlers else None, lease=lease or LEASE_S)
+    found = Worker(call.dsn, loaded, lease=lease or LEASE_S)
     ending: list[int] = []
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda number, _: ending.append(number))
