@@ -166,8 +166,8 @@ class AuditLog(ReadingMethods):
 
     def __repr__(self) -> str:
         # A debugger may show a log whose constructor has raised.
-        source = self.__dict__.get("_source")
-        return f"<{type(self).__name__}: {'no database' if source is None else describe(source)}>"
+        target = describe(self._source) if "_source" in self.__dict__ else "no database"
+        return f"<{type(self).__name__}: {target}>"
 
     @property
     def _is_pending(self) -> bool:
