@@ -118,6 +118,45 @@ def test_events_go_to_memory_while_the_spool_is_full(make_log, store, eventually
     assert log.flush()
 
 
+def test_the_last_events_are_sent_though_their_file_was_removed(make_log, store, spool_dir, monkeypatch):
+    """The writer finds that before anything else is recorded, which would open new files."""
+    read, removed = Spool.read, []
+
+    def read_removed(spool, *arguments):
+        if not removed:
+            removed.extend(each.unlink() for each in spool_dir.rglob("*.spool*"))
+            raise FileNotFoundError(errno.ENOENT, "removed")
+        return read(spool, *arguments)
+
+    monkeypatch.setattr(Spool, "read", read_removed)
+    log = make_log(store.dsn)
+    event = log.record("a.b")
+    assert log.flush()
+    assert removed
+    assert store.ids() == [event]
+    assert log.stats().spool_error is None
+
+
+def test_flush_returns_though_the_spool_is_replaced_twice(make_log, store, monkeypatch):
+    """The events move to a new file, are sent, and the new file is removed, between two looks of flush()."""
+    log = make_log(store.dsn)
+    log.record("a.b")
+    assert log.flush()
+    engine = log._engine
+    sent = Spool.__new__(Spool)
+    sent.done, sent.last = 0, 1
+    kept, engine.intake.spool = engine.intake.spool, sent
+
+    def meanwhile(condition, deadline):
+        if not condition():
+            engine.intake.spool, engine.intake.started_over = None, 1
+        return condition()
+
+    monkeypatch.setattr(engine, "_wait", meanwhile)
+    assert log.flush()
+    engine.intake.spool = kept
+
+
 def test_a_file_that_received_an_event_meanwhile_is_kept(make_log, spool_dir, monkeypatch):
     """It was empty when it was checked, and an event was stored before the lock was acquired."""
     offline = make_log(None, keep_delivered=0)

@@ -83,14 +83,18 @@ class Engine:
         # Memory first: its events may have moved to the spool, and are then counted there.
         if not self._wait(lambda: memory.done >= mark, deadline):
             return False
+        begun = self.intake.started_over
         spool = self.intake.spool
         if spool is None:
             return True
         end = spool.last
-        # The spool may be another object now: if its files were removed, a new spool continues with its
-        # numbers.
-        settled = self._wait(lambda: (self.intake.spool or spool).done >= end, deadline)
-        return settled and not self._has_quarantined()
+
+        def is_sent() -> bool:
+            # The spool may be another object now: if its files were removed, a new spool continues with its
+            # numbers.
+            return self.intake.started_over > begun or (self.intake.spool or spool).done >= end
+
+        return self._wait(is_sent, deadline) and not self._has_quarantined()
 
     def _has_quarantined(self) -> bool:
         """Whether any of this process's events were quarantined."""

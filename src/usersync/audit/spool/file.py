@@ -290,6 +290,10 @@ class Spool:
     def __len__(self) -> int:
         return max(0, self.last - self.done)
 
+    def __bool__(self) -> bool:
+        # Otherwise an empty spool would be false, and "spool or another" the other.
+        return True
+
     def maintain(self) -> None:
         """Run a checkpoint if the WAL is large. Recording continues meanwhile."""
         if self._in_wal > _CHECKPOINT_BYTES:

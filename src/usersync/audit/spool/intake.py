@@ -66,6 +66,8 @@ class Intake:
         # Spools whose files were removed. The writer may be sending a batch from one.
         self._retired: list[Spool] = []
         self.spool: Spool | None = None
+        #: How many spools were removed after a failure, when all their events had been sent.
+        self.started_over = 0
         self.memory = MemoryQueue(options.memory_events, options.memory_bytes, destination, options.keep)
         self.accepted = 0
 
@@ -227,12 +229,21 @@ class Intake:
                 spool.maintain()
             except Problem as error:
                 self.record_failure(error)
-        elif self.spool is not None:
+        elif self.spool is not None and self._directory is not None:
             with suppress(*Problem):
-                self._start_over(self.spool)
+                if not self._has_moved(self._directory, self.spool):
+                    self._start_over(self.spool)
         if len(self.memory):
             self._spill()
         self._log_messages()
+
+    def _has_moved(self, directory: SpoolDirectory, spool: Spool) -> bool:
+        """After a failure: open new files if those of the spool were removed. Its events may be the last."""
+        with self._lock:
+            if self._tidy(directory, time.time_ns() // 1_000_000) is spool:
+                return False
+            self._recover()
+        return True
 
     def _start_over(self, spool: Spool) -> None:
         """Remove a file that is not writable and has no waiting events: it may be what fills the disk.
@@ -249,6 +260,7 @@ class Intake:
                 # Delete first: if nothing can be deleted, the spool must stay open.
                 spool.path.unlink()
                 claim, self.spool, self._claim = self._claim, None, None
+                self.started_over += 1
             spool.remove()
             if claim is not None:
                 claim.release()
