@@ -79,8 +79,39 @@ def test_a_failing_event_holds_up_its_entity_only(working):
         del seen[:]
         assert working.retry("handle") == 3
         working.wait_done("handle")
-        assert sorted(seen) == [("2", 1), ("2", 2), ("2", 5)]
+        assert seen == [("2", 1), ("2", 2), ("2", 5)]
         assert working.parked("handle") == ()
+
+
+def test_after_a_dead_event_the_later_ones_of_its_entity_follow_at_once(working):
+    handlers, seen = Handlers(), []
+
+    @handlers.on("a.b", attempts=1)
+    def handle(event):
+        seen.append(event.metadata["n"])
+        if event.metadata["n"] == 0:
+            raise ValueError
+
+    working.register(handlers)
+    working.record(1, 1, 1)
+    with working.worker(handlers):
+        working.wait_done("handle")
+    assert seen == [0, 1, 2]
+    assert [each.state for each in working.parked("handle")] == ["dead"]
+
+
+def test_a_worker_with_another_filter_leaves_the_shards_to_others(working):
+    old, new, seen = Handlers(), Handlers(), []
+    old.on("a.b", name="x")(print)
+    new.on("a.*", name="x")(lambda event: seen.append(event.entity_id))
+    working.register(old)
+    with working.worker(old, lease=0.5):
+        wait_for(lambda: working.leased("x") == 16)
+        working.register(new)
+        with working.worker(new, lease=0.5):
+            working.record(*range(20))
+            working.wait_done("x")
+    assert sorted(seen) == sorted(map(str, range(20)))
 
 
 def test_a_poison_event_among_many(working):

@@ -256,11 +256,6 @@ def take_due(
     )
 
 
-def end_session(pid: int) -> Steps[None]:
-    """End a database session of this worker. Only sessions of the same role can be ended."""
-    yield from query("select pg_terminate_backend(%(pid)s)", pid=pid)
-
-
 def extend(worker: UUID, lease: float) -> Steps[None]:
     """Keep the leases of a worker that ends, until its last event is handled."""
     yield from query(

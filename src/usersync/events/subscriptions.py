@@ -243,8 +243,14 @@ def retry(name: str, *, number: int | None = None) -> Steps[int]:
     """
     yield from subscriptions(name)
     row = yield from query_row(
-        "with due as (update usersync.parked_events set state = 'waiting', next_try_at = now(), "
-        "attempts = case state when 'dead' then 0 else attempts end "
+        "with due as (update usersync.parked_events as parked set state = 'waiting', "
+        "attempts = case state when 'dead' then 0 else attempts end, "
+        # Events of one entity follow one another.
+        "next_try_at = case when exists ("
+        "select from usersync.parked_events as earlier where earlier.subscription = parked.subscription "
+        "and earlier.entity_type = parked.entity_type and earlier.entity_id = parked.entity_id "
+        "and earlier.number < parked.number and (earlier.state = 'waiting' or %(number)s::bigint is null)"
+        ") then null else now() end "
         "where subscription = %(name)s and (state = 'dead' or next_try_at is not null) "
         "and (%(number)s::bigint is null or number = %(number)s) returning number) "
         "select count(*) as retried from due",

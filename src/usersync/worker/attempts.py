@@ -33,6 +33,8 @@ class Batch:
     blocked: set[Entity]
     #: Is asked before each event whether it may start.
     may_start: Callable[[], bool]
+    #: After this attempt, a failed event is dead, and no other event waits for it.
+    last_attempt: int
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     #: The numbers of events that wait behind an earlier event of their entity.
     behind: set[int] = field(default_factory=set)
@@ -64,16 +66,20 @@ class Batch:
         self.behind.add(event.number)
         return True
 
+    def waits_after(self, attempt: int, outcome: Outcome) -> bool:
+        """Whether the event waits for another attempt. Otherwise, it is done or dead."""
+        return outcome.error is not None and (attempt < self.last_attempt or outcome.disables)
+
     def start_again(self) -> None:
         """Forget all results, because the transaction was rolled back before any event had failed."""
         self.outcomes, self.behind = {}, set()
 
-    def note(self, event: NumberedEvent, outcome: Outcome) -> None:
+    def note(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> None:
         """Keep the result of an attempt."""
         if self.is_abandoned:
             return
         entity = entity_of(event)
-        if outcome.error is not None and entity is not None:
+        if entity is not None and self.waits_after(attempt, outcome):
             self.blocked.add(entity)
         self.outcomes[event.number] = outcome
 
@@ -103,7 +109,7 @@ async def _in_turn(delivery: Delivery, batch: Batch, attempts: Sequence[Attempt]
         if not batch.next_may_start():
             return
         outcome = await attempt_event(delivery, batch, event, attempt)
-        batch.note(event, outcome)
+        batch.note(event, attempt, outcome)
         if outcome.disables:
             batch.is_over = True
 

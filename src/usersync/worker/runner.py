@@ -26,7 +26,7 @@ from usersync.worker.handling import HandlerDelivery
 from usersync.worker.kinds import no_kind
 from usersync.worker.lane import Lane, OverdueError
 from usersync.worker.session import open_session
-from usersync.worker.transaction import try_in_transaction
+from usersync.worker.transaction import end_session, try_in_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from usersync.worker.attempts import Attempt
     from usersync.worker.backoff import Backoff
     from usersync.worker.kinds import Kind
+    from usersync.worker.transaction import Begun
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class Runner:
         self._due_at = 0.0
         self._stretch = 1
         self._suspect: int | None = None
-        self._session_pid: int | None = None
+        self._begun: Begun | None = None
         self.thread = threading.Thread(target=self._serve, name=f"usersync runner {self.name}", daemon=True)
 
     # Called by other threads.
@@ -206,6 +207,8 @@ class Runner:
     def _own_shards(self) -> list[Shard]:
         with self._wake:
             assigned, fair = dict(self._assigned), self._fair
+        if not assigned:
+            self._given_back.clear()
         known = self._shards
         self._shards = {
             number: known[number] if number in known and known[number].fence == each.fence else each
@@ -266,7 +269,7 @@ class Runner:
         """Handle new events, and move the position behind them."""
         entities = {entity for each in events if (entity := leases.entity_of(each)) is not None}
         blocked = self._run(leases.blocked(self.name, entities))
-        batch = Batch([(each, 1) for each in events], blocked, self._gate())
+        batch = Batch([(each, 1) for each in events], blocked, self._gate(), self._attempts)
 
         def settled() -> tuple[list[Shard], list[leases.Parked]]:
             count = next(
@@ -308,12 +311,12 @@ class Runner:
         given = (event.number, str(event.id), event.entity_type, event.entity_id)
         if outcome is None:
             return leases.Parked(*given, "waiting", 0, None, None)
-        state, delay = self._next_try(outcome, 1)
+        state, delay = self._next_try(batch, outcome, 1)
         return leases.Parked(*given, state, 1, delay, outcome.error)
 
-    def _next_try(self, outcome: Outcome, attempt: int) -> tuple[str, float | None]:
+    def _next_try(self, batch: Batch, outcome: Outcome, attempt: int) -> tuple[str, float | None]:
         """The state of a failed event, and the seconds until its next attempt."""
-        if attempt >= self._attempts and not outcome.disables:
+        if not batch.waits_after(attempt, outcome):
             return "dead", None
         usual = self._terms.backoff(attempt)
         return "waiting", usual if outcome.retry_after is None else max(outcome.retry_after, 0.0)
@@ -321,7 +324,7 @@ class Runner:
     def _park_fatal(self, shard: Shard, number: int) -> None:
         """Park the event that was in hand when a worker ended without a word."""
         event = self._run(leases.read_event(number))
-        batch = Batch([], set(), self._may_start)
+        batch = Batch([], set(), self._may_start, self._attempts)
         parked = []
         if event is not None:
             batch.outcomes[number] = Outcome.failed(ENDED)
@@ -345,7 +348,7 @@ class Runner:
             if not each.event
         ]
         attempts: list[Attempt] = [(each.event, each.attempt) for each in due if each.event]
-        batch = Batch(attempts, set(), self._may_start)
+        batch = Batch(attempts, set(), self._may_start, self._attempts)
 
         def tried() -> list[leases.Tried]:
             return gone + [self._tried(batch, event, attempt) for event, attempt in attempts]
@@ -366,7 +369,7 @@ class Runner:
             return leases.Tried(event.number, "waiting", 0.0, "the worker ended before the attempt")
         if outcome.error is None:
             return leases.Tried(event.number, "done")
-        state, delay = self._next_try(outcome, attempt)
+        state, delay = self._next_try(batch, outcome, attempt)
         return leases.Tried(event.number, state, delay, outcome.error)
 
     # Deliveries.
@@ -387,7 +390,7 @@ class Runner:
                     batch,
                     finish,
                     idle_limit=self._terms.idle_limit,
-                    on_begin=self._note_session,
+                    on_begin=self._note_begin,
                 )
                 is_ours = lane.run(work, lambda: bool(batch.overdue(limit)))
                 if not is_ours:
@@ -404,8 +407,8 @@ class Runner:
             self._undo(batch, describe(error))
         return False
 
-    def _note_session(self, pid: int) -> None:
-        self._session_pid = pid
+    def _note_begin(self, begun: Begun) -> None:
+        self._begun = begun
 
     def _abandon(self, batch: Batch, delivery: Delivery, lane: Lane) -> None:
         """Leave a thread that hangs alone. The event failed, and the others go on in another thread."""
@@ -438,10 +441,10 @@ class Runner:
 
     def _end_session(self) -> None:
         """End the database session of a handler that hangs, so that its locks are free."""
-        pid, self._session_pid = self._session_pid, None
-        if pid is not None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
             with suppress(UsersyncError):
-                self._run(leases.end_session(pid))
+                self._run(end_session(begun))
 
     def _after(self, batch: Batch, parked: Sequence[leases.Parked]) -> None:
         for each in parked:

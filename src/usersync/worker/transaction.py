@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from usersync.transports.steps import query_row
+from usersync.transports.steps import query, query_row
 from usersync.worker.attempts import attempt_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from usersync.transports.steps import Steps
     from usersync.worker.attempts import Batch
@@ -22,6 +24,14 @@ class _FailedError(Exception):
     """An event without a savepoint of its own failed."""
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A transaction: the process of its database session, and its start."""
+
+    pid: int
+    at: datetime
+
+
 async def try_in_transaction(
     delivery: HandlerDelivery,
     session: Session,
@@ -29,17 +39,17 @@ async def try_in_transaction(
     finish: Callable[[], Steps[bool]],
     *,
     idle_limit: float,
-    on_begin: Callable[[int], None],
+    on_begin: Callable[[Begun], None],
 ) -> bool:
     """Try the events, and write the results with ``finish``. Returns whether the transaction was committed.
 
-    False if the lease is lost. ``on_begin`` is called with the process id of the database session. If the
-    process stops, the server ends the transaction after ``idle_limit`` seconds, before the lease is over.
+    False if the lease is lost. ``on_begin`` is called when the transaction has begun. If the process stops,
+    the server ends the transaction after ``idle_limit`` seconds, before the lease is over.
 
     A savepoint for each event takes longer than most handlers. So the batch is tried without them. If an
     event fails, the transaction is rolled back, and the batch is tried again with them.
     """
-    for savepoints in (False, True):
+    for savepoints in (False, True) if len(batch.attempts) > 1 else (True,):
         try:
             async with session.transaction():
                 on_begin(await session.run(_begin(idle_limit)))
@@ -63,19 +73,29 @@ async def _try_events(delivery: HandlerDelivery, session: Session, batch: Batch,
         if savepoints:
             async with session.transaction():
                 outcome = await attempt_event(delivery, batch, event, attempt)
-                batch.note(event, outcome)
+                batch.note(event, attempt, outcome)
                 if outcome.error is not None:
                     raise psycopg.Rollback
         else:
             outcome = await attempt_event(delivery, batch, event, attempt)
             if outcome.error is not None:
                 raise _FailedError
-            batch.note(event, outcome)
+            batch.note(event, attempt, outcome)
 
 
-def _begin(idle_limit: float) -> Steps[int]:
+def _begin(idle_limit: float) -> Steps[Begun]:
     row = yield from query_row(
-        "select set_config('idle_in_transaction_session_timeout', %(limit)s, true), pg_backend_pid() as pid",
+        "select set_config('idle_in_transaction_session_timeout', %(limit)s, true), "
+        "pg_backend_pid() as pid, now() as at",
         limit=f"{max(1, round(idle_limit * 1000))}ms",
     )
-    return int(row["pid"])
+    return Begun(row["pid"], row["at"])
+
+
+def end_session(begun: Begun) -> Steps[None]:
+    """End the session of a transaction, if it is still open. Behind a pooler, others use the session then."""
+    yield from query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where pid = %(pid)s and xact_start = %(at)s",
+        pid=begun.pid,
+        at=begun.at,
+    )

@@ -48,6 +48,7 @@ FASTEST_S, SLOWEST_S = 0.05, 1.0
 _SLOWER = 1.2
 _PERIODIC_S = 5.0
 _SPOOLS_S = 60.0
+_REFUSED_S = 30.0
 
 
 class Worker:
@@ -77,7 +78,8 @@ class Worker:
         self._failed: BaseException | None = None
         self._last_number = 0
         self._has_log = False
-        self._refused: set[str] = set()
+        #: Handlers whose filter is another in the database, and when that was seen.
+        self._refused: dict[str, float] = {}
 
     def check(self) -> None:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
@@ -157,7 +159,7 @@ class Worker:
                     leases.renew_worker(
                         self._id,
                         (socket.gethostname(), os.getpid()),
-                        handlers=self._handlers,
+                        handlers=[each for each in self._handlers if not self._is_refused(each)],
                         kinds=self._kinds,
                         lease=self._lease,
                     )
@@ -196,12 +198,16 @@ class Worker:
         """Whether the code is for this filter. A newer release of the application may have changed it."""
         handler = self._handlers.get(subscription.name) if subscription.kind == HANDLER else None
         if handler is None or definition(subscription) == definition(*definitions([handler])):
-            self._refused.discard(subscription.name)
+            self._refused.pop(subscription.name, None)
             return True
         if subscription.name not in self._refused:
-            self._refused.add(subscription.name)
             logger.error("%s: the database has another filter than this code; not served", subscription.name)
+        self._refused[subscription.name] = now()
         return False
+
+    def _is_refused(self, name: str) -> bool:
+        """Whether its leases are left to other workers. It is looked at again after a while."""
+        return now() - self._refused.get(name, float("-inf")) < _REFUSED_S
 
     def _new_runner(self, subscription: Subscription) -> Runner:
         handler = self._handlers.get(subscription.name) if subscription.kind == HANDLER else None

@@ -20,7 +20,7 @@ begin
                     on given.shard = shard.shard and given.fence = shard.fence
                 where shard.subscription = take_parked.subscription
             ))
-        order by parked.next_try_at limit take_parked.most for update skip locked
+        order by parked.next_try_at, parked.number limit take_parked.most for update skip locked
     );
     update usersync.parked_events as parked set
         attempts = parked.attempts + 1,
