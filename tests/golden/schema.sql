@@ -950,6 +950,32 @@ end;
 $function$
 
 
+-- function usersync.current_key(oid, text[])
+owner postgres; usersync: the columns that identify a row of a tracked table.
+CREATE OR REPLACE FUNCTION usersync.current_key(table_id oid, key_columns text[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    primary_key text[];
+begin
+    if key_columns <@ array(
+        select attname::text from pg_attribute where attrelid = table_id and attnum > 0 and not attisdropped
+    ) then
+        return key_columns;
+    end if;
+    select array_agg(attname::text order by place) into primary_key
+    from pg_index
+    cross join unnest(indkey[:indnkeyatts - 1]) with ordinality as part (number, place)
+    join pg_attribute on attrelid = indrelid and attnum = number
+    where indrelid = table_id and indisprimary;
+    return case when cardinality(primary_key) = cardinality(key_columns) then primary_key else key_columns end;
+end;
+$function$
+
+
 -- function usersync.database_position()
 owner postgres; usersync: the installation, the cluster and the timeline of this database.
 CREATE OR REPLACE FUNCTION usersync.database_position()
@@ -2482,6 +2508,28 @@ end;
 $function$
 
 
+-- function usersync.may_be_secret(text)
+owner postgres; usersync: whether the name of a column could be that of a secret.
+CREATE OR REPLACE FUNCTION usersync.may_be_secret(column_name text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ IMMUTABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    words text;
+begin
+    if getdatabaseencoding() = 'UTF8' then
+        column_name := normalize(column_name, NFKC);
+    end if;
+    words := lower(array_to_string(array(
+        select match[1] from regexp_matches(column_name, '[A-Z]+(?![a-z])|[A-Z]?[a-z]+', 'g') as match
+    ), '_'));
+    return '_' || words || '_' ~ '(accesskey|accesstoken|accountnumber|apikey|apitoken|authorization|authtoken|bearer|bottoken|brokerurl|cardno|cardnumber|connectionstring|cookie|credential|creditcard|csrftoken|cvc|cvv|databaseurl|dburl|encryptionkey|hmackey|idtoken|jwt|mnemonic|passcode|passphrase|passwd|password|privatekey|pwd|redisurl|refreshtoken|secret|secretkey|securitycode|servicekey|sessionkey|sessiontoken|signingkey|socialsecurity)|_(auth|ciphertext|csrf|dsn|iban|otp|pan|pass|pin|salt|sid|signature|ssn|token|totp|xsrf)_|_(credit|debit)_card_|_(access|activation|auth|authentication|backup|change|confirmation|device|factor|login|magic|mfa|onetime|otp|pairing|persist|recovery|reset|security|sms|totp|unlock|used|verification)_code_|_(access|activation|auth|authentication|backup|change|confirmation|device|factor|login|magic|mfa|onetime|otp|pairing|persist|recovery|reset|security|sms|totp|unlock|used|verification)_codes_|_(auth|oauth)_config_|_(auth|session|token)_data_|_(invitation|invite|key)_hash_|_(access|account|activation|admin|adyen|aes|algolia|amplitude|anthropic|api|auth|authentication|aws|azure|bitbucket|bot|braintree|brevo|cipher|claude|client|cloudflare|cohere|crypto|datadog|decryption|deepseek|deploy|digitalocean|discord|ecdsa|ed25519|elevenlabs|encrypted|encryption|fcm|firebase|gcp|gemini|github|gitlab|google|gpg|groq|hash|hashed|hmac|hubspot|huggingface|ingestion|intercom|jira|jwe|jwt|licence|license|mailchimp|mailgun|mapbox|maps|master|merchant|mfa|mistral|mixpanel|mollie|newrelic|oauth|openai|openrouter|otp|paypal|perplexity|pgp|pinecone|plaid|posthog|postmark|private|push|razorpay|recovery|replicate|resend|role|rsa|salesforce|sas|secret|segment|sendgrid|sentry|serper|server|service|session|shopify|signing|slack|ssh|ssl|stripe|supabase|tavily|telegram|tls|token|totp|twilio|unseal|user|vapid|vault|wallet|webhook|zendesk)_key_|_(access|api|auth|encrypted|encryption|private|recovery|secret|service|signing|ssh)_keys_|_(confirmation|login|magic|recovery|reset|unlock|verification)_link_|_(confirmation|login|magic|recovery|reset|unlock|verification)_links_|_(account|card|cc)_no_|_(account|card|cc|iban|security)_number_|_(key|private)_pem_|_(backup|recovery|secret|seed|wallet)_phrase_|_(gpg|key|pgp|rsa|ssh)_private_|_(master|otp|recovery|totp|wallet)_seed_|_(connection|session)_string_|_(access|api|auth|bearer|csrf|device|fcm|invite|oauth|push|recovery|refresh|reset|session)_tokens_|_(broker|database|db|redis)_url_|_(code|pkce)_verifier_|_(pass)_word_|^_encrypted_|_(webhook|hook)_url_';
+end;
+$function$
+
+
 -- function usersync.number_events()
 owner postgres; usersync: numbers the events that have become visible since the last call.
 CREATE OR REPLACE FUNCTION usersync.number_events()
@@ -2682,6 +2730,28 @@ begin
     );
     has_rules := exists (select from pg_rewrite where ev_class = relation and ev_type <> '1');
     is_paused := exists (select from usersync.pause);
+end;
+$function$
+
+
+-- function usersync.read_columns(regclass, text[])
+owner postgres; usersync: the columns of a table with their types, as text.
+CREATE OR REPLACE FUNCTION usersync.read_columns(relation regclass, names text[])
+ RETURNS text
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+declare
+    columns text;
+    last_number integer;
+begin
+    select string_agg(concat_ws(' ', quote_ident(attname), (select typnamespace::regnamespace::text || '.' || quote_ident(typname) from pg_type where pg_type.oid = atttypid), (select quote_ident(collname) from pg_collation where pg_collation.oid = attcollation)), ', ' order by attnum)
+        filter (where not attisdropped and (names is null or attname = any(names))), max(attnum)
+    into columns, last_number
+    from pg_attribute where attrelid = relation and attnum > 0;
+    -- This function reads the newest catalog, whatever the snapshot. It returns null for a column that does not exist.
+    return case when has_column_privilege(relation, (last_number + 1)::smallint, 'select') is null then columns end;
 end;
 $function$
 
@@ -4575,6 +4645,20 @@ begin
             perform set_config('statement_timeout', statement_timeout, false);
         end if;
     end if;
+end;
+$function$
+
+
+-- function usersync.table_columns(regclass, text[])
+owner postgres; usersync: the columns of a table with their types, as text; computed when a statement is planned.
+CREATE OR REPLACE FUNCTION usersync.table_columns(relation regclass, names text[])
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+    return usersync.read_columns(relation, names);
 end;
 $function$
 

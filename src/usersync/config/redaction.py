@@ -157,6 +157,22 @@ _FUSED = re.compile(
     rf"(?P<after>|{'|'.join(sorted(_FORMS | _ABOUT, key=len, reverse=True))})"
 )
 
+
+def secret_pattern() -> str:
+    """A regular expression for names that could be secrets, for the database.
+
+    It expects the words of a name in lower case, with an underscore before and after each. It matches every
+    name that ``Redactor`` takes for a secret, and some others, such as ``token_count``.
+    """
+
+    def any_of(words: Iterable[str]) -> str:
+        return f"({'|'.join(sorted(words))})"
+
+    pairs = (f"_{any_of(before)}_{last}_" for last, before in sorted(_PAIRS.items()) if "" not in before)
+    alone = {last for last, before in _PAIRS.items() if "" in before} | _LAST
+    return "|".join((any_of(_STRONG), f"_{any_of(alone)}_", *pairs, "^_encrypted_", "_(webhook|hook)_url_"))
+
+
 _REMEMBERED = 4096
 _LONG = 200
 

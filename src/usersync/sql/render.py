@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from usersync.config.mapping import quote
+from usersync.config.redaction import secret_pattern
 from usersync.sql.audit_expressions import (
     ID_PREFIX,
     audit_column_list,
@@ -61,6 +62,15 @@ set IntervalStyle = 'postgres'
 set extra_float_digits = 1
 set bytea_output = 'hex'
 set lc_monetary = 'C'"""
+
+
+#: A column of pg_attribute with its type, as text. It is the same after a dump and restore.
+COLUMN_FORM = (
+    "concat_ws(' ', quote_ident(attname), "
+    "(select typnamespace::regnamespace::text || '.' || quote_ident(typname) "
+    "from pg_type where pg_type.oid = atttypid), "
+    "(select quote_ident(collname) from pg_collation where pg_collation.oid = attcollation))"
+)
 
 
 class UnknownPlaceholderError(LookupError):
@@ -125,6 +135,8 @@ class Renderer:
                 [*_public_functions(), *(each.function for each in known if each.enabled)]
             ),
             "settings": _settings_json(settings),
+            "column_form": COLUMN_FORM,
+            "secret_pattern": literal(secret_pattern()),
             "is_expected": is_expected(settings, "source"),
             "is_user_row": is_user_row(settings),
             "row_is_left_out": row_is_left_out(settings),

@@ -7,6 +7,8 @@ import time
 import pytest
 
 from usersync.audit import upkeep
+from usersync.config.redaction import _LAST, _PAIRS, _STRONG, Redactor
+from usersync.schema import installation
 from usersync.transports.run import run
 
 
@@ -127,8 +129,9 @@ def test_a_dropped_or_renamed_column_fails_no_statement(tracker):
     tracker.execute("update products set quantity = 6")
     tracker.execute("delete from products")
     assert tracker.events() == [
-        ("products.inserted", "1", {"id": [None, 1]}),
-        ("products.deleted", "1", {"id": [1, None]}),
+        ("products.inserted", "1", {"id": [None, 1], "quantity": [None, 5], "size": [None, 3]}),
+        ("products.updated", "1", {"quantity": [5, 6]}),
+        ("products.deleted", "1", {"id": [1, None], "quantity": [6, None], "size": [3, None]}),
     ]
     assert set(tracker.events("metadata ->> 'tracking'")) == {"stale"}
     assert not tracker.rejects()
@@ -153,12 +156,96 @@ def test_remaining_columns_are_recorded_with_a_stale_definition(tracker):
     )
 
 
-def test_a_column_that_was_added_later_waits_until_the_table_is_tracked_again(tracker):
-    tracker.execute("alter table products add column size int")
-    tracker.execute("insert into products values (1, 'Bolt', 5, 3)")
-    assert tracker.events("changes, metadata -> 'tracking'") == [
-        ({"id": [None, 1], "name": [None, "Bolt"], "qty": [None, 5]}, None)
+def test_columns_are_recorded_from_the_first_statement_on(tracker):
+    """In a session that has made its plans before another session alters the table."""
+    tracker.execute("create table noted (id int primary key, name text, note text, pin text)")
+    tracker.execute("create table chosen (id int primary key, name text, qty int)")
+    tracker.track("noted", exclude=("note",), reveal=("pin",))
+    tracker.track("chosen", columns=("name",))
+    with tracker.project.database.connect("postgres") as session:
+        session.execute(
+            "insert into noted values (1, 'a', 'private', '0'); insert into chosen values (1, 'a', 1)"
+        )
+        tracker.execute(
+            "alter table noted add column size int, add column api_token text, add column has_secret bool; "
+            "alter table noted rename column name to label; alter table chosen add column size int"
+        )
+        session.execute(
+            "update noted set label = 'b', size = 3, api_token = 'x', has_secret = true, pin = '1'"
+        )
+        session.execute("update noted set note = 'still private'")
+        session.execute("update chosen set size = 3")
+        session.execute("update chosen set name = 'b'")
+        tracker.execute("alter table chosen rename column name to title")
+        session.execute("update chosen set title = 'c'")
+        tracker.execute("alter table noted rename column id to noted_id; alter table noted rename to notes")
+        session.execute("update notes set size = 4")
+    changed = tracker.events("entity_type, entity_id, changes, metadata ->> 'tracking'")[2:]
+    altered = {"label": ["a", "b"], "size": [None, 3], "has_secret": [None, True], "pin": ["0", "1"]}
+    assert changed == [
+        ("noted", "1", {**altered, "api_token": [None, "[redacted]"]}, "stale"),
+        ("chosen", "1", {"name": ["a", "b"]}, None),
+        ("noted", "1", {"size": [3, 4]}, "stale"),
     ]
+    assert not tracker.rejects()
+
+
+def test_apply_updates_the_functions_after_the_columns_have_changed(tracker):
+    tracker.execute("alter table products add column api_token text, add column size int, drop column name")
+    run(installation.apply(tracker.project.settings), tracker.project.owner)
+    (table,) = tracker.tracked()
+    assert (table.state, table.columns) == ("current", ("id", "qty", "api_token", "size"))
+    assert table.redacted == ("api_token",)
+    tracker.execute("insert into products values (1, 5, 'secret', 3)")
+    tracker.execute("alter table products alter size type text")
+    tracker.execute("update products set size = 'XL'")
+    assert tracker.tracked()[0].reasons[0].startswith("the type of a column changed since")
+    assert tracker.events("changes, metadata ->> 'tracking'") == [
+        ({"id": [None, 1], "qty": [None, 5], "api_token": [None, "[redacted]"], "size": [None, 3]}, None),
+        ({"size": ["3", "XL"]}, "stale"),
+    ]
+    assert not tracker.rejects()
+
+
+def test_the_database_redacts_at_least_the_names_that_python_redacts(tracker):
+    befores = {word for words in _PAIRS.values() for word in words}
+    lasts = {*_PAIRS, *_LAST, *_STRONG}
+    names = [f"{before}_{last}" for before in befores for last in _PAIRS]
+    names += [
+        each for last in lasts for each in (last, f"user_{last}", f"user{last.title()}", f"{last}_hash")
+    ]
+    names += [
+        each
+        for strong in _STRONG
+        for each in (f"user{strong}", f"{strong}s", f"{strong}2", f"API{strong.title()}")
+    ]
+    names += [
+        "encrypted_x",
+        "slack_webhook_url",
+        "APIKey",
+        "apiKey",
+        "api-key",
+        "\uff41\uff50\uff49_key",
+        "token2",
+    ]
+    found = tracker.execute(
+        "select name from unnest(%s::text[]) as name where not usersync.may_be_secret(name)", names
+    )
+    recorded = {name for (name,) in found}
+    assert [name for name in names if Redactor().is_secret(name) and name in recorded] == []
+    harmless = [
+        "name",
+        "quantity",
+        "created_at",
+        "shipping",
+        "author",
+        "company",
+        "passenger",
+        "note",
+        "números",
+    ]
+    asked = tracker.execute("select usersync.may_be_secret(name) from unnest(%s::text[]) as name", harmless)
+    assert {may for (may,) in asked} == {False}
 
 
 @pytest.mark.parametrize("type", ["text", "json", "bigint", "point", "bytea"])
@@ -171,6 +258,8 @@ def test_a_changed_column_type_fails_no_statement(tracker, type):  # noqa: A002
     )
     tracker.execute(f"update products set qty = {value}")
     assert tracker.events("action") == ["products.inserted", "products.updated"]
+    assert tracker.events("metadata ->> 'tracking'") == [None, "stale"]
+    assert not tracker.rejects()
 
 
 def test_every_column_is_read_correctly_with_a_stale_definition(tracker):

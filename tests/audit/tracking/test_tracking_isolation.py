@@ -36,3 +36,20 @@ def test_an_actor_who_was_changed_since_the_snapshot(tracker, level, column):
         assert tracker.events("user_id") == [user] * 3
     else:
         assert all(each.startswith("40001 ") for each in tracker.events("metadata ->> 'user_sync_error'"))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_column_that_is_added_after_the_snapshot(tracker, level):
+    """The session has no plan before, and keeps it afterwards."""
+    tracker.execute("create table products (id int primary key, name text)")
+    tracker.track("products")
+    with tracker.project.database.connect("postgres") as session:
+        session.execute(f"set default_transaction_isolation = '{level}'; begin; select 1")
+        tracker.execute("alter table products add column size int")
+        session.execute("insert into products values (1, 'Bolt', 5)")
+        session.execute("commit")
+        session.execute("insert into products values (2, 'Nut', 6)")
+    in_old_snapshot, in_new_snapshot = tracker.events("changes")
+    assert in_old_snapshot["name"] == [None, "Bolt"]
+    assert in_new_snapshot == {"id": [None, 2], "name": [None, "Nut"], "size": [None, 6]}
+    assert tracker.rejects() == []

@@ -35,7 +35,7 @@ from usersync.sql.audit_expressions import (
     reader_rules,
 )
 from usersync.sql.expressions import literal
-from usersync.sql.render import PINNED_SETTINGS, UnknownPlaceholderError, read_sql
+from usersync.sql.render import COLUMN_FORM, PINNED_SETTINGS, UnknownPlaceholderError, read_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,6 +69,14 @@ class Tracking:
     stem: str
     #: The options that it was made from, stored in the functions' comments.
     made_from: Mapping[str, object]
+    #: The columns with their types, see ``COLUMN_FORM``. The functions compare them with those of the table.
+    form: str
+    #: Whether only ``columns`` are recorded, and no column that is added later.
+    closed: bool = False
+    #: Columns that are not recorded.
+    exclude: tuple[str, ...] = ()
+    #: Columns whose values are recorded, although their names look like secrets.
+    reveal: tuple[str, ...] = ()
     partitioned: bool = False
 
 
@@ -141,6 +149,7 @@ def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
         {},
         {
             "audit_log": audit_log(settings),
+            "column_form": COLUMN_FORM,
             "tracked_tables": literal(_text_array(table.quoted for table in tables)),
         },
     )
@@ -240,7 +249,18 @@ class _Part:
             "id_prefix": ID_PREFIX.format(occurred_at="event.occurred_at"),
             "id": _ID,
             "rows_pair": self._rows_pair(),
+            "is_altered": self._is_altered(),
         } | self._of_one_row()
+
+    def _is_altered(self) -> str:
+        """Whether the table has other columns than those for which the functions are made."""
+        if self._operation == "truncate":
+            return "false"
+        tracking = self._tracking
+        names = _array(column.name for column in tracking.columns) if tracking.closed else "null::text[]"
+        table = f"{literal(tracking.table.quoted)}::regclass"
+        columns = f"usersync.table_columns({table}, {names})"
+        return f"tg_relid <> {table} or {columns} is distinct from {literal(tracking.form)}"
 
     def _constants(self) -> dict[str, str]:
         """The fields that are equal in all events of this operation."""
@@ -408,28 +428,49 @@ class _Part:
         names = {"old_bodies": _NO_ROWS, "new_bodies": _NO_ROWS}
         for side, without in (("old", "insert"), ("new", "delete")):
             if self._operation != without:
-                values = {"rows_pair": self._rows_pair(), "identity": self._identity_by_name()}
+                values = {
+                    "rows_pair": self._rows_pair(),
+                    "identity": self._identity_by_name(),
+                    "key_columns": _array(self._tracking.key),
+                }
                 bodies = _fill(read_sql("tracking/bodies.sql"), {"rows": f"{side}_rows"}, values)
                 names[f"{side}_bodies"] = bodies.strip()
         values = {
             "old_cut": cut("pair.old_value::text"),
             "new_cut": cut("pair.new_value::text"),
             "text_limit": str(TEXT_LIMIT),
-            "secret_names": _array(column.name for column in self._tracking.columns if column.secret),
-            "column_names": _array(column.name for column in self._tracking.columns),
+            "is_secret": self._is_secret_name(),
+            "is_tracked": self._is_tracked_name(),
             "records_unchanged": literal(self._operation != "update"),
         }
         return _fill(read_sql("tracking/changes_by_name.sql"), names, values).strip()
 
+    def _is_secret_name(self) -> str:
+        """Whether the value of a column ``name`` is redacted. A flag is no secret."""
+        tracking = self._tracking
+        secrets = _array(column.name for column in tracking.columns if column.secret)
+        known = _array([*(column.name for column in tracking.columns), *tracking.reveal])
+        return (
+            f"name = any({secrets}) or (name <> all({known}) and usersync.may_be_secret(name) "
+            "and 'boolean' not in (coalesce(jsonb_typeof(n.body -> name), ''), "
+            "coalesce(jsonb_typeof(o.body -> name), '')))"
+        )
+
+    def _is_tracked_name(self) -> str:
+        tracking = self._tracking
+        if tracking.closed:
+            return f"name = any({_array(column.name for column in tracking.columns)})"
+        return f"name <> all({_array(tracking.exclude)})"
+
     def _identity_by_name(self) -> str:
         if not self._key:
             return f"'row:' || {sha256('body::text')}"
-        texts = [f"(body ->> {literal(column.name)})" for column in self._key]
+        texts = [f"(body ->> key[{place}])" for place, _ in enumerate(self._key, start=1)]
         if len(texts) == 1:
             return shortened(sha256(texts[0]) if self._key[0].secret else texts[0])
         parts = [
-            sha256(text) if column.secret else f"body -> {literal(column.name)}"
-            for column, text in zip(self._key, texts, strict=True)
+            sha256(text) if column.secret else f"body -> key[{place}]"
+            for place, (column, text) in enumerate(zip(self._key, texts, strict=True), start=1)
         ]
         return shortened(f"jsonb_build_array({_comma(parts)})::text")
 
@@ -476,7 +517,7 @@ def _joined(pieces: list[str]) -> str:
 
 
 def _array(names: Iterable[str]) -> str:
-    return f"array[{_comma(literal(name) for name in names)}]"
+    return f"array[{_comma(literal(name) for name in names)}]::text[]"
 
 
 def _comma(parts: Iterable[str]) -> str:

@@ -106,9 +106,8 @@ def tracking_of(
     options: TrackOptions,
     is_secret: IsSecret,
     state: Row,
-    only: tuple[str, ...] | None = None,
 ) -> Tracking:
-    """What is recorded. If ``only`` is given, only those columns."""
+    """What is recorded."""
     key = tuple(state["key"]["columns"]) if state["key"] else ()
     present = {column["name"]: column for column in state["columns"]}
     _check_options(name, options, key, present)
@@ -116,7 +115,6 @@ def tracking_of(
         column
         for column in state["columns"]
         if not column["virtual"]
-        and (only is None or column["name"] in only)
         and column["name"] not in options.exclude
         and (not options.columns or column["name"] in options.columns or column["name"] in key)
     ]
@@ -132,6 +130,9 @@ def tracking_of(
         )
         for column in wanted
     )
+    closed = bool(options.columns)
+    names = {column.name for column in columns}
+    form = ", ".join(column["form"] for column in state["columns"] if not closed or column["name"] in names)
     made_from = {
         "table": [name.schema, name.name],
         "columns": list(options.columns),
@@ -140,9 +141,20 @@ def tracking_of(
         "recorded": [column.name for column in columns],
         "redacted": [column.name for column in columns if column.secret],
         "key": list(key),
+        "form": form,
     }
-    partitioned = state["kind"] == "p"
-    return Tracking(name, columns, key, _stem(name, state), made_from, partitioned)
+    return Tracking(
+        name,
+        columns,
+        key,
+        _stem(name, state),
+        made_from,
+        form,
+        closed=closed,
+        exclude=options.exclude,
+        reveal=options.reveal,
+        partitioned=state["kind"] == "p",
+    )
 
 
 def _check_options(

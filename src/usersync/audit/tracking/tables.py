@@ -19,6 +19,7 @@ from usersync.audit.tracking.state import (
     tracking_of,
 )
 from usersync.config.mapping import TableName
+from usersync.config.redaction import Redactor
 from usersync.errors import SettingsError
 from usersync.models import Change, Finding
 from usersync.sql.render import read_sql
@@ -72,7 +73,8 @@ class TrackedUpdate:
 def tracked(settings: Settings, is_secret: IsSecret | None = None) -> Steps[tuple[TrackedTable, ...]]:
     """The tracked tables, and whether their triggers are the ones that would be installed now.
 
-    Without ``is_secret``, the columns that were secret when the table was tracked are secret.
+    Without ``is_secret``, the columns that were secret when the table was tracked are secret, and the usual
+    rules decide about the others.
     """
     rows = yield from _tracked_rows()
     states = yield from read_states(settings, tuple(rows))
@@ -90,10 +92,11 @@ def tracked_functions() -> Steps[dict[TableName, tuple[str, ...]]]:
 
 
 def update_tracked(settings: Settings) -> Steps[TrackedUpdate]:
-    """The changes that update tracked tables to these settings and this release.
+    """The changes that update tracked tables to these settings, this release and their present columns.
 
-    Only functions are replaced, so no table is locked; the recorded columns stay. If a table's columns or key
-    were altered, ``track()`` must decide anew: the table is left unchanged, with a finding.
+    Only functions are replaced, so no table is locked. If the table was renamed, if its key was altered, or
+    if a column that an option names is gone, ``track()`` must decide anew: the table is left unchanged, with
+    a finding.
     """
     changes, findings = list[Change](), list[Finding]()
     rows = yield from _tracked_rows()
@@ -105,10 +108,8 @@ def update_tracked(settings: Settings) -> Steps[TrackedUpdate]:
         state = states[name]
         options = _options(made_from, state)
         try:
-            tracking = tracking_of(
-                name, options, _noted_secrets(made_from), state, strings(made_from, "recorded")
-            )
-            altered = list(_drift(tracking, made_from))
+            tracking = tracking_of(name, options, _known_secrets(made_from), state)
+            altered = list(_undecided(tracking, made_from))
         except SettingsError as error:
             altered = [str(error)]
         if altered:
@@ -157,7 +158,7 @@ def _describe(
     elif row["name"] is not None:
         options = _options(made_from, inspected)
         try:
-            tracking = tracking_of(name, options, is_secret or _noted_secrets(made_from), inspected)
+            tracking = tracking_of(name, options, is_secret or _known_secrets(made_from), inspected)
         except SettingsError as error:
             drift = [str(error)]
         else:
@@ -184,9 +185,11 @@ def _options(made_from: Made, state: Row | None = None) -> TrackOptions:
     return TrackOptions(columns or options.columns, *others)
 
 
-def _noted_secrets(made_from: Made) -> IsSecret:
-    noted = frozenset(strings(made_from, "redacted"))
-    return lambda name, _: name in noted
+def _known_secrets(made_from: Made) -> IsSecret:
+    """The columns that were secret when the table was tracked, and the secrets among those added since."""
+    recorded, redacted = (frozenset(strings(made_from, each)) for each in ("recorded", "redacted"))
+    is_secret = Redactor().is_secret
+    return lambda name, kind: name in redacted if name in recorded else is_secret(name, kind)
 
 
 def _damage(settings: Settings, tracking: Tracking, state: Row, *, altered: bool) -> Iterator[str]:
@@ -208,11 +211,23 @@ def _drift(tracking: Tracking, made_from: Made) -> Iterator[str]:
     before, now = strings(made_from, "recorded"), [column.name for column in tracking.columns]
     added = [column for column in now if column not in before]
     gone = [column for column in before if column not in now]
+    slow = "recording is slow until 'usersync apply' or until the table is tracked again"
     if added:
-        yield f"not recorded, because added or renamed since: {', '.join(added)}"
+        yield f"added or renamed since: {', '.join(added)}; {slow}"
     if gone:
-        yield f"gone since: {', '.join(gone)}; recording is slow until the table is tracked again"
+        yield f"gone since: {', '.join(gone)}; {slow}"
+    if not added and not gone and made_from.get("form", tracking.form) != tracking.form:
+        yield f"the type of a column changed since; {slow}"
+    yield from _undecided(tracking, made_from)
+
+
+def _undecided(tracking: Tracking, made_from: Made) -> Iterator[str]:
+    """The differences after which ``track()`` has to decide what is recorded."""
     if list(tracking.key) != list(strings(made_from, "key")):
         yield f"the key changed to: {', '.join(tracking.key) or 'none'}"
     if strings(made_from, "table") != (tracking.table.schema, tracking.table.name):
         yield f"renamed since: events have the name {'.'.join(strings(made_from, 'table'))}"
+    for option, left in (("columns", strings(tracking.made_from, "columns")), ("exclude", tracking.exclude)):
+        gone = [column for column in strings(made_from, option) if column not in left]
+        if gone:
+            yield f"columns of --{option} are gone: {', '.join(gone)}"

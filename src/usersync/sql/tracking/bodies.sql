@@ -9,5 +9,6 @@
             select row_number() over () as position, usersync.fields_of_row(changed_row.*, event.table_id) as body
             from "@rows" as changed_row
         ) as bodies
+        cross join (select usersync.current_key(event.table_id, '@key_columns') as key offset 0) as found
     ) as identified
 )

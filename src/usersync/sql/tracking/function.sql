@@ -19,7 +19,7 @@ declare
     id_prefix text;
     -- Whether the rows are read by the names of their columns, which is slow.
     by_name boolean := false;
-    note jsonb;
+    note jsonb := '{"tracking": "stale"}';
     -- For the rules about the actor.
     role_name text;
     actor_source text;
@@ -53,6 +53,12 @@ begin
     -- follows if there is another way to record the change.
     loop
         begin
+            -- A column may have been added, renamed, dropped or changed since the function was made. PL/pgSQL compares
+            -- when it plans the expression, see table_columns. That fails if the table was renamed.
+            if not by_name then
+                by_name := '@is_altered';
+            end if;
+
             -- The trigger also fires for a statement without rows, and twice for an upsert.
             if not by_name then
                 select '@row', '@is_bulk' as is_bulk into event.changed_row from "@one_row";
@@ -126,9 +132,8 @@ begin
                 'original_user_id', user_id, 'user_sync_error', '40001 ' || failed_message);
             user_id := null;
         elsif left(failed_state, 2) = '42' and not by_name then
-            -- A column was probably dropped or renamed. Record the remaining ones by name.
+            -- The table was probably altered or renamed while this statement was waiting.
             by_name := true;
-            note := '{"tracking": "stale"}';
         else
             exit;
         end if;

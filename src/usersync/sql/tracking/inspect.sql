@@ -23,6 +23,7 @@ select jsonb_build_object(
     'columns', (
         select coalesce(jsonb_agg(jsonb_build_object(
             'name', attname,
+            'form', '@column_form',
             'type', format_type(coalesce(nullif(base.typbasetype, 0), base.oid), null),
             'built_in', base.oid < 16384,
             'fixed', base.typlen > 0,
