@@ -5,6 +5,7 @@ One database has two tables for each way of tracking, equal except for the trigg
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, Any
 
 from measuring import LOGGED, Row, medians, slower, superuser_of, take_turns, timed
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from measuring import Lab
+    from measuring import Lab, Times
     from usersync.config.settings import Settings
 
 TABLE = """
@@ -137,12 +138,13 @@ class Tracked:
         return f"insert into {LIMITS[way]} select {new_id}, ready.* from ready"
 
 
-WORKLOADS: dict[str, tuple[Callable[[Tracked, str], float], float | None]] = {
-    "bulk INSERT": (Tracked.bulk_insert, 2),
-    "bulk UPDATE": (Tracked.bulk_update, None),
-    "single-row INSERT": (Tracked.single_inserts, None),
-    "single-row UPDATE": (Tracked.single_updates, 2),
-    "single-row UPDATE and its commit": (Tracked.committed_updates, None),
+#: The work, and the aims: how many times as long as untracked, and as the alternative that _rival() names.
+WORKLOADS: dict[str, tuple[Callable[[Tracked, str], float], float | None, float | None]] = {
+    "bulk INSERT": (Tracked.bulk_insert, None, 1.5),
+    "bulk UPDATE": (Tracked.bulk_update, None, 1.5),
+    "single-row INSERT": (Tracked.single_inserts, None, 1.6),
+    "single-row UPDATE": (Tracked.single_updates, None, 1.6),
+    "single-row UPDATE and its commit": (Tracked.committed_updates, 1.2, None),
 }
 
 
@@ -160,7 +162,7 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     singles, commits = (max(1, count // SLICES) for count in (lab.options.statements, lab.options.commits))
     tracked = Tracked(connection, lab.options.bulk, singles, commits)
     rows, taken = [], {}
-    for name, (workload, limit) in WORKLOADS.items():
+    for name, (workload, limit, peers_limit) in WORKLOADS.items():
         times = take_turns(
             {way: (lambda w=way, work=workload: work(tracked, w)) for way in WAYS},
             lab.rounds,
@@ -169,12 +171,21 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
         )
         taken[name] = medians(times)
         rows.append(slower(f"tracked {name}", UNTRACKED, times, OURS, UNTRACKED, limit=limit))
+        rival = _rival(name, times)
+        rows.append(slower(f"tracked {name}", PEER_NAMES[rival], times, OURS, rival, limit=peers_limit))
         rows.append(slower(f"tracked {name}", LIMIT_NAMES["to_log"], times, OURS, "to_log"))
         rows += [
             slower(f"{label}: {name}", UNTRACKED, times, way, UNTRACKED)
             for way, label in (LIMIT_NAMES | PEER_NAMES).items()
         ]
     return rows, {"unit": "µs a row"} | taken
+
+
+def _rival(name: str, times: Times) -> str:
+    """The alternative with which usersync is compared: for many rows, the fastest one."""
+    if not name.startswith("bulk"):
+        return "pghistory"
+    return min(PEERS.keys() - {"nothing"}, key=lambda way: statistics.median(times[way]))
 
 
 def prepare(owner: psycopg.Connection[Any], settings: Settings, dsn: str, bulk: int) -> None:
