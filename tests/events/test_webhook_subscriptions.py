@@ -154,7 +154,6 @@ def test_another_key_is_a_failed_attempt_and_the_right_one_sends(working, comman
 
 @pytest.mark.parametrize("problem", ["no key", "no package"])
 def test_a_worker_that_cannot_sign_leaves_webhooks_to_others(working, command, monkeypatch, caplog, problem):
-    caplog.set_level("INFO", "usersync")
     with BackgroundReceiver([answer()]) as receiver:
         assert command("add", "crm", "--webhook", receiver.url, "--on", "a.b", "--allow-private")[0] == 0
         with monkeypatch.context() as patched:
@@ -163,14 +162,13 @@ def test_a_worker_that_cannot_sign_leaves_webhooks_to_others(working, command, m
             else:
                 patched.setitem(EXTRAS, "webhooks", [Requirement("aiohttp_is_not_installed", "aiohttp")])
             first = working.new(None)
-        with closing(first):
             first.start()
-            with working.worker():
-                working.record(*range(50))
-                working.wait_done("crm")
-                assert working.status("crm").workers == 1
+        with closing(first), working.worker():
+            working.record(*range(50))
+            working.wait_done("crm")
+            assert working.status("crm").workers == 1
         assert len(receiver.requests) == 50
     told = KEY_VARIABLE if problem == "no key" else "needs packages that are not installed: aiohttp"
-    assert any(
-        each.message.startswith("webhooks are not sent: ") and told in each.message for each in caplog.records
-    )
+    (warning,) = [each.message for each in caplog.records if "webhooks are not sent" in each.message]
+    assert warning.startswith("webhooks are not sent (crm): ")
+    assert told in warning

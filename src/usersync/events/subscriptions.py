@@ -23,7 +23,7 @@ from usersync.transports.steps import Steps, in_transaction, query, query_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-HANDLER = "handler"
+HANDLER, WEBHOOK = "handler", "webhook"
 
 
 def sync_handlers(

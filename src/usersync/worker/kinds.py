@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from usersync.config.extras import missing
 from usersync.errors import SettingsError
+from usersync.events.subscriptions import WEBHOOK
 
 if TYPE_CHECKING:
     from usersync.events.delivery import Delivery
     from usersync.events.models import Subscription
-
-logger = logging.getLogger("usersync.worker")
 
 #: Creates the delivery of a subscription; called in the thread and the event loop of the subscription.
 Kind = Callable[["Subscription"], "Delivery"]
@@ -35,14 +33,13 @@ def available_kinds() -> Mapping[str, Kind]:
 
     Without the extra or the key, every event would fail, so webhooks are left to other workers.
     """
-    problem = missing("webhooks", "the sender of webhooks") or _key_problem()
-    if problem is None:
-        return {"webhook": _webhook}
-    logger.info("webhooks are not sent: %s", problem)
-    return {}
+    return {} if webhook_problem() else {WEBHOOK: _webhook}
 
 
-def _key_problem() -> SettingsError | None:
+def webhook_problem() -> SettingsError | None:
+    """Why this process cannot send webhooks."""
+    if lacking := missing("webhooks", "the sender of webhooks"):
+        return lacking
     from usersync.events.webhooks.secret_box import SecretBox  # noqa: PLC0415 - needs an extra
 
     try:

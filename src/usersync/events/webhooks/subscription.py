@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from usersync.events.delivery import Outcome
 
-WEBHOOK = "webhook"
-
 #: How long the old secret stays valid after a rotation.
 KEEP_OLD = timedelta(days=1)
 
@@ -60,7 +58,7 @@ class Webhook:
     @classmethod
     def of(cls, subscription: Subscription) -> Webhook:
         """Of a stored subscription. Raises ``SettingsError`` if it is of another kind."""
-        if subscription.kind != WEBHOOK:
+        if subscription.kind != subscriptions.WEBHOOK:
             raise SettingsError(
                 f"the subscription {subscription.name} is a {subscription.kind}, not a webhook",
                 hint="See: usersync subscriptions list",
@@ -144,7 +142,7 @@ def add_webhook(
     webhook = Webhook(
         Endpoint(url, allow_private=allow_private), format_name, (StoredSecret(box.encrypt(secret)),)
     )
-    subscription = Subscription(name, WEBHOOK, actions, wanted or {}, webhook.config)
+    subscription = Subscription(name, subscriptions.WEBHOOK, actions, wanted or {}, webhook.config)
     return _add(subscription, secret, from_beginning=from_beginning)
 
 
