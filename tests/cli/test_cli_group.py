@@ -117,6 +117,14 @@ def test_an_option_of_another_command_suggests_nothing(usersync):
     )
 
 
+@pytest.mark.parametrize("group", [[], ["audit"]])
+def test_an_option_before_the_command_says_where_it_belongs(usersync, group):
+    done = usersync(*group, "--config", "usersync.toml", "status")
+    path = " ".join(["usersync", *group])
+    assert done.code == 2
+    assert f"hint: Options come after the command: {path} COMMAND --config …" in done.err
+
+
 def test_an_option_that_takes_a_list_can_be_repeated():
     """Otherwise click keeps the last value, and drops the others without a word."""
     lists = {

@@ -98,9 +98,23 @@ def _usage_error(error: click.ClickException, arguments: Sequence[str]) -> Setti
         near = nearest_option(context.command, error.option_name)
         suggestion = f"; did you mean {near!r}?" if near else ""
         message = f"{path} has no option {error.option_name!r}{suggestion}"
+        if isinstance(context.command, LazyGroup) and error.option_name in _common_options():
+            hint = f"Options come after the command: {path} COMMAND {error.option_name} …"
+            return SettingsError(shortened(message), hint=hint)
     else:
         message = error.format_message()
     return SettingsError(shortened(message), hint=f"See: {path} --help")
+
+
+def _common_options() -> set[str]:
+    """The options that every command has."""
+    status = usersync.entries["status"].load()
+    return {
+        name
+        for name in ("--config", "--dsn", "--json", "--verbose")
+        for each in status.params
+        if name in each.opts
+    }
 
 
 def _command_path(arguments: Sequence[str]) -> str:
