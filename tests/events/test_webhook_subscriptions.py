@@ -111,7 +111,7 @@ def test_a_webhook_from_the_first_event_to_the_last(working, command, caplog):
         )
         for each in (secret, new):
             assert each[6:] not in stored + log + shown + caplog.text
-        assert "encrypted" not in shown
+        assert "encrypted" not in shown + repr(working.status("crm"))
         assert receiver.url in stored
 
 

@@ -139,8 +139,19 @@ def _stored() -> Steps[list[Subscription]]:
     return [Subscription(**{**row, "actions": tuple(row["actions"])}) for row in rows]
 
 
+def stored(name: str) -> Steps[Subscription]:
+    """A subscription with its complete configuration. Raises ``SettingsError`` if there is none."""
+    for each in (yield from _stored()):
+        if each.name == name:
+            return each
+    raise _unknown(name)
+
+
 def subscriptions(name: str | None = None) -> Steps[tuple[SubscriptionStatus, ...]]:
-    """All subscriptions by name, or one. Raises ``SettingsError`` if there is no such subscription."""
+    """All subscriptions by name, or one, without the encrypted secrets of webhooks.
+
+    Raises ``SettingsError`` if there is no such subscription.
+    """
     rows = yield from query(_LIST, name=name)
     if name is not None and not rows:
         raise _unknown(name)
@@ -149,7 +160,8 @@ def subscriptions(name: str | None = None) -> Steps[tuple[SubscriptionStatus, ..
 
 _LIST = """
     select
-        subscription.name, subscription.kind, subscription.actions, subscription.wanted, subscription.config,
+        subscription.name, subscription.kind, subscription.actions, subscription.wanted,
+        subscription.config - 'secrets' as config,
         subscription.state, subscription.reason, subscription.created_at, subscription.created_by,
         subscription.state_since,
         greatest(coalesce((select last_number from usersync.feed), 0) - (

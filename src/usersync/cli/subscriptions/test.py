@@ -49,9 +49,9 @@ def test(call: Call, name: str) -> View:
     The event has the action usersync.test, and is not in the audit log. It is sent at once and from this
     machine, even if the subscription is paused.
     """
-    from usersync.events.subscriptions import subscriptions  # noqa: PLC0415 - only if used
+    from usersync.events.subscriptions import stored  # noqa: PLC0415 - only if used
     from usersync.events.webhooks.subscription import Webhook, send_sample  # noqa: PLC0415 - needs an extra
 
-    (found,) = call.run(subscriptions(name))
+    found = call.run(stored(name))
     outcome = send_sample(found)
     return TestView(name, Webhook.of(found).endpoint.url, outcome.error)

@@ -67,15 +67,9 @@ class SubscriptionsView:
     def data(self) -> dict[str, Any]:
         return {
             "database": self.target,
-            "subscriptions": [_data(each) for each in self.subscriptions],
+            "subscriptions": [asdict(each) for each in self.subscriptions],
             "parked": [asdict(each) for each in self.parked],
         }
-
-
-def _data(each: SubscriptionStatus) -> dict[str, Any]:
-    """For programs, without the secrets of a webhook. They are encrypted, and still nobody needs them."""
-    config = {name: value for name, value in each.config.items() if name != "secrets"}
-    return {**asdict(each), "config": config}
 
 
 def _row(each: SubscriptionStatus) -> tuple[str, ...]:

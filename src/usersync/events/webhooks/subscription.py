@@ -86,11 +86,6 @@ class Webhook:
             ],
         }
 
-    @property
-    def shown(self) -> dict[str, Any]:
-        """For people: without secrets."""
-        return {name: value for name, value in self.config.items() if name != "secrets"}
-
 
 def _stored(secret: Mapping[str, Any]) -> StoredSecret:
     until = secret["valid_until"]
@@ -162,8 +157,7 @@ def rotate_secret(name: str, *, keep_old: timedelta = KEEP_OLD) -> Steps[tuple[S
 
 def _rotate(name: str, secret: Secret, box: SecretBox, keep_old: timedelta) -> Steps[tuple[Secret, Webhook]]:
     yield from query("select from usersync.subscriptions where name = %(name)s for update", name=name)
-    (found,) = yield from subscriptions.subscriptions(name)
-    webhook = Webhook.of(found)
+    webhook = Webhook.of((yield from subscriptions.stored(name)))
     until = datetime.now(UTC) + keep_old
     # Encrypted again, so that a key that is no longer the first one can be removed after a rotation.
     old = [StoredSecret(box.encrypt_again(each.encrypted), until) for each in webhook.secrets[:1] if keep_old]
