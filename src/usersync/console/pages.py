@@ -48,7 +48,7 @@ _FAILURES, _MOST_FAILURES = 100, 1_000
 #: The number of rejected events up to which the overview counts.
 _COUNTED = 100
 #: The days of a chart, and the number up to which it counts a day.
-_DAYS, _MOST_A_DAY = 30, 5_000
+_DAYS, _MOST_A_DAY = 30, 2_000
 _CHART_LIMIT_S = 1.0
 #: The formats of an export, the number of events that it reads at a time, and the largest number.
 _EXPORTS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
