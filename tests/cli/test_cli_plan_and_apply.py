@@ -85,7 +85,7 @@ def test_plan_as_json(usersync, dsn, database):
     data = usersync("plan", "--json").json
     assert data["database"] == target(database)
     assert (data["state"], data["findings"]) == ("changes", [])
-    assert data["settings"] == {"source": "defaults", "differing": []}
+    assert data["settings"] == {"source": "defaults", "differing": [], "differences": []}
     assert set(data["changes"][0]) == {"kind", "subject", "reason"}
     with_sql = usersync("plan", "--json", "--sql").json
     assert all(change["sql"] for change in with_sql["changes"])
