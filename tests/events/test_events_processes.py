@@ -11,6 +11,8 @@ import pytest
 import stored_effects
 from working import wait_for
 
+from usersync import Handlers
+
 pytestmark = pytest.mark.newest_server
 
 KILLS = 6
@@ -54,12 +56,12 @@ def assert_in_order(stored):
 
 def test_exactly_once_and_in_order_under_kills(working, processes):
     ids = []
-    alive = [processes(lease=0.5), processes(lease=0.5)]
+    alive = [processes(lease=1.0), processes(lease=1.0)]
     for _ in range(KILLS):
         ids += working.record(*(CHANCE.randrange(20) for _ in range(40)), None)
         time.sleep(CHANCE.uniform(0, 0.25))
         alive.pop(0).kill()
-        alive.append(processes(lease=0.5))
+        alive.append(processes(lease=1.0))
     for name in ("once", "once_async", "plain"):
         working.wait_done(name)
         stored = effects(working, name)
@@ -107,3 +109,30 @@ def test_an_event_that_ends_the_process_is_found(working, processes):
     (parked,) = wait_for(is_found)
     assert (parked.entity_id, str(parked.event_id)) == ("1", ids[1])
     assert "ended during the attempt" in (parked.error or "")
+
+
+def test_an_announced_event_waits_for_earlier_ones_of_its_entity(working):
+    """A worker announces an event, and ends before it finds out that an earlier one of its entity waits."""
+    handlers, seen, fails = Handlers(), [], [True]
+
+    @handlers.on("a.b")
+    def handle(event):
+        if fails:
+            raise ValueError
+        seen.append(event.metadata["n"])
+
+    working.register(handlers)
+    with working.worker(handlers, backoff=lambda _: 3600.0):
+        working.record(1)
+        wait_for(lambda: working.parked("handle"))
+    working.record(1, 1)
+    assert not working.is_read("handle")
+    last = "(select max(number) from usersync.event_numbers)"
+    working.owner.execute(f"update usersync.subscription_shards set trying = {last} - 1")
+    fails.clear()
+    with working.worker(handlers, backoff=lambda _: 3600.0):
+        wait_for(lambda: len(working.parked("handle")) == 3)
+        assert [each.attempts for each in working.parked("handle")] == [1, 0, 0]
+        working.retry("handle")
+        working.wait_done("handle")
+    assert seen == [0, 0, 1]

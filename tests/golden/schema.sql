@@ -1577,10 +1577,11 @@ begin
         );
         update usersync.parked_events as parked set
             state = given.state,
+            attempts = parked.attempts - coalesce(given.untried, false)::integer,
             next_try_at = clock_timestamp() + make_interval(secs => given.delay),
-            error = usersync.redact_message('', given.error)
+            error = coalesce(usersync.redact_message('', given.error), parked.error)
         from jsonb_to_recordset(finish_events.tried) as given (
-            number bigint, state text, delay double precision, error text
+            number bigint, state text, delay double precision, error text, untried boolean
         )
         where parked.subscription = finish_events.subscription and parked.number = given.number and given.state <> 'done';
         delete from usersync.parked_events as parked
@@ -4677,9 +4678,9 @@ end;
 $function$
 
 
--- function usersync.take_parked(text, jsonb, integer, interval)
+-- function usersync.take_parked(text, jsonb, integer, integer, interval)
 owner postgres; usersync: the parked events of a worker's shards that are due.
-CREATE OR REPLACE FUNCTION usersync.take_parked(subscription text, shards jsonb, most integer, silence interval)
+CREATE OR REPLACE FUNCTION usersync.take_parked(subscription text, shards jsonb, most integer, untried integer, silence interval)
  RETURNS jsonb
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4698,8 +4699,15 @@ begin
                     on given.shard = shard.shard and given.fence = shard.fence
                 where shard.subscription = take_parked.subscription
             ))
-        order by parked.next_try_at, parked.number limit take_parked.most for update skip locked
+        order by parked.next_try_at, parked.number limit greatest(take_parked.most, take_parked.untried) for update skip locked
     );
+    -- An event that ends the process would take an attempt from all others of the batch. That can happen once to each.
+    if exists (
+        select from usersync.parked_events as parked
+        where parked.subscription = take_parked.subscription and parked.number = any(numbers) and parked.attempts > 0
+    ) then
+        numbers := numbers[1:take_parked.most];
+    end if;
     update usersync.parked_events as parked set
         attempts = parked.attempts + 1,
         last_tried_at = clock_timestamp(),

@@ -75,6 +75,8 @@ class Tried:
     state: str
     delay: float | None = None
     error: str | None = None
+    #: There was no attempt after all.
+    untried: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,18 +238,21 @@ def finish(
 
 
 def take_due(
-    subscription: str, shards: Iterable[Shard], most: int, *, lease: float
+    subscription: str, shards: Iterable[Shard], most: int, *, untried: int, lease: float
 ) -> Steps[tuple[DueEvent, ...]]:
-    """The parked events whose next attempt is now. Counts the attempt.
+    """The parked events whose next attempt is now, at most ``most``. Counts the attempt.
+
+    If none of them was tried before, at most ``untried``.
 
     If the worker ends during it, the next one is after ``lease`` seconds, then twice as many, and so on.
     """
     row = yield from query_row(
-        "select usersync.take_parked(%(subscription)s, %(shards)s, %(most)s, "
+        "select usersync.take_parked(%(subscription)s, %(shards)s, %(most)s, %(untried)s, "
         "make_interval(secs => %(lease)s)) as due",
         subscription=subscription,
         shards=json.dumps([{"shard": each.shard, "fence": each.fence} for each in shards]),
         most=most,
+        untried=untried,
         lease=lease,
     )
     return tuple(

@@ -51,6 +51,8 @@ logger = logging.getLogger("usersync.worker")
 PAGE, LARGEST_PAGE = 500, 5_000
 #: The same if only the first event is needed.
 CAREFUL_PAGE = 10
+#: So many parked events are tried in one batch, if they only waited for an earlier event.
+UNTRIED = 50
 #: After this time, a batch ends, and its results are written.
 BATCH_S = 1.0
 #: A blocking function gets this much longer than its time limit before its thread is left alone.
@@ -327,7 +329,10 @@ class Runner:
         batch = Batch([], set(), self._may_start, self._attempts)
         parked = []
         if event is not None:
-            batch.outcomes[number] = Outcome.failed(ENDED)
+            entity = leases.entity_of(event)
+            # If an earlier event of its entity waits, it was not tried.
+            if entity is None or entity not in self._run(leases.blocked(self.name, [entity])):
+                batch.outcomes[number] = Outcome.failed(ENDED)
             parked = [found for found in [self._parked(batch, event)] if found is not None]
         self._finish([shard.at(number)], parked=parked)
         self._after(batch, parked)
@@ -338,7 +343,9 @@ class Runner:
         if now() < self._due_at:
             return False
         delivery = self._open_delivery()
-        due = self._run(leases.take_due(self.name, shards, delivery.concurrency, lease=self._terms.lease))
+        due = self._run(
+            leases.take_due(self.name, shards, delivery.concurrency, untried=UNTRIED, lease=self._terms.lease)
+        )
         if not due:
             self._due_at = now() + _IDLE_S
             return False
@@ -348,7 +355,7 @@ class Runner:
             if not each.event
         ]
         attempts: list[Attempt] = [(each.event, each.attempt) for each in due if each.event]
-        batch = Batch(attempts, set(), self._may_start, self._attempts)
+        batch = Batch(attempts, set(), self._gate(), self._attempts)
 
         def tried() -> list[leases.Tried]:
             return gone + [self._tried(batch, event, attempt) for event, attempt in attempts]
@@ -357,7 +364,8 @@ class Runner:
         def finish() -> Steps[bool]:
             return (yield from leases.finish(self.name, shards, tried=tried()))
 
-        self._suspect = attempts[0][0].number if attempts and self._is_transactional else self._suspect
+        if len(attempts) == 1:
+            self._suspect = attempts[0][0].number
         if not self._try_batch(batch, finish):
             self._finish(shards, tried=tried())
         self._after(batch, ())
@@ -366,7 +374,7 @@ class Runner:
     def _tried(self, batch: Batch, event: NumberedEvent, attempt: int) -> leases.Tried:
         outcome = batch.outcomes.get(event.number)
         if outcome is None:
-            return leases.Tried(event.number, "waiting", 0.0, "the worker ended before the attempt")
+            return leases.Tried(event.number, "waiting", 0.0, untried=True)
         if outcome.error is None:
             return leases.Tried(event.number, "done")
         state, delay = self._next_try(batch, outcome, attempt)

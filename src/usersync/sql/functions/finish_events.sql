@@ -3,7 +3,7 @@
 --
 -- shards: each with its shard, fence, position before and new position. parked: the events that failed, and those that wait behind an
 -- earlier event of their entity. tried: parked events with the result of an attempt, "done", "waiting" or "dead". A
--- "delay" is the number of seconds to the next attempt.
+-- "delay" is the number of seconds to the next attempt; "untried": there was no attempt after all.
 create or replace function usersync.finish_events(subscription text, shards jsonb, parked jsonb, tried jsonb) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -65,10 +65,11 @@ begin
         );
         update usersync.parked_events as parked set
             state = given.state,
+            attempts = parked.attempts - coalesce(given.untried, false)::integer,
             next_try_at = clock_timestamp() + make_interval(secs => given.delay),
-            error = usersync.redact_message('', given.error)
+            error = coalesce(usersync.redact_message('', given.error), parked.error)
         from jsonb_to_recordset(finish_events.tried) as given (
-            number bigint, state text, delay double precision, error text
+            number bigint, state text, delay double precision, error text, untried boolean
         )
         where parked.subscription = finish_events.subscription and parked.number = given.number and given.state <> 'done';
         delete from usersync.parked_events as parked

@@ -1,7 +1,8 @@
--- The parked events that are due in the shards of a worker, at most "most". Their attempts are counted here, before
+-- The parked events that are due in the shards of a worker, at most "most". If none of them has been tried yet, at most
+-- "untried": they only waited for an earlier event of their entity. Their attempts are counted here, before
 -- they run: an event that ends the process is given up like any other. shards: each with its shard and fence. silence:
 -- the time to the next attempt if the worker ends without a word, once for each attempt.
-create or replace function usersync.take_parked(subscription text, shards jsonb, most integer, silence interval) returns jsonb
+create or replace function usersync.take_parked(subscription text, shards jsonb, most integer, untried integer, silence interval) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 -- The plan must not depend on statistics: the table was empty a moment ago, and has many rows now.
@@ -20,8 +21,15 @@ begin
                     on given.shard = shard.shard and given.fence = shard.fence
                 where shard.subscription = take_parked.subscription
             ))
-        order by parked.next_try_at, parked.number limit take_parked.most for update skip locked
+        order by parked.next_try_at, parked.number limit greatest(take_parked.most, take_parked.untried) for update skip locked
     );
+    -- An event that ends the process would take an attempt from all others of the batch. That can happen once to each.
+    if exists (
+        select from usersync.parked_events as parked
+        where parked.subscription = take_parked.subscription and parked.number = any(numbers) and parked.attempts > 0
+    ) then
+        numbers := numbers[1:take_parked.most];
+    end if;
     update usersync.parked_events as parked set
         attempts = parked.attempts + 1,
         last_tried_at = clock_timestamp(),
@@ -42,5 +50,5 @@ begin
     );
 end;
 $usersync$;
-comment on function usersync.take_parked(text, jsonb, integer, interval) is
+comment on function usersync.take_parked(text, jsonb, integer, integer, interval) is
     'usersync: the parked events of a worker''s shards that are due.';
