@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64encode
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from usersync.audit import reading
+from usersync.audit import models, reading
 from usersync.audit.models import EventFilter, EventPosition, Search
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentValueError, SettingsError
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 HERE = EventPosition(NOW, str(UUID(int=7)))
@@ -68,6 +70,17 @@ def test_an_invalid_cursor_is_refused(cursor):
     with pytest.raises(SettingsError, match="is not a cursor of this search") as caught:
         next(reading.search(EventFilter(), after=cursor))
     assert len(str(caught.value)) < 200
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(max_size=30))
+@example(b"\x7f" + bytes(7), b"tx")
+@example(bytes(8), b"t\0")
+def test_a_forged_cursor_is_a_position_or_refused(moment, tie):
+    """The check sum is not secret."""
+    data = models._VERSION + moment + tie
+    cursor = urlsafe_b64encode(data + Search()._check(data)).decode().rstrip("=")
+    with suppress(ArgumentValueError):
+        assert "\0" not in Search().position(cursor).tie
 
 
 @given(st.binary(max_size=60))
