@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool
 from starlette.testclient import TestClient
 
 from usersync import console
+from usersync.transports import psycopg as psycopg_transport
 
 pytestmark = pytest.mark.newest_server
 
@@ -322,3 +323,13 @@ def test_an_export_has_every_event_of_the_search(project, browser, monkeypatch):
     for query in ("format=xml", "", "format=csv&since=yesterday"):
         shown(browser, f"/events/export?{query}", 400)
     assert browser.get("/events/export?format=csv&action=none").text.count("\r\n") == 1
+
+
+def test_a_page_opens_one_connection(project, monkeypatch):
+    opened = []
+    connect = psycopg_transport.connect
+    monkeypatch.setattr(psycopg_transport, "connect", lambda *given: opened.append(1) or connect(*given))
+    with TestClient(console.app(project.database.dsn(), authorize=lambda _: True)) as browser:
+        for number, path in enumerate(("/", f"/users/{project.well}", "/events"), 1):
+            shown(browser, path)
+            assert len(opened) == number

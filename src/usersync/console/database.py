@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Thread, local
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from usersync.config.dsn import Sealed, describe_target
@@ -25,14 +25,16 @@ _PAGES = 4
 
 
 class Database:
-    """The database of the console. A connection string gives each operation a connection of its own, so a
-    lost connection ends one page only.
+    """The database of the console. A connection string gives each page a connection of its own, so a lost
+    connection ends one page only.
     """
 
     def __init__(self, source: Any) -> None:
         self._source = source
         self._transport = transport_for(source)
         self._room = BoundedSemaphore(_PAGES)
+        #: ``transport``: that of the page which the thread reads.
+        self._page = local()
 
     @property
     def target(self) -> str:
@@ -49,18 +51,22 @@ class Database:
             with self._room:
                 if not done.set_running_or_notify_cancel():
                     return
+                transport = self._page.transport = transport_for(self._source)
                 try:
                     done.set_result(work())
                 except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
                     done.set_exception(error)
+                finally:
+                    transport.close()
 
         # A daemon, unlike the threads of an executor.
         Thread(target=call, name="usersync-console", daemon=True).start()
         return await asyncio.wrap_future(done)
 
     def run(self, operation: Steps[T]) -> T:
-        """Run an operation. Blocks."""
-        return self._transport.run_separately(operation)
+        """Run an operation. Blocks. In ``read()``, all operations share a connection."""
+        page = getattr(self._page, "transport", None)
+        return self._transport.run_separately(operation) if page is None else page.run(operation)
 
     def run_kept(self, operation: Steps[T]) -> T:
         """Run an operation on a connection that stays open for the next one. Blocks."""
