@@ -114,6 +114,22 @@ def test_a_worker_with_another_filter_leaves_the_shards_to_others(working):
     assert sorted(seen) == sorted(map(str, range(20)))
 
 
+def test_a_worker_with_the_former_filter_skips_nothing(working):
+    """It has read the filter, and reads it again only after two seconds, a fifth of the lease."""
+    old, new, seen = Handlers(), Handlers(), []
+    old.on("a.b", name="x")(lambda _: None)
+    new.on("a.*", name="x")(lambda event: seen.append(event.action))
+    working.register(old)
+    with working.worker(old, lease=10.0):
+        working.record(1)
+        working.wait_done("x")
+        working.register(new)
+        working.record(1, action="a.c")
+        with working.worker(new):
+            working.wait_done("x")
+    assert seen == ["a.c"]
+
+
 def test_a_poison_event_among_many(working):
     handlers, seen = Handlers(), []
 
@@ -247,3 +263,25 @@ def test_two_workers_share_the_shards(working):
     assert sorted(seen) == sorted(map(str, range(40)))
     assert working.owner.execute(shares).fetchall() == []
     assert working.owner.execute("select count(*) from usersync.workers").fetchone() == (0,)
+
+
+def test_after_a_lost_worker_only_handlers_are_called_one_by_one(working):
+    """A webhook cannot end the process, so its events need not be tried alone."""
+    working.owner.execute(
+        "insert into usersync.subscriptions (name, kind, actions) "
+        "values ('h', 'handler', '{*}'), ('w', 'webhook', '{*}')"
+    )
+    working.owner.execute(
+        "insert into usersync.subscription_shards (subscription, shard, position) "
+        "select name, shard, 7 from usersync.subscriptions cross join generate_series(0, 15) as shard"
+    )
+    for _ in range(2):
+        working.owner.execute(
+            "select usersync.renew_worker(gen_random_uuid(), 'host', 1, '{h}', '{webhook}', '1 ms'), "
+            "pg_sleep(0.01)"
+        )
+    until = working.owner.execute(
+        "select subscription, min(careful_until), max(careful_until) "
+        "from usersync.subscription_shards group by 1"
+    ).fetchall()
+    assert sorted(until) == [("h", 507, 507), ("w", 0, 0)]

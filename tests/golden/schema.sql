@@ -4022,13 +4022,17 @@ begin
             worker = renew_worker.worker,
             leased_until = clock_timestamp() + renew_worker.lease,
             fence = shard.fence + 1,
-            careful_until = case when shard.worker is null then shard.careful_until else shard.position + 500 end
-        from (
+            -- Only code of the application can end a process.
+            careful_until = case
+                when shard.worker is null or subscription.kind <> 'handler' then shard.careful_until
+                else shard.position + 500
+            end
+        from usersync.subscriptions as subscription, (
             select free.shard from usersync.subscription_shards as free
             where free.subscription = given.name and (free.worker is null or free.leased_until < clock_timestamp())
             order by free.shard limit fair - owned for update skip locked
         ) as free
-        where shard.subscription = given.name and shard.shard = free.shard;
+        where subscription.name = given.name and shard.subscription = given.name and shard.shard = free.shard;
         if found then
             -- None is left behind, whatever was edited by hand.
             update usersync.parked_events as parked set next_try_at = clock_timestamp()

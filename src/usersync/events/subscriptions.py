@@ -58,6 +58,12 @@ def _sync(wanted: Sequence[Subscription], *, from_beginning: bool) -> Steps[Sync
             "config = %(config)s where name = %(name)s",
             **_fields(each),
         )
+        # A worker that has read the former filter must not move the positions over events that it omits.
+        yield from query(
+            "update usersync.subscription_shards set fence = fence + 1, worker = null, leased_until = null "
+            "where subscription = %(name)s",
+            name=each.name,
+        )
         yield from _request_user_events(each)
     names = {each.name for each in wanted}
     return SyncedSubscriptions(
