@@ -154,7 +154,6 @@ class Renderer:
         )
         self._names["user_events"] = self.render(read_sql("user_events/events.sql")).strip()
         self._names["new_user_event"] = self.render(read_sql("user_events/new_event.sql")).strip()
-        self._values["session_context"] = self.render(read_sql("statements/session_context.sql")).strip()
         self._values["column_defaults"] = self.render(read_sql("statements/column_defaults.sql"))
 
     def render(self, text: str) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from textwrap import dedent
 from typing import TYPE_CHECKING, Literal
 
 from usersync.audit.event.entity import table_label
@@ -156,9 +157,14 @@ def render_inspection(settings: Settings, tables: Iterable[TableName]) -> str:
 
 
 def render_session_context(audit: AuditColumns) -> str:
-    """The statements that read the actor, the tenant and the request from the session."""
+    """The statements that read the actor, the tenant and the request from the session.
+
+    They are those of ``usersync.user_event_context()``: to call the function would take longer.
+    """
     values = {"tenant_claim": reader_rules(audit)["tenant_claim"]}
-    return _fill(read_sql("statements/session_context.sql"), {}, values).strip()
+    function = read_sql("functions/user_event_context.sql")
+    statements = function.partition("\nbegin\n")[2].partition("\nend;\n$usersync$")[0]
+    return _fill(dedent(statements), {}, values).strip()
 
 
 def _text_array(names: Iterable[str]) -> str:
