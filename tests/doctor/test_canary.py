@@ -454,7 +454,7 @@ class TestTheCommand:
     def test_a_healthy_project(self, doctor):
         code, said = doctor("--canary")
         assert code == 0, said.out
-        assert "37 ok, no warnings, no problems" in said.out
+        assert "38 ok, no warnings, no problems" in said.out
         assert "✓ D035  Canary: what a rollback does not undo: nothing" in said.out
 
     def test_a_time_out_of_the_canary_hides_no_other_check(self, doctor, monkeypatch):
@@ -463,7 +463,7 @@ class TestTheCommand:
         monkeypatch.setattr(observer, "_SHORT", slow)
         _, said = doctor("--canary", "--json")
         checks = {check["code"]: check for check in json.loads(said.out)["checks"]}
-        assert set(checks) == {f"D{number:03}" for number in range(1, 38)}
+        assert set(checks) == {f"D{number:03}" for number in range(1, 39)}
         assert [checks[code]["status"] for code in ("D001", "D032")] == ["ok", "ok"]
         assert "the trial was not finished" in checks["D033"]["detail"]
 

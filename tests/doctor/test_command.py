@@ -116,7 +116,7 @@ class TestOnADatabase:
         code, said = doctor()
         assert code == 0, said.out
         assert "✓ D004  Triggers on the auth server's table" in said.out
-        assert "33 ok, no warnings, no problems" in said.out
+        assert "34 ok, no warnings, no problems" in said.out
         assert "✓ D023  Pooler: none" in said.out
 
     def test_a_problem(self, doctor, superuser):
