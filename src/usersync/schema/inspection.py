@@ -71,7 +71,7 @@ _ADOPTED = """
 
 
 def _gone(tables: Collection[TableName]) -> Steps[frozenset[TableName]]:
-    """The tables that exist in no schema. All schemas count, because a function may have a search path."""
+    """The tables that exist in no schema. A function may have any of them in its search path."""
     if not tables:
         return frozenset()
     rows = yield from query(
