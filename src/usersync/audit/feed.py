@@ -7,7 +7,7 @@ all events up to its position misses none, even if a transaction commits an hour
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usersync.audit.models import FeedPage, NumberedEvent
 from usersync.audit.reading import check_limit, event_values
@@ -15,8 +15,10 @@ from usersync.errors import ArgumentTypeError, ArgumentValueError, NeedsDatabase
 from usersync.transports.steps import in_transaction, operate, query
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from usersync.audit.models import EventFilter
-    from usersync.transports.steps import Steps
+    from usersync.transports.steps import Row, Steps
 
 #: The size of a page.
 PAGE_SIZE = 500
@@ -59,8 +61,17 @@ def read_events(after: int | None, wanted: EventFilter, limit: int) -> Steps[Fee
         wanted=wanted.describe(),
         page_size=limit,
     )
-    events = tuple(NumberedEvent(**event_values(row), number=row["number"]) for row in answer["events"])
-    return FeedPage(events, answer["position"], answer["more"])
+    return page_of(answer)
+
+
+def page_of(answer: Mapping[str, Any]) -> FeedPage:
+    """The page in an answer of ``usersync.read_events()``."""
+    return FeedPage(tuple(map(numbered_event, answer["events"])), answer["position"], answer["more"])
+
+
+def numbered_event(row: Row) -> NumberedEvent:
+    """The event in a row of such an answer."""
+    return NumberedEvent(**event_values(row), number=row["number"])
 
 
 def feed(position: int | None, wanted: EventFilter, limit: int) -> Steps[FeedPage]:

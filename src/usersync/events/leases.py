@@ -6,14 +6,15 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.models import NumberedEvent
-from usersync.audit.reading import event_values
+from usersync.audit.feed import numbered_event, page_of
 from usersync.events.models import SHARDS, Subscription
 from usersync.transports.steps import Steps, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from uuid import UUID
+
+    from usersync.audit.models import FeedPage, NumberedEvent
 
 #: An entity: its type and its id.
 Entity = tuple[str, str]
@@ -150,16 +151,7 @@ def last_number() -> Steps[int]:
     return int(row["last"])
 
 
-@dataclass(frozen=True)
-class Page:
-    """Events of some shards after a position, and the position after them."""
-
-    events: tuple[NumberedEvent, ...]
-    position: int
-    more: bool
-
-
-def read_page(subscription: Subscription, shards: Collection[int], after: int, size: int) -> Steps[Page]:
+def read_page(subscription: Subscription, shards: Collection[int], after: int, size: int) -> Steps[FeedPage]:
     """The next events of these shards. Looks at ``size`` numbers."""
     wanted = {**subscription.wanted, "actions": list(subscription.actions)}
     if len(shards) < SHARDS:
@@ -173,19 +165,14 @@ def read_event(number: int) -> Steps[NumberedEvent | None]:
     return next((each for each in page.events if each.number == number), None)
 
 
-def _read(after: int, wanted: dict[str, Any], size: int) -> Steps[Page]:
+def _read(after: int, wanted: dict[str, Any], size: int) -> Steps[FeedPage]:
     row = yield from query_row(
         "select usersync.read_events(%(after)s, %(wanted)s, %(size)s) as page",
         after=after,
         wanted=json.dumps(wanted),
         size=size,
     )
-    page = row["page"]
-    return Page(tuple(map(_event, page["events"])), page["position"], page["more"])
-
-
-def _event(row: dict[str, Any]) -> NumberedEvent:
-    return NumberedEvent(**event_values(row), number=row["number"])
+    return page_of(row["page"])
 
 
 def blocked(subscription: str, entities: Collection[Entity]) -> Steps[set[Entity]]:
@@ -256,7 +243,7 @@ def take_due(
         lease=lease,
     )
     return tuple(
-        DueEvent(each["number"], each["attempts"], _event(each["event"]) if each["event"] else None)
+        DueEvent(each["number"], each["attempts"], numbered_event(each["event"]) if each["event"] else None)
         for each in row["due"]
     )
 
