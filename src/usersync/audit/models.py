@@ -445,6 +445,15 @@ class PruneResult:
         """The number of events that legal holds kept."""
         return sum(part.held for part in self.parts)
 
+    def describe(self) -> dict[str, Any]:
+        """The details of the event ``usersync.log_pruned``."""
+        return {
+            "before": self.before.isoformat(),
+            "events": self.rows,
+            "held": self.held,
+            "partitions": [part.name for part in self.parts if part.dropped],
+        }
+
 
 @dataclass(frozen=True)
 class RejectedEvent:

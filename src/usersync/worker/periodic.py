@@ -1,4 +1,4 @@
-"""What a worker does from time to time. One worker does it, whoever comes first."""
+"""The periodic tasks of workers. The first worker that finds a task due does it."""
 
 from __future__ import annotations
 
@@ -55,15 +55,7 @@ def apply_retention() -> Steps[None]:
     settings = yield from settings_in_database()
     if not pruned.parts or settings is None:
         return
-    yield from record_admin_action(
-        settings,
-        "usersync.log_pruned",
-        by=account(),
-        before=pruned.before.isoformat(),
-        events=pruned.rows,
-        held=pruned.held,
-        partitions=[part.name for part in pruned.parts if part.dropped],
-    )
+    yield from record_admin_action(settings, "usersync.log_pruned", by=account(), **pruned.describe())
     logger.info("deleted %s events that are older than the retention", pruned.rows)
 
 

@@ -129,16 +129,9 @@ def prune(call: Call, keep: Period | None, dry_run: bool, yes: bool) -> View:
     if not yes:
         call.ask(f"Delete {bad('permanently')} what {view.age}?")
     operation = upkeep.prune(rules, on_part=lambda part: _tell(call, part))
-    pruned = PruneView(call.run(operation), call.target, by_action=keep is None)
-    parts = pruned.result.parts
-    call.record_act(
-        "usersync.log_pruned",
-        before=view.result.before.isoformat(),
-        events=sum(part.rows for part in parts),
-        held=pruned.result.held,
-        partitions=[part.name for part in parts if part.dropped],
-    )
-    return pruned
+    pruned = call.run(operation)
+    call.record_act("usersync.log_pruned", **pruned.describe())
+    return PruneView(pruned, call.target, by_action=keep is None)
 
 
 def _server_time(call: Call) -> datetime:
