@@ -11,7 +11,6 @@ import click
 from usersync.cli.find_user import find_user
 from usersync.cli.options import Call, common_options, examples, spools_option
 from usersync.cli.text import align, bad, bold, good, number, plain, warning, wrap
-from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -190,12 +189,7 @@ def _erase_in_spools(
     from usersync.audit.spool.erasing import erase_in_spools  # noqa: PLC0415 - only if used
 
     root = directory or default_spool_dir()
-    try:
-        return erase_in_spools(root, user_id, personal_keys_of(settings), dry_run=dry_run)
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read {root}: {error.strerror}", hint="Spools are private to the account that records."
-        ) from error
+    return erase_in_spools(root, user_id, personal_keys_of(settings), dry_run=dry_run)
 
 
 def _progress(call: Call) -> Callable[[int, int], None]:

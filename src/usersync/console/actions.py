@@ -19,7 +19,6 @@ from usersync.audit.models import as_uuid
 from usersync.audit.options import default_spool_dir
 from usersync.audit.spool.erasing import erase_in_spools
 from usersync.core import users
-from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,15 +102,8 @@ class Actions:
     def _erase(self, user_id: UUID, name: str) -> tuple[Erasure, SpoolErasure]:
         settings = self._database.run(reading.installed_settings())
         self._database.run(erasure.check_deleted(settings, user_id))
-        root = default_spool_dir()
-        try:
-            # Spools first: an event that is delivered meanwhile is then in the log before the log is read.
-            spools = erase_in_spools(root, user_id, erasure.personal_keys_of(settings))
-        except OSError as error:
-            raise SettingsError(
-                f"cannot read {root}: {error.strerror}",
-                hint="Spools are private to the account that records.",
-            ) from error
+        # Spools first: an event that is delivered meanwhile is then in the log before the log is read.
+        spools = erase_in_spools(default_spool_dir(), user_id, erasure.personal_keys_of(settings))
         return self._database.run(erasure.erase(user_id, spooled=spools.events, by=name)), spools
 
     async def _begin(self, request: Request, action: str) -> tuple[UUID, str, dict[str, str]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from usersync.audit.spool.listing import survey_spools
 from usersync.audit.spool.private import connect
 from usersync.config.personal_data import erase_keys
+from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +44,17 @@ class SpoolErasure:
 
 
 def erase_in_spools(root: Path, user_id: UUID, words: PersonalKeys, *, dry_run: bool = False) -> SpoolErasure:
-    """Erase in each spool below ``root``. Raises OSError if a directory is not readable."""
+    """Erase in each spool below ``root``. Raises ``SettingsError`` if a directory is not readable."""
     total = 0
     unread: list[Path] = []
     held: list[Path] = []
-    for spool in survey_spools(root):
+    try:
+        spools = survey_spools(root)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read {root}: {error.strerror}", hint="Spools are private to the account that records."
+        ) from error
+    for spool in spools:
         unread += spool.damaged
         unread += [spool.directory] if spool.problem is not None else []
         for file in spool.files:
