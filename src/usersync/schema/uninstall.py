@@ -75,20 +75,7 @@ def plan_removal(
     else:
         changes += _audit_log(settings, bundle, inspection, drop=drop_audit_log, rejects=rejects)
     changes += _former_logs(bundle, inspection)
-    holds = (yield from _count("usersync.audit_holds")) if inspection.noted is not None else 0
-    if holds:
-        reason = f"with {holds:,} legal hold{'' if holds == 1 else 's'} (usersync audit hold list)"
-        changes.append(Change("drop", "table usersync.audit_holds", reason, "select;"))
-    waiting = (yield from _count_waiting()) if inspection.noted is not None else 0
-    if waiting:
-        reason = (
-            f"with {waiting:,} event{'' if waiting == 1 else 's'} of users not stored yet (usersync retry)"
-        )
-        changes.append(Change("drop", "table usersync.sync_failures", reason, "select;"))
-    if inspection.noted is not None and (yield from _count("usersync.feed")):
-        reason = "positions that readers of the feed have stored become invalid"
-        changes.append(Change("drop", "table usersync.event_numbers", reason, "select;"))
-    changes += (yield from _subscriptions()) if inspection.noted is not None else []
+    changes += (yield from _lost_data()) if inspection.noted is not None else []
     changes += [
         Change("drop", f"migration {each.version:04} {each.name}", "", each.down)
         for each in reversed(bundle.migrations)
@@ -280,22 +267,32 @@ def _users_table(settings: Settings, inspection: Inspection, *, drop: bool) -> I
         yield Change("keep", f"table {table}", "it holds the application's data", "select;")
 
 
-def _subscriptions() -> Steps[list[Change]]:
-    number = yield from _count("usersync.subscriptions")
-    if not number:
-        return []
-    what = f"{number:,} subscription{'' if number == 1 else 's'}"
-    reason = f"with {what}: positions and parked events (usersync subscriptions list)"
-    return [Change("drop", "table usersync.subscriptions", reason, "select;")]
+def _lost_data() -> Steps[list[Change]]:
+    """Tables with data that the removal of the schema drops."""
+    holds = yield from _count("usersync.audit_holds")
+    # Failures of earlier releases have no kind.
+    waiting = yield from _count("usersync.sync_failures", "to_jsonb(found) ->> 'kind' = 'event'")
+    feed = yield from _count("usersync.feed")
+    subscriptions = yield from _count("usersync.subscriptions")
+    unsent = f"with {_number(waiting, 'event')} of users not stored yet"
+    parked = f"with {_number(subscriptions, 'subscription')}: positions and parked events"
+    found = [
+        (holds, "audit_holds", f"with {_number(holds, 'legal hold')} (usersync audit hold list)"),
+        (waiting, "sync_failures", f"{unsent} (usersync retry)"),
+        (feed, "event_numbers", "positions that readers of the feed have stored become invalid"),
+        (subscriptions, "subscriptions", f"{parked} (usersync subscriptions list)"),
+    ]
+    return [
+        Change("drop", f"table usersync.{table}", reason, "select;") for rows, table, reason in found if rows
+    ]
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _count_rejects() -> Steps[int]:
     return (yield from _count("usersync.audit_rejects"))
-
-
-def _count_waiting() -> Steps[int]:
-    """The events of users that wait in the failures table. Earlier releases had no such failures."""
-    return (yield from _count("usersync.sync_failures", "to_jsonb(found) ->> 'kind' = 'event'"))
 
 
 def _count(table: str, condition: str = "true") -> Steps[int]:
