@@ -46,7 +46,7 @@ def open_writer(name: str, sink: BinaryIO, *, cell: Callable[[Any], str] = str) 
 
 def _jsonl(sink: BinaryIO) -> Write:
     def write(events: Iterable[EventRecord]) -> None:
-        sink.writelines(inert(_dump(_data(event))).encode() + b"\n" for event in events)
+        sink.writelines(inert(_dump(event_data(event))).encode() + b"\n" for event in events)
 
     return write
 
@@ -78,7 +78,7 @@ def _escape_formula(value: str) -> str:
 
 def _flat(event: EventRecord) -> dict[str, Any]:
     """The event as a flat row: nested values as JSON, times in ISO 8601."""
-    row = _data(event)
+    row = event_data(event)
     for name in FIELDS:
         value = row[name]
         if name in _JSON_FIELDS and value is not None:
@@ -90,16 +90,18 @@ def _flat(event: EventRecord) -> dict[str, Any]:
     return row
 
 
-def _data(event: EventRecord) -> dict[str, Any]:
+def event_data(event: EventRecord) -> dict[str, Any]:
+    """The stored fields of an event."""
     return {name: value for name, value in vars(event).items() if name != "tie"}
 
 
-def _plain(value: object) -> str:
+def value_text(value: object) -> str:
+    """What ``json`` has no type for: a time in ISO 8601, an id as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _dump(value: object) -> str:
-    return json.dumps(value, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, default=value_text, ensure_ascii=False, separators=(",", ":"))
 
 
 @contextmanager

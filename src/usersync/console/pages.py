@@ -11,13 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from usersync.audit import reading, upkeep
-from usersync.audit.formats import open_writer
+from usersync.audit.formats import event_data, open_writer
 from usersync.audit.models import EventFilter, EventPage, as_uuid
 from usersync.audit.tracking import tables
 from usersync.config.redaction import Redactor
 from usersync.console.filters import FILTERS, complete_entity_of, filter_of, given_filters, options_of
 from usersync.console.live import Live
-from usersync.console.shown import as_json, document_of
+from usersync.console.shown import as_json
 from usersync.core import users, why
 from usersync.core.daily_counts import sign_ups_by_day
 from usersync.core.overview import overview
@@ -276,7 +276,7 @@ class Pages:
         """The stored event as a JSON document, complete."""
         event_id = as_uuid("event", request.path_params["event_id"])
         found = await self._database.read(lambda: self._stored(event_id))
-        document = as_json([document_of(each) for each in found], indent=2)
+        document = as_json([event_data(each) for each in found], indent=2)
         return Response(document, media_type="application/json")
 
     def _stored(self, event_id: UUID) -> tuple[EventRecord, ...]:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from usersync.audit.formats import event_data
 from usersync.console import shown
 from usersync.core.sqlstates import state_name
 from usersync.errors import (
@@ -65,7 +66,7 @@ class Renderer:
             "moment": shown.moment,
             "moment_in": shown.moment_in,
             "summary": shown.summary,
-            "document": shown.document_of,
+            "document": event_data,
             "ago": shown.ago,
             "day_of": date.fromordinal,
             "state_name": state_name,

@@ -7,13 +7,13 @@ long values.
 from __future__ import annotations
 
 import json
-from dataclasses import fields
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from usersync.audit.formats import value_text
 from usersync.control_characters import CONTROL
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ def _visible(match: re.Match[str]) -> str:
 
 def as_json(value: object, indent: int | None = None) -> str:
     """A value as JSON."""
-    return json.dumps(value, ensure_ascii=False, default=_plain, indent=indent)
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, date | datetime) else str(value)
+    return json.dumps(value, ensure_ascii=False, default=value_text, indent=indent)
 
 
 def value_of(value: object, most: int = VALUE) -> Markup:
@@ -112,8 +108,3 @@ def _brief(value: Any) -> Markup:
     encoded = as_json(text)
     cut = len(encoded) > _SUMMARY_VALUE
     return shown(encoded[:_SUMMARY_VALUE] + ("…" if cut else ""), _SUMMARY_VALUE + 1)
-
-
-def document_of(event: EventRecord) -> dict[str, Any]:
-    """An event as JSON data."""
-    return {each.name: getattr(event, each.name) for each in fields(event) if each.name != "tie"}

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit.event.scalars import clean
+from usersync.audit.formats import event_data, value_text
 
 if TYPE_CHECKING:
     from usersync.audit.models import EventRecord
-
-#: Fields that only mean something inside the log.
-_INTERNAL = {"number", "tie"}
 
 
 def as_json(event: EventRecord) -> tuple[str, str]:
@@ -23,7 +20,8 @@ def as_json(event: EventRecord) -> tuple[str, str]:
 
 def event_fields(event: EventRecord) -> dict[str, Any]:
     """The fields of an event, for ``to_text``."""
-    return {name: value for name, value in vars(event).items() if name not in _INTERNAL}
+    # The number means something to readers of this feed only.
+    return {name: value for name, value in event_data(event).items() if name != "number"}
 
 
 def to_text(data: dict[str, Any]) -> str:
@@ -36,12 +34,7 @@ def to_text(data: dict[str, Any]) -> str:
     return clean(text)
 
 
-def _text_of(value: object) -> str:
-    """A time in ISO 8601, an id as text."""
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_text_of)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=value_text)
 
 
 def _finite(value: Any) -> Any:
