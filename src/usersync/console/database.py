@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from usersync.models import Check
+    from usersync.transports.psycopg import Transport
     from usersync.transports.steps import Steps
 
 T = TypeVar("T")
@@ -64,9 +65,9 @@ class Database:
         return await asyncio.wrap_future(done)
 
     def run(self, operation: Steps[T]) -> T:
-        """Run an operation. Blocks. In ``read()``, all operations share a connection."""
-        page = getattr(self._page, "transport", None)
-        return self._transport.run_separately(operation) if page is None else page.run(operation)
+        """Run an operation on the connection of the page, in a function that ``read()`` calls. Blocks."""
+        page: Transport = self._page.transport
+        return page.run(operation)
 
     def run_kept(self, operation: Steps[T]) -> T:
         """Run an operation on a connection that stays open for the next one. Blocks."""
