@@ -10,15 +10,14 @@ import logging
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
 from usersync.errors import UsersyncError
 from usersync.events import leases, subscriptions
 from usersync.events.delivery import Outcome
-from usersync.transports.psycopg import connect
-from usersync.transports.run import run
+from usersync.transports.psycopg import transport_for
 from usersync.transports.steps import in_transaction
 from usersync.worker.attempts import Batch, describe, too_slow, try_all
 from usersync.worker.clock import now
@@ -110,7 +109,7 @@ class Runner:
         # Of this runner's thread only:
         self._shards: dict[int, Shard] = {}
         self._given_back: set[tuple[int, int]] = set()
-        self._connection: psycopg.Connection[Any] | None = None
+        self._transport = transport_for(terms.dsn)
         self._lane: Lane | None = None
         self._delivery: Delivery | None = None
         self._served = subscription
@@ -492,9 +491,7 @@ class Runner:
     # The database.
 
     def _run(self, operation: Steps[T]) -> T:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._terms.dsn)
-        return run(operation, self._connection)
+        return self._transport.run(operation)
 
     def _finish(
         self,
@@ -516,10 +513,8 @@ class Runner:
         self._shards |= {each.shard: each.written() for each in shards}
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                connection.close()
+        with suppress(psycopg.Error):
+            self._transport.close()
 
     def _end(self) -> None:
         self._close_delivery()

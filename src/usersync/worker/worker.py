@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
@@ -19,7 +19,7 @@ from usersync.errors import SettingsError, UsersyncError
 from usersync.events import leases
 from usersync.events.definitions import definition, definitions
 from usersync.events.subscriptions import HANDLER, WEBHOOK, subscriptions
-from usersync.transports.psycopg import connect
+from usersync.transports.psycopg import connect, transport_for
 from usersync.transports.run import run
 from usersync.worker import backoff as usual
 from usersync.worker import periodic
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 
     from usersync.events.handlers import Handlers
     from usersync.events.models import Subscription
-    from usersync.transports.steps import Steps
+    from usersync.transports.psycopg import Transport
     from usersync.worker.backoff import Backoff
     from usersync.worker.kinds import Kind
-
-T = TypeVar("T")
 
 logger = logging.getLogger("usersync.worker")
 
@@ -83,7 +81,7 @@ class Worker:
 
     def check(self) -> None:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
-        with _closing(connect(self._dsn)) as connection:
+        with connect(self._dsn) as connection:
             settings = run(installed_settings(), connection)
             self._has_log = run(has_log(settings), connection) and settings.audit.is_own
             if self._handlers and not self._has_log:
@@ -144,7 +142,7 @@ class Worker:
         self.stop()
         for thread in self._threads:  # That of the leases waits for the runners.
             thread.join()
-        with suppress(UsersyncError), _closing(connect(self._dsn)) as connection:
+        with suppress(UsersyncError), connect(self._dsn) as connection:
             run(leases.leave(self._id), connection)
         if self._failed is not None:
             raise self._failed
@@ -157,7 +155,7 @@ class Worker:
             self.stop()
 
     def _renew_leases(self) -> None:
-        session = _Session(self._dsn)
+        session = transport_for(self._dsn)
         while self.is_running:
             began = now()
             try:
@@ -223,7 +221,7 @@ class Worker:
         return runner
 
     def _number_events(self) -> None:
-        session = _Session(self._dsn)
+        session = transport_for(self._dsn)
         wait = FASTEST_S
         while self.is_running:
             try:
@@ -241,7 +239,7 @@ class Worker:
         session.close()
 
     def _do_periodic(self) -> None:
-        session = _Session(self._dsn)
+        session = transport_for(self._dsn)
         spools_at = now()
         while self.is_running:
             for task in (periodic.RETRY, *(periodic.OF_LOG if self._has_log else ())):
@@ -255,7 +253,7 @@ class Worker:
             self._stopping.wait(_PERIODIC_S)
         session.close()
 
-    def _do(self, session: _Session, task: periodic.Task) -> None:
+    def _do(self, session: Transport, task: periodic.Task) -> None:
         error = None
         try:
             if not self.is_running or not session.run(periodic.is_due(task)):
@@ -266,25 +264,3 @@ class Worker:
             logger.warning("%s: %s", task.name, error)
         with suppress(UsersyncError, psycopg.Error):
             session.run(periodic.note(task, error))
-
-
-class _Session:
-    """A connection of one thread, opened again after it was lost."""
-
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._connection: psycopg.Connection[Any] | None = None
-
-    def run(self, operation: Steps[T]) -> T:
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn)
-        return run(operation, self._connection)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-
-def _closing(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    # A connection of psycopg is a context manager that closes it.
-    return connection
