@@ -23,7 +23,10 @@ HERE = EventPosition(NOW, str(UUID(int=7)))
 @given(
     st.datetimes().map(lambda each: each.replace(tzinfo=UTC)),
     st.one_of(
-        st.uuids().map(str), st.uuids().map(lambda each: each.hex), st.text(st.characters(codec="utf-8"))
+        st.uuids().map(str),
+        st.uuids().map(lambda each: each.hex),
+        # PostgreSQL has no text with NUL: that such a tie is refused is tested below.
+        st.text(st.characters(codec="utf-8", exclude_characters="\0")),
     ),
 )
 def test_a_cursor_names_its_position_and_can_be_part_of_a_url(moment, tie):
