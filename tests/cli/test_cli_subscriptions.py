@@ -79,6 +79,17 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
         True,
         True,
     )
+    assert shown.out.count("attempt 1") == 3
+    made = subscriptions("attempts", "crm", "--json").json["attempts"]
+    failed = [each for each in made if each["error"]]
+    assert (len(made), [each["error"] for each in failed]) == (3, ["ValueError: no such customer"])
+    of_one = subscriptions("attempts", "crm", "--event", failed[0]["event_id"])
+    assert (of_one.code, "ValueError: no such customer" in of_one.out, "succeeded" in of_one.out) == (
+        0,
+        True,
+        False,
+    )
+    assert subscriptions("attempts", "nobody").code == 2
     worker.send_signal(signal.SIGTERM)
     _, errors = worker.communicate(timeout=30)
     assert worker.returncode == 0

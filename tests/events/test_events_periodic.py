@@ -42,7 +42,9 @@ def test_a_worker_retries_users_and_delivers_spools_of_dead_processes(working, m
 
     with working.worker():
         wait_for(lambda: not project.client.failures(), "the user to be retried")
-        wait_for(lambda: tasks().keys() == {"retry failures", "partitions", "retention"}, "the upkeep")
+        wait_for(
+            lambda: tasks().keys() == {"retry failures", "partitions", "retention", "attempts"}, "the upkeep"
+        )
         left = "select count(*) from public.audit_logs where action = 'left.behind'"
         wait_for(lambda: working.owner.execute(left).fetchone() == (1,), "the event of the dead process")
     assert project.row(user)["team"] == "x"

@@ -160,7 +160,8 @@ def test_only_the_owner_manages_subscriptions(working):
         "insert into usersync.subscriptions (name, kind, actions) values ('x', 'webhook', '{*}')",
         "update usersync.subscription_shards set position = 0",
         "delete from usersync.parked_events",
-        "select usersync.finish_events('first', '[]', '[]', '[]')",
+        "select from usersync.delivery_attempts",
+        "select usersync.finish_events('first', '[]', '[]', '[]', '[]')",
     )
     for role in ("anon", "authenticated", "service_role"):
         with working.project.database.connect(role) as session:

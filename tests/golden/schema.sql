@@ -1513,9 +1513,9 @@ end;
 $function$
 
 
--- function usersync.finish_events(text, jsonb, jsonb, jsonb)
-owner postgres; usersync: moves the positions of a subscription's shards, and writes which events failed.
-CREATE OR REPLACE FUNCTION usersync.finish_events(subscription text, shards jsonb, parked jsonb, tried jsonb)
+-- function usersync.finish_events(text, jsonb, jsonb, jsonb, jsonb)
+owner postgres; usersync: moves the positions of a subscription's shards, and writes which events failed, and all attempts.
+CREATE OR REPLACE FUNCTION usersync.finish_events(subscription text, shards jsonb, parked jsonb, tried jsonb, attempts jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1590,6 +1590,34 @@ begin
         update usersync.parked_events as parked set next_try_at = clock_timestamp()
         where parked.subscription = finish_events.subscription and parked.number = any(next_ones)
             and parked.next_try_at is null;
+    end if;
+    if attempts <> '[]' then
+        insert into usersync.delivery_attempts (
+            subscription, number, event_id, attempt, attempted_at, seconds, error, answer
+        )
+        select
+            finish_events.subscription, made.number, made.event_id, made.attempt,
+            clock_timestamp() - make_interval(secs => coalesce(made.ago, 0)), made.seconds,
+            case when made.error is not null then usersync.redact_message('', made.error) end,
+            left(made.answer, 200)
+        from jsonb_to_recordset(finish_events.attempts) as made (
+            number bigint, event_id uuid, attempt integer, ago double precision, seconds real, error text, answer text
+        );
+        if tried <> '[]' then
+            delete from usersync.delivery_attempts as old
+            using (
+                select distinct (made ->> 'event_id')::uuid as event_id
+                from jsonb_array_elements(finish_events.attempts) as made
+            ) as event
+            where old.subscription = finish_events.subscription and old.event_id = event.event_id
+                and old.attempt_id < (
+                    select min(kept.attempt_id) from (
+                        select made.attempt_id from usersync.delivery_attempts as made
+                        where made.subscription = finish_events.subscription and made.event_id = event.event_id
+                        order by made.attempt_id desc limit 20
+                    ) as kept
+                );
+        end if;
     end if;
     return true;
 end;
@@ -2274,6 +2302,24 @@ end;
 $function$
 
 
+-- function usersync.list_attempts(text, uuid, bigint, integer)
+owner postgres; usersync: a page of the attempts of a subscription.
+CREATE OR REPLACE FUNCTION usersync.list_attempts(subscription text, event_id uuid, before bigint, page_size integer)
+ RETURNS SETOF usersync.delivery_attempts
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+    select * from usersync.delivery_attempts as made
+    where made.subscription = list_attempts.subscription
+        and (list_attempts.event_id is null or made.event_id = list_attempts.event_id)
+        and (list_attempts.before is null or made.attempt_id < list_attempts.before)
+    order by made.attempt_id desc
+    limit list_attempts.page_size;
+$function$
+
+
 -- function usersync.list_failures(uuid, timestamp with time zone, uuid, integer)
 owner postgres; usersync: a page of the failures table, the oldest failure first.
 CREATE OR REPLACE FUNCTION usersync.list_failures(user_id uuid, after_time timestamp with time zone, after_id uuid, page_size integer)
@@ -2705,6 +2751,46 @@ begin
             and attname = placeholder.column_name
             and (attnotnull or typnotnull)
     );
+end;
+$function$
+
+
+-- function usersync.prune_attempts(interval, integer)
+owner postgres; usersync: deletes old attempts of subscriptions.
+CREATE OR REPLACE FUNCTION usersync.prune_attempts(age interval, most integer)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    name text;
+    oldest_kept bigint;
+    deleted bigint;
+    total bigint := 0;
+begin
+    loop
+        -- The names in the index, each with one step.
+        select made.subscription into name from usersync.delivery_attempts as made
+        where name is null or made.subscription > name order by made.subscription limit 1;
+        exit when not found;
+        select made.attempt_id into oldest_kept from usersync.delivery_attempts as made
+        where made.subscription = name order by made.attempt_id desc offset prune_attempts.most limit 1;
+        delete from usersync.delivery_attempts as made
+        where made.subscription = name
+            and (made.attempt_id <= oldest_kept or made.attempted_at < clock_timestamp() - prune_attempts.age)
+            and not exists (
+                select from usersync.parked_events as parked
+                where parked.subscription = made.subscription and parked.number = made.number
+            )
+            or made.subscription = name and not exists (
+                select from usersync.subscriptions as known where known.name = made.subscription
+            );
+        get diagnostics deleted = row_count;
+        total := total + deleted;
+    end loop;
+    return total;
 end;
 $function$
 
@@ -6978,6 +7064,55 @@ PRIMARY KEY (id)
 
 -- table usersync.auth_users index
 CREATE UNIQUE INDEX auth_users_pkey ON usersync.auth_users USING btree (id)
+
+-- table usersync.delivery_attempts
+kind r; owner postgres; rls f f; The attempts of subscriptions: of each event the last 20. Workers delete old ones.
+
+-- table usersync.delivery_attempts column answer
+text
+
+-- table usersync.delivery_attempts column attempt
+integer; not null
+
+-- table usersync.delivery_attempts column attempt_id
+bigint; not null; a
+
+-- table usersync.delivery_attempts column attempted_at
+timestamp with time zone; not null
+
+-- table usersync.delivery_attempts column error
+text
+
+-- table usersync.delivery_attempts column event_id
+uuid; not null
+
+-- table usersync.delivery_attempts column number
+bigint; not null
+
+-- table usersync.delivery_attempts column seconds
+real
+
+-- table usersync.delivery_attempts column subscription
+text; not null
+
+-- table usersync.delivery_attempts constraint delivery_attempts_pkey
+PRIMARY KEY (subscription, attempt_id)
+
+-- table usersync.delivery_attempts index
+CREATE INDEX delivery_attempts_event ON usersync.delivery_attempts USING btree (subscription, event_id)
+CREATE UNIQUE INDEX delivery_attempts_pkey ON usersync.delivery_attempts USING btree (subscription, attempt_id)
+
+-- table usersync.delivery_attempts_attempt_id_seq
+kind S; owner postgres; rls f f; 
+
+-- table usersync.delivery_attempts_attempt_id_seq column is_called
+boolean; not null
+
+-- table usersync.delivery_attempts_attempt_id_seq column last_value
+bigint; not null
+
+-- table usersync.delivery_attempts_attempt_id_seq column log_cnt
+bigint; not null
 
 -- table usersync.event_numbers
 kind r; owner postgres; rls f f; The number of each event in the feed. An event gets it after its transaction is seen to be committed.

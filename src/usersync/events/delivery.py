@@ -23,6 +23,13 @@ class Outcome:
     retry_after: float | None = None
     #: Pause the subscription: the receiver wants no more events. The event stays parked.
     disables: bool = False
+    #: What the receiver answered, for people. At most 200 characters, and as harmless as ``error``.
+    answer: str | None = None
+
+    @classmethod
+    def succeeded(cls, answer: str) -> Self:
+        """The event is done, with this answer."""
+        return cls(answer=answer)
 
     @classmethod
     def failed(cls, error: str, *, retry_after: float | None = None) -> Self:

@@ -81,6 +81,20 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class AttemptMade:
+    """An attempt, for those who look later."""
+
+    number: int
+    event_id: str
+    attempt: int
+    #: Seconds since its start, and how long it took. None if the worker ended during the attempt.
+    ago: float | None
+    seconds: float | None
+    error: str | None
+    answer: str | None
+
+
+@dataclass(frozen=True)
 class DueEvent:
     """A parked event whose next attempt is now."""
 
@@ -207,10 +221,12 @@ def finish(
     *,
     parked: Sequence[Parked] = (),
     tried: Sequence[Tried] = (),
+    attempts: Sequence[AttemptMade] = (),
 ) -> Steps[bool]:
     """Write results. False if one of the leases is lost, or a position is another: then roll back."""
     row = yield from query_row(
-        "select usersync.finish_events(%(subscription)s, %(shards)s, %(parked)s, %(tried)s) as ours",
+        "select usersync.finish_events("
+        "%(subscription)s, %(shards)s, %(parked)s, %(tried)s, %(attempts)s) as ours",
         subscription=subscription,
         shards=json.dumps(
             [
@@ -220,6 +236,7 @@ def finish(
         ),
         parked=json.dumps([asdict(each) for each in parked]),
         tried=json.dumps([asdict(each) for each in tried]),
+        attempts=json.dumps([vars(each) for each in attempts]),
     )
     return bool(row["ours"])
 

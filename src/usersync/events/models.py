@@ -74,6 +74,27 @@ class ParkedEvent:
 
 
 @dataclass(frozen=True)
+class DeliveryAttempt:
+    """One attempt to handle an event. Times are in UTC."""
+
+    subscription: str
+    #: Grows with each attempt of the subscription.
+    attempt_id: int
+    #: The event's position in the feed.
+    number: int
+    event_id: UUID
+    #: The first is 1. An event that is delivered again starts at 1 again.
+    attempt: int
+    attempted_at: datetime
+    #: None: the worker process ended during the attempt.
+    seconds: float | None
+    #: None: the attempt succeeded.
+    error: str | None
+    #: What the receiver of a webhook answered.
+    answer: str | None
+
+
+@dataclass(frozen=True)
 class SyncedSubscriptions:
     """The result of registering handlers: the names of the subscriptions."""
 

@@ -13,6 +13,7 @@ from usersync.audit.reading import settings_with_log
 from usersync.errors import SettingsError
 from usersync.events.models import (
     SHARDS,
+    DeliveryAttempt,
     ParkedEvent,
     Subscription,
     SubscriptionStatus,
@@ -22,6 +23,7 @@ from usersync.transports.steps import Steps, in_transaction, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from uuid import UUID
 
 HANDLER, WEBHOOK = "handler", "webhook"
 
@@ -224,6 +226,7 @@ def remove(name: str) -> Steps[SubscriptionStatus]:
     def delete() -> Steps[SubscriptionStatus]:
         (found,) = yield from subscriptions(name)
         yield from query("delete from usersync.subscriptions where name = %(name)s", name=name)
+        yield from query("delete from usersync.delivery_attempts where subscription = %(name)s", name=name)
         yield from _set_user_events(name, wanted=False)
         return found
 
@@ -251,6 +254,24 @@ def parked_events(
         limit=limit,
     )
     return tuple(ParkedEvent(**row) for row in rows)
+
+
+def attempts(
+    name: str, *, event_id: UUID | None = None, before: int | None = None, limit: int = 100
+) -> Steps[tuple[DeliveryAttempt, ...]]:
+    """The attempts of a subscription, the newest first: of one event, or of all.
+
+    Pass the ``attempt_id`` of the last one as ``before`` for the next page.
+    """
+    yield from subscriptions(name)
+    rows = yield from query(
+        "select * from usersync.list_attempts(%(name)s, %(event_id)s, %(before)s, %(limit)s)",
+        name=name,
+        event_id=event_id,
+        before=before,
+        limit=limit,
+    )
+    return tuple(DeliveryAttempt(**row) for row in rows)
 
 
 def retry(name: str, *, number: int | None = None) -> Steps[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from usersync.events.delivery import Outcome
-from usersync.events.leases import entity_of
+from usersync.events.leases import AttemptMade, entity_of
 from usersync.worker.clock import now
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Batch:
     behind: set[int] = field(default_factory=set)
     #: The events that are in hand, and since when.
     in_hand: dict[int, float] = field(default_factory=dict)
+    #: When the last attempt of an event began, and how many seconds it took.
+    timed: dict[int, tuple[float, float]] = field(default_factory=dict)
     #: The event that was started last.
     latest: int | None = None
     #: Nothing more may start.
@@ -69,6 +71,19 @@ class Batch:
     def waits_after(self, attempt: int, outcome: Outcome) -> bool:
         """Whether the event waits for another attempt. Otherwise, it is done or dead."""
         return outcome.error is not None and (attempt < self.last_attempt or outcome.disables)
+
+    def made(self) -> list[AttemptMade]:
+        """The attempts that have a result."""
+        return [
+            self._made(event, attempt, self.outcomes[event.number])
+            for event, attempt in self.attempts
+            if event.number in self.outcomes
+        ]
+
+    def _made(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> AttemptMade:
+        began, seconds = self.timed.get(event.number, (None, None))
+        ago = None if began is None else now() - began
+        return AttemptMade(event.number, str(event.id), attempt, ago, seconds, outcome.error, outcome.answer)
 
     def start_again(self) -> None:
         """Forget all results, because the transaction was rolled back before any event had failed."""
@@ -117,7 +132,7 @@ async def _in_turn(delivery: Delivery, batch: Batch, attempts: Sequence[Attempt]
 async def attempt_event(delivery: Delivery, batch: Batch, event: NumberedEvent, attempt: int) -> Outcome:
     """Try one event. Raises nothing."""
     batch.latest = event.number
-    batch.in_hand[event.number] = now()
+    batch.in_hand[event.number] = began = now()
     limit = asyncio.timeout(delivery.time_limit)
     try:
         async with limit:
@@ -127,6 +142,7 @@ async def attempt_event(delivery: Delivery, batch: Batch, event: NumberedEvent, 
             return too_slow(delivery.time_limit)
         return Outcome.failed(describe(error))
     finally:
+        batch.timed[event.number] = (began, now() - began)
         batch.in_hand.pop(event.number, None)
 
 

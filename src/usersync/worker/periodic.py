@@ -59,11 +59,27 @@ def apply_retention() -> Steps[None]:
     logger.info("deleted %s events that are older than the retention", pruned.rows)
 
 
+def prune_attempts() -> Steps[None]:
+    """Delete old attempts of subscriptions, so that their number has a limit."""
+    yield from query(
+        "select usersync.prune_attempts(make_interval(secs => %(age)s), %(most)s)",
+        age=ATTEMPTS_S,
+        most=MOST_ATTEMPTS,
+    )
+
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+#: How long attempts are kept, and how many of each subscription.
+ATTEMPTS_S, MOST_ATTEMPTS = 7 * DAY, 100_000
 
 RETRY = Task("retry failures", MINUTE, retry_failures)
 #: They need an audit log.
-OF_LOG = (Task("partitions", HOUR, make_partitions), Task("retention", DAY, apply_retention))
+OF_LOG = (
+    Task("partitions", HOUR, make_partitions),
+    Task("retention", DAY, apply_retention),
+    Task("attempts", MINUTE, prune_attempts),
+)
 
 
 def is_due(task: Task) -> Steps[bool]:

@@ -284,14 +284,14 @@ class Runner:
 
         def finish() -> Steps[bool]:
             moved, parked = settled()
-            return (yield from leases.finish(self.name, moved, parked=parked))
+            return (yield from leases.finish(self.name, moved, parked=parked, attempts=batch.made()))
 
         is_written = self._try_batch(batch, finish)
         moved, parked = settled()
         if is_written:
             self._keep(moved)
-        elif moved[0].position > group[0].position:
-            self._finish(moved, parked=parked)
+        elif moved[0].position > group[0].position or batch.outcomes:
+            self._finish(moved, parked=parked, attempts=batch.made())
         self._after(batch, parked)
 
     def _gate(self) -> Callable[[], bool]:
@@ -325,7 +325,8 @@ class Runner:
     def _park_fatal(self, shard: Shard, number: int) -> None:
         """Park the event that was in hand when a worker ended without a word."""
         event = self._run(leases.read_event(number))
-        batch = Batch([], set(), self._may_start, self._attempts)
+        attempts = [(event, 1)] if event else []
+        batch = Batch(attempts, set(), self._may_start, self._attempts)
         parked = []
         if event is not None:
             entity = leases.entity_of(event)
@@ -333,7 +334,7 @@ class Runner:
             if entity is None or entity not in self._run(leases.blocked(self.name, [entity])):
                 batch.outcomes[number] = Outcome.failed(ENDED)
             parked = [found for found in [self._parked(batch, event)] if found is not None]
-        self._finish([shard.at(number)], parked=parked)
+        self._finish([shard.at(number)], parked=parked, attempts=batch.made())
         self._after(batch, parked)
 
     # Parked events.
@@ -361,12 +362,12 @@ class Runner:
 
         # Moves no position, but checks the leases.
         def finish() -> Steps[bool]:
-            return (yield from leases.finish(self.name, shards, tried=tried()))
+            return (yield from leases.finish(self.name, shards, tried=tried(), attempts=batch.made()))
 
         if len(attempts) == 1:
             self._suspect = attempts[0][0].number
         if not self._try_batch(batch, finish):
-            self._finish(shards, tried=tried())
+            self._finish(shards, tried=tried(), attempts=batch.made())
         self._after(batch, ())
         return True
 
@@ -431,6 +432,7 @@ class Runner:
             self._undo(batch, str(outcome.error))
         else:
             batch.outcomes |= dict.fromkeys(overdue, outcome)
+            batch.timed |= {number: (began, now() - began) for number, began in batch.in_hand.items()}
 
     def _undo(self, batch: Batch, error: str) -> None:
         """A transaction of handlers failed as a whole. Nothing of it is done.
@@ -499,11 +501,13 @@ class Runner:
         *,
         parked: Sequence[leases.Parked] = (),
         tried: Sequence[leases.Tried] = (),
+        attempts: Sequence[leases.AttemptMade] = (),
     ) -> None:
         """Write results in a transaction of their own. Raises ``LeaseLostError``."""
 
         def body() -> Steps[None]:
-            if not (yield from leases.finish(self.name, shards, parked=parked, tried=tried)):
+            finish = leases.finish(self.name, shards, parked=parked, tried=tried, attempts=attempts)
+            if not (yield from finish):
                 raise LeaseLostError
 
         self._run(in_transaction(body()))

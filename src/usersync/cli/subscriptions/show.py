@@ -1,4 +1,4 @@
-"""``usersync subscriptions show``: one subscription and its parked events."""
+"""``usersync subscriptions show``: one subscription, its parked events and its last attempts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from usersync.cli.subscriptions.view import SubscriptionsView
 if TYPE_CHECKING:
     from usersync.cli.output import View
 
+_ATTEMPTS = 5
 
-@click.command(epilog=examples(("usersync subscriptions show crm", "its lag, its failed events, each error")))
+
+@click.command(epilog=examples(("usersync subscriptions show crm", "its lag, failed events, attempts")))
 @click.argument("name", metavar="NAME")
 @click.option(
     "--limit",
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
 )
 @common_options
 def show(call: Call, name: str, limit: int) -> View:
-    """Show one subscription and its parked events.
+    """Show one subscription, its parked events and its last attempts.
 
-    Exit code 1 if there are dead events, or if no worker runs for it.
+    'usersync subscriptions attempts' shows more attempts. Exit code 1 if there are dead events, or if no
+    worker runs for it.
     """
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 
     found = call.run(subscriptions.subscriptions(name))
     parked = call.run(subscriptions.parked_events(name, limit=limit))
-    return SubscriptionsView(found, call.target, parked=parked, judges=True)
+    attempts = call.run(subscriptions.attempts(name, limit=_ATTEMPTS))
+    return SubscriptionsView(found, call.target, parked=parked, attempts=attempts, judges=True)

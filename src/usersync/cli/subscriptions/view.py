@@ -9,9 +9,9 @@ from usersync.cli.audit.event_view import moment
 from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, typed, warning, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from usersync.events.models import ParkedEvent, SubscriptionStatus
+    from usersync.events.models import DeliveryAttempt, ParkedEvent, SubscriptionStatus
 
 
 #: The entity of the commands' own events in the audit log.
@@ -26,6 +26,8 @@ class SubscriptionsView:
     target: str
     done: str = ""
     parked: tuple[ParkedEvent, ...] = ()
+    #: The newest attempts, the newest first.
+    attempts: tuple[DeliveryAttempt, ...] = ()
     #: Whether the exit code reports a problem.
     judges: bool = False
 
@@ -52,6 +54,9 @@ class SubscriptionsView:
         for event in self.parked:
             yield ""
             yield from parked_lines(event, width)
+        if self.attempts:
+            yield ""
+            yield from attempt_lines(self.attempts, width)
         yield from self._advice(width)
 
     def _advice(self, width: int) -> Iterator[str]:
@@ -69,6 +74,7 @@ class SubscriptionsView:
             "database": self.target,
             "subscriptions": [asdict(each) for each in self.subscriptions],
             "parked": [asdict(each) for each in self.parked],
+            "attempts": [asdict(each) for each in self.attempts],
         }
 
 
@@ -114,6 +120,41 @@ class ParkedView:
 
     def data(self) -> dict[str, Any]:
         return {"database": self.target, "events": [asdict(each) for each in self.events]}
+
+
+@dataclass(frozen=True)
+class AttemptsView:
+    """The attempts of a subscription."""
+
+    attempts: tuple[DeliveryAttempt, ...]
+    name: str
+    target: str
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:
+        yield f"{bold(self.target)}  {plain(self.name)}"
+        if not self.attempts:
+            yield "No attempts."
+        else:
+            yield from attempt_lines(self.attempts, width)
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "database": self.target,
+            "subscription": self.name,
+            "attempts": [asdict(each) for each in self.attempts],
+        }
+
+
+def attempt_lines(attempts: Sequence[DeliveryAttempt], width: int) -> Iterator[str]:
+    """Each attempt in a line, and its error below."""
+    for each in attempts:
+        result = bad("failed") if each.error else good(plain(each.answer or "succeeded"))
+        took = f"{each.seconds:.3f} s" if each.seconds is not None else "not ended"
+        yield f"{moment(each.attempted_at)}  {took}  {result}"
+        yield faint(f"  event {each.number} {each.event_id} · attempt {each.attempt}")
+        if each.error:
+            yield from wrap(plain(each.error), width, first="  ")
 
 
 def parked_lines(event: ParkedEvent, width: int) -> Iterator[str]:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from usersync.control_characters import CONTROL
-from usersync.events.delivery import SUCCEEDED, Outcome
+from usersync.events.delivery import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ _ADDRESS = re.compile(r"[^\s,;<>]*@[^\s,;<>]*")
 def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: EventRecord) -> Outcome:
     """The outcome of an attempt that got an answer. ``body`` is the beginning of the body."""
     if status in SUCCESS:
-        return SUCCEEDED
+        return Outcome.succeeded(_described(status, ""))
     said = _without_values(body.decode("utf-8", "replace"), event)
     if status == HTTPStatus.GONE:
         return Outcome.disable(_described(status, said, "the receiver wants no more events"))

@@ -3,8 +3,11 @@
 --
 -- shards: each with its shard, fence, position before and new position. parked: the events that failed, and those that wait behind an
 -- earlier event of their entity. tried: parked events with the result of an attempt, "done", "waiting" or "dead". A
--- "delay" is the number of seconds to the next attempt; "untried": there was no attempt after all.
-create or replace function usersync.finish_events(subscription text, shards jsonb, parked jsonb, tried jsonb) returns boolean
+-- "delay" is the number of seconds to the next attempt; "untried": there was no attempt after all. attempts: all attempts that were
+-- made; "ago" is the number of seconds since the start of the attempt.
+create or replace function usersync.finish_events(
+    subscription text, shards jsonb, parked jsonb, tried jsonb, attempts jsonb
+) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '@command_lock_timeout'
@@ -79,8 +82,36 @@ begin
         where parked.subscription = finish_events.subscription and parked.number = any(next_ones)
             and parked.next_try_at is null;
     end if;
+    if attempts <> '[]' then
+        insert into usersync.delivery_attempts (
+            subscription, number, event_id, attempt, attempted_at, seconds, error, answer
+        )
+        select
+            finish_events.subscription, made.number, made.event_id, made.attempt,
+            clock_timestamp() - make_interval(secs => coalesce(made.ago, 0)), made.seconds,
+            case when made.error is not null then usersync.redact_message('', made.error) end,
+            left(made.answer, 200)
+        from jsonb_to_recordset(finish_events.attempts) as made (
+            number bigint, event_id uuid, attempt integer, ago double precision, seconds real, error text, answer text
+        );
+        if tried <> '[]' then
+            delete from usersync.delivery_attempts as old
+            using (
+                select distinct (made ->> 'event_id')::uuid as event_id
+                from jsonb_array_elements(finish_events.attempts) as made
+            ) as event
+            where old.subscription = finish_events.subscription and old.event_id = event.event_id
+                and old.attempt_id < (
+                    select min(kept.attempt_id) from (
+                        select made.attempt_id from usersync.delivery_attempts as made
+                        where made.subscription = finish_events.subscription and made.event_id = event.event_id
+                        order by made.attempt_id desc limit 20
+                    ) as kept
+                );
+        end if;
+    end if;
     return true;
 end;
 $usersync$;
-comment on function usersync.finish_events(text, jsonb, jsonb, jsonb) is
-    'usersync: moves the positions of a subscription''s shards, and writes which events failed.';
+comment on function usersync.finish_events(text, jsonb, jsonb, jsonb, jsonb) is
+    'usersync: moves the positions of a subscription''s shards, and writes which events failed, and all attempts.';
