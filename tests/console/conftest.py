@@ -84,6 +84,8 @@ def _fill(database: SupabaseDatabase) -> Shown:
             owner, HTML, outcome="denied", actor_id=BIDI, entity_type=HTML, entity_id='"><b>/../',
             user_agent=HTML, changes={HTML: [BIDI, HTML]}, metadata={HTML: BIDI},
         )  # fmt: skip
+        changes = {HTML: [BIDI, HTML]}
+        _event(owner, "hostile", entity_type="hostile", entity_id=HTML, actor_id=HTML, changes=changes)
         huge = _event(owner, "huge", changes={"text": [None, HUGE]}, metadata={"text": HUGE})
         wide = _event(owner, "wide", changes={f"column{n}": [n, n + 1] for n in range(1000)})
         owner.execute(

@@ -62,6 +62,8 @@ def paths_of(project):
             "/users",
             "/events",
             "/entity?entity=products/7",
+            "/entity?entity=products/7&at=2099-01-01T00:00:00Z",
+            "/entity?entity=products/7&from=2020-01-01T00:00:00Z&at=2099-01-01T00:00:00Z",
             "/failures",
             "/rejected",
             "/tracked",

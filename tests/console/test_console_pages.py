@@ -7,7 +7,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import pytest
 from hostile_values import HTML
@@ -225,6 +225,37 @@ def test_the_timeline_of_a_row(browser):
     assert "usersync audit history products/7" in page.words
     assert "write type and id" in shown(browser, "/entity?entity=products", 400).words.lower()
     assert "The audit log has no event of this entity" in shown(browser, "/entity?entity=products/8").words
+
+
+def test_the_state_of_an_entity_at_a_time(project, browser):
+    page = shown(browser, "/entity?entity=products/7")
+    inserted, updated = (each["href"] for each in page.all("a") if "at=" in each["href"])
+    page = shown(browser, inserted)
+    assert 'name "Bolt" 20' in page.words
+    assert "Existed: created at 20" in page.words
+    time = parse_qs(urlsplit(inserted).query)["at"][0]
+    assert f"usersync audit history products/7 --at {time}" in page.words
+    # An incomplete time becomes a complete one, so that the URL shows the same to a colleague.
+    later = browser.get(f"/entity?entity=products/7&from={time}")
+    (now,) = parse_qs(later.url.query.decode())["at"]
+    page = Page(later.text)
+    assert 'name "Bolt" "Nut"' in page.words
+    assert f"usersync audit history products/7 --from {time} --at {now}" in page.words
+    assert 'name "Nut" 20' in shown(browser, updated).words
+    page = shown(browser, "/entity?entity=products/7&at=2020-01-01")
+    assert "Did not exist: created at 20" in page.words
+    page = shown(browser, "/entity?entity=products/8&at=1d")
+    assert "The audit log has no event of this entity." in page.words
+    hostile = urlencode({"entity": f"hostile/{HTML}", "at": "2099-01-01T00:00:00Z"})
+    for path in (f"/entity?{hostile}", f"/entity?{hostile}&from=2020-01-01T00:00:00Z"):
+        answer = browser.get(path)
+        check(Page(answer.text), answer, path)
+        assert Page(answer.text).text.count(HTML) >= 3
+    assert "\\u202e" in shown(browser, path).text
+    for query in ("at=soon", "at=1h&from=1h", "from=2099-01-01", "at=9999-12-31T23:59:59.999999%2B99"):
+        shown(browser, f"/entity?entity=products/7&{query}", 400)
+    shown(browser, "/entity?entity=products/7&at=9999-12-31T23:59:59.999999")
+    shown(browser, "/entity?entity=products&at=1h", 400)
 
 
 def test_rejected_events_and_tracked_tables(browser):

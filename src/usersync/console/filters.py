@@ -63,11 +63,16 @@ def filter_of(given: Mapping[str, str], **more: str) -> EventFilter:
     if entity := wanted.pop("entity", None):
         wanted["entity_type"], wanted["entity_id"] = entity_of(entity)
     for name in {"since", "until"} & wanted.keys():
-        try:
-            wanted[name] = parse_moment(wanted[name], datetime.now(UTC))
-        except (ValueError, OverflowError) as error:
-            raise ArgumentValueError(f"{name}: {error}") from None
+        wanted[name] = moment_of(name, wanted[name])
     return EventFilter(**(wanted | more))
+
+
+def moment_of(name: str, text: str) -> datetime:
+    """A duration before now, or a date. Raises ``ArgumentValueError`` with the name of the field."""
+    try:
+        return parse_moment(text, datetime.now(UTC))
+    except (ValueError, OverflowError) as error:
+        raise ArgumentValueError(f"{name}: {error}") from None
 
 
 def entity_of(text: str) -> tuple[str, str | None]:

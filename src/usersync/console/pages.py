@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from usersync.audit import reading, upkeep
+from usersync.audit import entity_state, reading, upkeep
 from usersync.audit.formats import event_data, open_writer
 from usersync.audit.models import EventFilter, EventPage, as_uuid
 from usersync.audit.tracking import tables
 from usersync.config.redaction import Redactor
-from usersync.console.filters import FILTERS, complete_entity_of, filter_of, given_filters, options_of
+from usersync.console.filters import (
+    FILTERS,
+    complete_entity_of,
+    filter_of,
+    given_filters,
+    moment_of,
+    options_of,
+)
 from usersync.console.live import Live
 from usersync.console.shown import as_json
 from usersync.core import users, why
@@ -25,7 +34,7 @@ from usersync.errors import ArgumentValueError, ConnectionFailedError, UserNotFo
 from usersync.schema import delete_plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from uuid import UUID
 
     from starlette.requests import Request
@@ -286,8 +295,11 @@ class Pages:
         return found
 
     async def entity(self, request: Request) -> Response:
-        """The events of one entity, the oldest first, field by field."""
+        """The events of one entity, the oldest first, field by field. With a time, its state then."""
         entity = request.query_params.get("entity", "").strip()
+        times = {name: request.query_params.get(name, "").strip() for name in ("from", "at")}
+        if entity and any(times.values()):
+            return await self._entity_state(request, entity, times)
         page = None
         if entity:
             kind, key = complete_entity_of(entity)
@@ -298,8 +310,39 @@ class Pages:
             "entity.html",
             command=_command("usersync audit history", entity or "TYPE/ID"),
             entity=entity,
+            times=times,
             page=page,
             is_first="after" not in request.query_params,
+        )
+
+    async def _entity_state(self, request: Request, entity: str, given: Mapping[str, str]) -> Response:
+        """The state of an entity at a time, or the difference of two. The URL has complete times."""
+        kind, key = complete_entity_of(entity)
+        at = moment_of("at", given["at"]) if given["at"] else datetime.now(UTC)
+        since = moment_of("from", given["from"]) if given["from"] else None
+        if since is not None and since >= at:
+            raise ArgumentValueError("from must be before at")
+        times = {"from": entity_state.iso(since) if since else "", "at": entity_state.iso(at)}
+        if times != given:
+            query = {name: value for name, value in {"entity": entity, **times}.items() if value}
+            root = request.scope.get("root_path", "")
+            return RedirectResponse(f"{root}/entity?{urlencode(query)}", 303)
+
+        def read() -> dict[str, Any]:
+            state = self._run(entity_state.state_at(kind, key, at))
+            if since is None:
+                return {"states": [state], "changes": ()}
+            before = self._run(entity_state.state_at(kind, key, since))
+            return {"states": [before, state], "changes": entity_state.difference(before, state)}
+
+        options = [word for name, time in times.items() if time for word in (f"--{name}", time)]
+        return self._page(
+            request,
+            "entity_state.html",
+            command=_command("usersync audit history", entity, *options),
+            entity=entity,
+            times=times,
+            **await self._database.read(read),
         )
 
     async def failures(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from usersync.audit.entity_state import iso
 from usersync.audit.formats import event_data
 from usersync.console import shown
 from usersync.core.sqlstates import state_name
@@ -68,6 +69,7 @@ class Renderer:
             "summary": shown.summary,
             "document": event_data,
             "ago": shown.ago,
+            "iso": iso,
             "day_of": date.fromordinal,
             "state_name": state_name,
         }

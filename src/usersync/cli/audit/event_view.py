@@ -14,10 +14,10 @@ from usersync.cli.output import to_json
 from usersync.cli.text import align, bad, bold, clip, columns, faint, good, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from usersync.audit.models import EventRecord
+    from usersync.audit.models import EventRecord, FieldChange
 
 _MARKS: dict[str, tuple[str, Callable[[str], str]]] = {
     "succeeded": ("✓", good),
@@ -134,12 +134,17 @@ def short(value: object, width: int) -> str:
 
 def change_lines(event: EventRecord, width: int, *, indent: str = "    ") -> Iterator[str]:
     """Each changed field with its old and new value, in one line or in two."""
-    names = [clip(field, 24) for field, _, _ in changes_of(event)]
+    return field_lines(event.field_changes, width, indent=indent)
+
+
+def field_lines(changes: Sequence[FieldChange], width: int, *, indent: str = "    ") -> Iterator[str]:
+    """Each field with its old and new value, in one line or in two."""
+    names = [clip(change.name, 24) for change in changes]
     widest = max(map(columns, names), default=0)
     room = max(width - len(indent) - widest - 2, 20)
-    for name, (_, old, new) in zip(names, changes_of(event), strict=True):
+    for name, change in zip(names, changes, strict=True):
         head = indent + name + " " * (widest - columns(name)) + "  "
-        before, after = short(old, _MOST_SHOWN), short(new, _MOST_SHOWN)
+        before, after = short(change.before, _MOST_SHOWN), short(change.after, _MOST_SHOWN)
         if columns(before) + columns(after) + 3 <= room:
             yield f"{head}{faint(before)} → {after}"
         else:
