@@ -95,6 +95,11 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
     assert worker.returncode == 0
     assert "crm: event" in errors
 
+    assert subscriptions("replay", "crm", "--since", "1").code == 2  # --yes is missing
+    assert "its last number is 4" in subscriptions("replay", "crm", "--since", "99", "--yes").err
+    assert "no events since then" in subscriptions("replay", "crm", "--since", "2999-01-01", "--yes").out
+    again = subscriptions("replay", "totals", "--since", "1h", "--json", "--yes").json
+    assert (again["number"], again["events"], again["parked"]) == (1, 4, 0)
     assert "1 event due now" in subscriptions("retry", "crm").out
     assert "Paused:" in subscriptions("pause", "crm", "--reason", "moving").out
     assert "crm is paused: moving" in subscriptions("list").out
@@ -106,6 +111,7 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
     assert {each["action"] for each in acts} >= {
         "usersync.subscriptions_synced",
         "usersync.events_retried",
+        "usersync.subscription_replayed",
         "usersync.subscription_paused",
         "usersync.subscription_resumed",
         "usersync.subscription_removed",

@@ -23,6 +23,7 @@ from usersync.transports.steps import Steps, in_transaction, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
 HANDLER, WEBHOOK = "handler", "webhook"
@@ -61,11 +62,7 @@ def _sync(wanted: Sequence[Subscription], *, from_beginning: bool) -> Steps[Sync
             **_fields(each),
         )
         # A worker that has read the former filter must not move the positions over events that it omits.
-        yield from query(
-            "update usersync.subscription_shards set fence = fence + 1, worker = null, leased_until = null "
-            "where subscription = %(name)s",
-            name=each.name,
-        )
+        yield from query(f"update usersync.subscription_shards set {_FREED}{_OF_NAME}", name=each.name)
         yield from _request_user_events(each)
     names = {each.name for each in wanted}
     return SyncedSubscriptions(
@@ -74,6 +71,11 @@ def _sync(wanted: Sequence[Subscription], *, from_beginning: bool) -> Steps[Sync
         tuple(each.name for each in wanted if each not in created and each not in changed),
         tuple(sorted(name for name, each in stored.items() if each.kind == HANDLER and name not in names)),
     )
+
+
+#: Ends the lease: what the worker has in hand is not stored.
+_FREED = "fence = fence + 1, worker = null, leased_until = null, trying = null"
+_OF_NAME = " where subscription = %(name)s"
 
 
 def add(subscription: Subscription, *, from_beginning: bool = False) -> Steps[None]:
@@ -254,6 +256,56 @@ def parked_events(
         limit=limit,
     )
     return tuple(ParkedEvent(**row) for row in rows)
+
+
+def first_number(since: datetime) -> Steps[int | None]:
+    """The number of the first event in the feed that happened then or later, or None if there is none."""
+    row = yield from query_row(
+        "select min(number) as first from usersync.event_numbers where occurred_at >= %(since)s", since=since
+    )
+    return row["first"] and int(row["first"])
+
+
+def replayed(name: str, number: int) -> Steps[int]:
+    """How many numbers of the feed ``replay()`` makes the subscription read again.
+
+    Raises ``SettingsError`` if there is no such subscription, or no such number.
+    """
+    (found,) = yield from subscriptions(name)
+    last = (yield from query_row("select coalesce(max(last_number), 0) as last from usersync.feed"))["last"]
+    if not 1 <= number <= last:
+        raise SettingsError(
+            f"the feed has no event with the number {number}: its last number is {last}",
+            hint="See: usersync audit tail",
+        )
+    return max(int(last) - found.lag - number + 1, 0)
+
+
+def replay(name: str, number: int) -> Steps[int]:
+    """Handle again all events from this number on. Returns how many parked and dead events this ends.
+
+    A subscription that is not so far yet stays where it is. What workers have in hand is handled again, too.
+    Parked and dead events from this number on are no longer parked or dead: they come again in their order,
+    with all their attempts.
+    """
+    yield from replayed(name, number)
+    return (yield from in_transaction(_replay(name, number)))
+
+
+def _replay(name: str, number: int) -> Steps[int]:
+    yield from query(
+        f"update usersync.subscription_shards set {_FREED}, position = least(position, %(number)s - 1)"
+        f"{_OF_NAME}",
+        name=name,
+        number=number,
+    )
+    row = yield from query_row(
+        f"with ended as (delete from usersync.parked_events{_OF_NAME} and number >= %(number)s "
+        "returning number) select count(*) as ended from ended",
+        name=name,
+        number=number,
+    )
+    return int(row["ended"])
 
 
 def attempts(

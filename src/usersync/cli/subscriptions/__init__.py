@@ -19,6 +19,7 @@ SECTIONS: Sections = {
         Entry("resume", "Continue a paused subscription where it stopped.", _PACKAGE),
         Entry("dead", "List the dead events: all their attempts failed.", _PACKAGE),
         Entry("retry", "Retry dead and waiting events now.", _PACKAGE),
+        Entry("replay", "Handle past events again.", _PACKAGE),
         Entry("test", "Send a test event to a webhook, and show what the receiver answers.", _PACKAGE),
         Entry("rotate-secret", "Give a webhook a new secret, and print it.", _PACKAGE),
         Entry("remove", "Delete a subscription with its position and its parked events.", _PACKAGE),
