@@ -65,6 +65,7 @@ LOWEST = --ignore tests/contrib/fastapi/test_router.py \
 	tests/audit/test_audit_values.py tests/cli/audit/test_audit_cli_export.py tests/cli/audit/test_audit_cli_tail.py \
 	tests/cli/test_cli_completion.py tests/cli/test_cli_errors.py tests/cli/test_cli_init_questions.py tests/cli/test_cli_metrics.py tests/cli/test_cli_status.py \
 	tests/settings/test_settings_values.py tests/events/test_webhook_delivery.py tests/events/test_webhook_secrets.py \
+	tests/events/test_stream_subscriptions.py \
 	tests/console/test_console_access.py tests/console/test_console_pages.py tests/console/test_console_viewer.py
 
 test-lowest: $(VENV)-lowest/.stamp $(VENV)/node/.stamp  ## What uses the dependencies, on the lowest versions of them that are allowed

@@ -6,8 +6,8 @@ import signal
 
 pytest_plugins = [
     "fix_collection", "fix_lacking", "fix_servers", "fix_database", "fix_project", "fix_api", "fix_recorder",
-    "fix_language", "fix_pooler", "fix_pair", "fix_catalog", "fix_browser", "fix_reached", "fix_examples",
-    "pytester",
+    "fix_language", "fix_nats", "fix_pooler", "fix_pair", "fix_catalog", "fix_browser", "fix_reached",
+    "fix_examples", "pytester",
 ]  # fmt: skip
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and so all that the suite starts.

@@ -39,6 +39,7 @@ from usersync.events.webhooks.request import signed_request
 from usersync.events.webhooks.secret_box import new_secret
 from usersync.testing import GoTrue
 from usersync.testing.install import install
+from usersync.transports.jetstream import StreamAddress
 from usersync.worker.worker import Worker
 
 pytestmark = pytest.mark.newest_server
@@ -241,6 +242,14 @@ def test_webhooks(page, monkeypatch, capsys):
         page.names["http://127.0.0.1:8000/hooks"] = receiver.url
         page.run()
     assert len(receiver.requests) == 1
+
+
+def test_streams(page, nats):
+    page.names["nats://127.0.0.1:4222"] = nats.url
+    page.run(1)
+    for url in page.blocks.popleft()[1].split():
+        assert StreamAddress.parse(url).servers
+    page.run()
 
 
 def test_data_api(page, database, superuser, serve, monkeypatch):

@@ -32,6 +32,7 @@ PARTS = {
     "usersync.contrib.sqlalchemy": "pip install 'sqlalchemy[asyncio]'",
     "usersync.core.admin_users": "pip install httpx",
     "usersync.events.webhooks.delivery": "pip install aiohttp cryptography standardwebhooks",
+    "usersync.transports.jetstream.connection": "pip install cryptography 'nats-py[nkeys]'",
     "usersync.metrics.opentelemetry": "pip install opentelemetry-api",
     "usersync.metrics.prometheus": "pip install prometheus-client",
 }

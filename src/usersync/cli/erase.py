@@ -27,7 +27,7 @@ _EVERY_S = 5.0
 _NOT_SEARCHED = (
     "actor_id and request_id of events: a failed sign-in may be recorded with an e-mail address",
     "other text about the person, such as a name in a note",
-    "what handlers and receivers of webhooks already have (usersync subscriptions list)",
+    "what handlers, receivers of webhooks and streams already have (usersync subscriptions list)",
     "spooled events on other machines (run this again after their delivery), exports and backups",
 )
 

@@ -39,6 +39,7 @@ EXTRAS = {
     "fast": [Requirement("orjson", "orjson")],
     "fastapi": [Requirement("fastapi", "fastapi"), Requirement("jwt", "pyjwt[crypto]")],
     "flask": [Requirement("flask", "flask"), Requirement("jwt", "pyjwt[crypto]")],
+    "nats": [Requirement("cryptography", "cryptography"), Requirement("nats", "nats-py[nkeys]")],
     "opentelemetry": [Requirement("opentelemetry.metrics", "opentelemetry-api")],
     "parquet": [Requirement("pyarrow", "pyarrow")],
     "procrastinate": [Requirement("procrastinate", "procrastinate")],

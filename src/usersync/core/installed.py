@@ -55,3 +55,9 @@ def settings_in_database() -> Steps[Settings | None]:
         return None
     rows = yield from query("select settings from usersync.settings")
     return parse_remembered(rows[0]["settings"]) if rows else None
+
+
+def installation_id() -> Steps[str]:
+    """The id of the installation, which it keeps for ever. Requires an installation."""
+    row = yield from query_row("select installation::text as id from usersync.settings")
+    return str(row["id"])

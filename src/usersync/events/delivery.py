@@ -1,7 +1,7 @@
 """What a worker asks of a kind of subscription: handle one event, and say how it went.
 
-A kind (handler, webhook) is a function that creates a ``Delivery`` for a subscription. The worker does
-everything else: position, order, attempts, back-off, time limit.
+A kind (handler, webhook, stream) is a function that creates a ``Delivery`` for a subscription. The worker
+does everything else: position, order, attempts, back-off, time limit.
 """
 
 from __future__ import annotations

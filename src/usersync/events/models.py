@@ -19,7 +19,7 @@ class Subscription:
     """Who wants which events."""
 
     name: str
-    #: "handler" for a Python function.
+    #: "handler" for a Python function, "webhook" or "stream".
     kind: str
     #: Actions, and prefixes that end in a star.
     actions: tuple[str, ...]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-HANDLER, WEBHOOK = "handler", "webhook"
+HANDLER, WEBHOOK, STREAM = "handler", "webhook", "stream"
 
 
 def sync_handlers(
@@ -158,7 +158,7 @@ def stored(name: str) -> Steps[Subscription]:
 
 
 def subscriptions(name: str | None = None) -> Steps[tuple[SubscriptionStatus, ...]]:
-    """All subscriptions by name, or one, without the encrypted secrets of webhooks.
+    """All subscriptions by name, or one, without the encrypted secrets of webhooks and streams.
 
     Raises ``SettingsError`` if there is no such subscription.
     """

@@ -282,9 +282,23 @@ def _lost_data() -> Steps[list[Change]]:
         (feed, "event_numbers", "positions that readers of the feed have stored become invalid"),
         (subscriptions, "subscriptions", f"{parked} (usersync subscriptions list)"),
     ]
+    streams = (yield from query(_STREAMS)) if subscriptions else ()
     return [
-        Change("drop", f"table usersync.{table}", reason, "select;") for rows, table, reason in found if rows
+        *(
+            Change("drop", f"table usersync.{table}", reason, "select;")
+            for rows, table, reason in found
+            if rows
+        ),
+        *(
+            Change("keep", f"stream {each['name']}", f"its messages stay in {each['url']}", "select;")
+            for each in streams
+        ),
     ]
+
+
+_STREAMS = (
+    "select name, config ->> 'url' as url from usersync.subscriptions where kind = 'stream' order by name"
+)
 
 
 def _number(count: int, what: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from usersync.config.extras import missing
 from usersync.errors import SettingsError
-from usersync.events.subscriptions import WEBHOOK
+from usersync.events.subscriptions import STREAM, WEBHOOK
 
 if TYPE_CHECKING:
     from usersync.events.delivery import Delivery
@@ -28,16 +28,29 @@ def _webhook(subscription: Subscription) -> Delivery:
     return delivery_of(subscription)
 
 
+def _stream(subscription: Subscription) -> Delivery:
+    from usersync.events.streams.subscription import delivery_of  # noqa: PLC0415 - needs an extra
+
+    return delivery_of(subscription)
+
+
 def available_kinds() -> Mapping[str, Kind]:
     """What this process can serve, by the ``kind`` of the subscription.
 
-    Without the extra or the key, every event would fail, so webhooks are left to other workers.
+    Without the extra or the key, every event would fail, so webhooks and streams are left to other workers.
     """
-    return {} if webhook_problem() else {WEBHOOK: _webhook}
+    return {kind: make for kind, make in _KINDS.items() if problem_of(kind) is None}
 
 
-def webhook_problem() -> SettingsError | None:
-    """Why this process cannot send webhooks."""
+_KINDS: Mapping[str, Kind] = {WEBHOOK: _webhook, STREAM: _stream}
+
+
+def problem_of(kind: str) -> SettingsError | None:
+    """Why this process cannot serve the subscriptions of a kind."""
+    return missing("nats", "the publisher of streams") if kind == STREAM else _webhook_problem()
+
+
+def _webhook_problem() -> SettingsError | None:
     if lacking := missing("webhooks", "the sender of webhooks"):
         return lacking
     from usersync.events.webhooks.secret_box import SecretBox  # noqa: PLC0415 - needs an extra

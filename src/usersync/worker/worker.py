@@ -18,18 +18,18 @@ from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError, UsersyncError
 from usersync.events import leases
 from usersync.events.definitions import definition, definitions
-from usersync.events.subscriptions import HANDLER, WEBHOOK, subscriptions
+from usersync.events.subscriptions import HANDLER, STREAM, WEBHOOK, subscriptions
 from usersync.transports.psycopg import connect, transport_for
 from usersync.transports.run import run
 from usersync.worker import backoff as usual
 from usersync.worker import periodic
 from usersync.worker.attempts import describe
 from usersync.worker.clock import now
-from usersync.worker.kinds import available_kinds, no_kind, webhook_problem
+from usersync.worker.kinds import available_kinds, no_kind, problem_of
 from usersync.worker.runner import Runner, Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from usersync.events.handlers import Handlers
     from usersync.events.models import Subscription
@@ -89,7 +89,10 @@ class Worker:
                     "handlers require the audit log that usersync creates", hint="Run: usersync audit enable"
                 )
             stored = run(subscriptions(), connection)
-        self._warn_of_webhooks([each.name for each in stored if each.kind == WEBHOOK])
+        for kind, words in ((WEBHOOK, "webhooks are not sent"), (STREAM, "streams are not published")):
+            names = [each.name for each in stored if each.kind == kind]
+            if names and kind not in self._kinds:
+                logger.warning("%s (%s): %s", words, ", ".join(names), problem_of(kind))
         known = {each.name: definition(each) for each in stored}
         wanted = {each.name: definition(each) for each in definitions(self._handlers.values())}
         missing = sorted(set(wanted) - set(known))
@@ -101,10 +104,6 @@ class Worker:
                 f"the database does not know these handlers. {'; '.join(parts)}",
                 hint="Register them: usersync subscriptions sync module:handlers",
             )
-
-    def _warn_of_webhooks(self, names: Sequence[str]) -> None:
-        if names and WEBHOOK not in self._kinds:
-            logger.warning("webhooks are not sent (%s): %s", ", ".join(names), webhook_problem())
 
     def run(self) -> None:
         """Work until ``stop()`` is called in another thread. Raises what has ended it otherwise."""

@@ -11,7 +11,7 @@ _PACKAGE = "usersync.cli.subscriptions"
 SECTIONS: Sections = {
     "Commands": (
         Entry("list", "List the subscriptions, their lag, parked and dead events.", _PACKAGE),
-        Entry("add", "Send events to a webhook.", _PACKAGE),
+        Entry("add", "Send events to a webhook, or publish them to a stream.", _PACKAGE),
         Entry("sync", "Register the handlers of an application.", _PACKAGE),
         Entry("show", "Show one subscription, its parked events and last attempts.", _PACKAGE),
         Entry("attempts", "List the attempts: when, how long, the answer or the error.", _PACKAGE),
@@ -20,7 +20,7 @@ SECTIONS: Sections = {
         Entry("dead", "List the dead events: all their attempts failed.", _PACKAGE),
         Entry("retry", "Retry dead and waiting events now.", _PACKAGE),
         Entry("replay", "Handle past events again.", _PACKAGE),
-        Entry("test", "Send a test event to a webhook, and show what the receiver answers.", _PACKAGE),
+        Entry("test", "Send a test event to a webhook or a stream.", _PACKAGE),
         Entry("rotate-secret", "Give a webhook a new secret, and print it.", _PACKAGE),
         Entry("remove", "Delete a subscription with its position and its parked events.", _PACKAGE),
     )

@@ -1,8 +1,8 @@
-"""``usersync subscriptions add``: sends events to a webhook."""
+"""``usersync subscriptions add``: sends events to a webhook, or publishes them to a stream."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,11 +20,16 @@ _ADVICE = "The database has it encrypted with the key of USERSYNC_SECRET_KEY, wh
 @click.command(
     epilog=examples(
         ("usersync subscriptions add crm --webhook URL --on 'user.*'", "users"),
-        ("usersync subscriptions add siem --webhook URL --on '*' --format ocsf", "all"),
+        ("usersync subscriptions add siem --stream nats://nats-1,nats-2 --on '*'", "all"),
     )
 )
 @click.argument("name", metavar="NAME")
-@click.option("--webhook", "url", required=True, metavar="URL", help="Send the events to this https URL.")
+@click.option("--webhook", metavar="URL", help="Send the events to this https URL.")
+@click.option(
+    "--stream",
+    metavar="URL",
+    help="Publish the events to NATS JetStream at this nats:// or tls:// URL.",
+)
 @click.option(
     "--on",
     "actions",
@@ -41,7 +46,7 @@ _ADVICE = "The database has it encrypted with the key of USERSYNC_SECRET_KEY, wh
     default=DEFAULT_FORMAT,
     show_default=True,
     metavar="FORMAT",
-    help="Format of the request's body: cloudevents, json or ocsf.",
+    help="Format of the body: cloudevents, json or ocsf.",
 )
 @click.option("--tenant", "tenant_id", metavar="ID", help="Send the events of this tenant only.")
 @click.option(
@@ -53,7 +58,7 @@ _ADVICE = "The database has it encrypted with the key of USERSYNC_SECRET_KEY, wh
 @click.option(
     "--allow-private",
     is_flag=True,
-    help="Allow addresses of this machine and of private networks, and http to them.",
+    help="For a webhook: allow addresses of this machine and of private networks, and http to them.",
 )
 @click.option(
     "--from-beginning",
@@ -66,7 +71,8 @@ def add(
     call: Call,
     name: str,
     *,
-    url: str,
+    webhook: str | None,
+    stream: str | None,
     actions: tuple[str, ...],
     format_name: str,
     tenant_id: str | None,
@@ -74,26 +80,56 @@ def add(
     allow_private: bool,
     from_beginning: bool,
 ) -> View:
-    """Send events to a webhook.
+    """Send events to a webhook, or publish them to a stream.
 
-    Each event becomes a signed HTTP request (Standard Webhooks). The command prints the secret that the
-    receiver verifies the requests with. 'usersync worker' sends the events; an event that fails is sent again
-    later.
+    For a webhook, each event becomes a signed HTTP request (Standard Webhooks), and the command prints the
+    secret that the receiver verifies the requests with. For a stream, each event becomes a message of NATS
+    JetStream; the command creates the stream if it does not exist, and says in which ways the stream loses
+    events. 'usersync worker' sends the events; an event that fails is sent again later.
     """
+    if (webhook is None) == (stream is None):
+        raise click.UsageError("Give the target of the events: --webhook URL or --stream URL.")
+    wanted = EventFilter(tenant_id=tenant_id, outcome=outcome).describe()
+    if stream is not None:
+        if allow_private:
+            raise click.UsageError("--allow-private is for webhooks. A stream may be in a private network.")
+        return _add_stream(
+            call, name, stream, actions, wanted, format_name=format_name, from_beginning=from_beginning
+        )
     from usersync.cli.subscriptions.secret_view import SecretView  # noqa: PLC0415 - only if used
     from usersync.events.webhooks.subscription import add_webhook  # noqa: PLC0415 - needs an extra
 
-    wanted = EventFilter(tenant_id=tenant_id, outcome=outcome)
     secret = call.run(
         add_webhook(
             name,
-            url,
+            str(webhook),
             actions,
-            wanted=wanted.describe(),
+            wanted=wanted,
             format_name=format_name,
             allow_private=allow_private,
             from_beginning=from_beginning,
         )
     )
     call.record_act("usersync.subscription_added", table=TABLE, subscription=name, actions=[*actions])
-    return SecretView(name, url, secret, "Added:", _ADVICE)
+    return SecretView(name, str(webhook), secret, "Added:", _ADVICE)
+
+
+def _add_stream(
+    call: Call,
+    name: str,
+    url: str,
+    actions: tuple[str, ...],
+    wanted: dict[str, Any],
+    *,
+    format_name: str,
+    from_beginning: bool,
+) -> View:
+    from usersync.cli.subscriptions.stream_view import StreamView  # noqa: PLC0415 - only if used
+    from usersync.events import subscriptions  # noqa: PLC0415 - only if used
+    from usersync.events.streams.subscription import check_stream, new_stream  # noqa: PLC0415 - needs an extra
+
+    subscription = call.run(new_stream(name, url, actions, wanted=wanted, format_name=format_name))
+    checked = check_stream(subscription)
+    call.run(subscriptions.add(subscription, from_beginning=from_beginning))
+    call.record_act("usersync.subscription_added", table=TABLE, subscription=name, actions=[*actions])
+    return StreamView(name, subscription.config["url"], checked)

@@ -1,4 +1,4 @@
-"""``usersync subscriptions test``: sends a test event to a webhook."""
+"""``usersync subscriptions test``: sends a test event to a webhook or a stream."""
 
 from __future__ import annotations
 
@@ -18,22 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TestView:
-    """What the receiver answered."""
+    """What the receiver or the stream answered."""
 
     name: str
     url: str
     error: str | None
+    accepted: str
 
     @property
     def exit_code(self) -> int:
         return 1 if self.error else 0
 
     def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - an error is never shortened
-        found = (
-            bad(f"failed: {plain(self.error)}")
-            if self.error
-            else good("the receiver accepted the test event")
-        )
+        found = bad(f"failed: {plain(self.error)}") if self.error else good(self.accepted)
         yield f"{bold(plain(self.name))}  {plain(self.url)}  {found}"
 
     def data(self) -> dict[str, Any]:
@@ -44,14 +41,22 @@ class TestView:
 @click.argument("name", metavar="NAME")
 @common_options
 def test(call: Call, name: str) -> View:
-    """Send a test event to a webhook, and show what the receiver answers.
+    """Send a test event to a webhook or a stream, and show the answer.
 
     The event has the action usersync.test, and is not in the audit log. It is sent at once and from this
     machine, even if the subscription is paused.
     """
-    from usersync.events.subscriptions import stored  # noqa: PLC0415 - only if used
-    from usersync.events.webhooks.subscription import Webhook, send_sample  # noqa: PLC0415 - needs an extra
+    from usersync.events.subscriptions import STREAM, stored  # noqa: PLC0415 - only if used
 
     found = call.run(stored(name))
-    outcome = send_sample(found)
-    return TestView(name, Webhook.of(found).endpoint.url, outcome.error)
+    if found.kind == STREAM:
+        from usersync.events.streams import subscription as streams  # noqa: PLC0415 - needs an extra
+
+        error = streams.send_sample(found).error
+        return TestView(name, found.config["url"], error, "the stream stored the test event")
+    from usersync.events.webhooks import subscription as webhooks  # noqa: PLC0415 - needs an extra
+
+    error = webhooks.send_sample(found).error
+    return TestView(
+        name, webhooks.Webhook.of(found).endpoint.url, error, "the receiver accepted the test event"
+    )

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from usersync.audit.models import EventFilter, NumberedEvent
+from usersync.audit.models import EventFilter
 from usersync.errors import ArgumentValueError, SettingsError
 from usersync.events import subscriptions
 from usersync.events.formats import DEFAULT_FORMAT, FORMATS
 from usersync.events.handlers import check_name
 from usersync.events.models import Subscription
+from usersync.events.sample import sample_event
 from usersync.events.webhooks.delivery import WebhookDelivery
 from usersync.events.webhooks.endpoint import Endpoint
 from usersync.events.webhooks.secret_box import Secret, SecretBox, new_secret
@@ -24,13 +24,11 @@ from usersync.transports.steps import Steps, in_transaction, query, query_row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from usersync.audit.models import NumberedEvent
     from usersync.events.delivery import Outcome
 
 #: How long the old secret stays valid after a rotation.
 KEEP_OLD = timedelta(days=1)
-
-#: The action of the event that ``usersync subscriptions test`` sends.
-SAMPLE_ACTION = "usersync.test"
 
 
 @dataclass(frozen=True)
@@ -180,16 +178,3 @@ async def _send(delivery: WebhookDelivery, event: NumberedEvent) -> Outcome:
         return await delivery.deliver(event, 1)
     finally:
         await delivery.close()
-
-
-def sample_event() -> NumberedEvent:
-    """The event of ``send_sample``."""
-    now = datetime.now(UTC)
-    known = {
-        "id": uuid4(),
-        "occurred_at": now,
-        "recorded_at": now,
-        "action": SAMPLE_ACTION,
-        "source": "usersync",
-    }
-    return NumberedEvent(**dict.fromkeys(NumberedEvent.__dataclass_fields__) | known)  # type: ignore[arg-type]

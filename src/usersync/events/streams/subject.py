@@ -1,0 +1,34 @@
+"""The subject of an event: ``usersync.<tenant>.<action>``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from usersync.audit.models import EventRecord
+
+#: Instead of an empty token, which a subject does not have: an event without a tenant.
+NONE = "_"
+
+#: They have a meaning in a subject, or here.
+_SPECIAL = frozenset(".*>%")
+
+
+def subject_of(event: EventRecord, prefix: str) -> str:
+    """The subject of an event. The parts of its action stay separate tokens: ``usersync.acme.order.paid``."""
+    tenant = str(event.tenant_id) if event.tenant_id else ""
+    # A tenant of this name is another one than none.
+    first = "%5F" if tenant == NONE else _token(tenant)
+    return ".".join([prefix, first, *map(_token, (event.action or "").split("."))])
+
+
+def _token(text: str) -> str:
+    """A text as one token: special characters, spaces and control characters percent-encoded."""
+    return "".join(map(_encoded, text)) or NONE
+
+
+def _encoded(character: str) -> str:
+    if character.isprintable() and character != " " and character not in _SPECIAL:
+        return character
+    return "%2E" if character == "." else quote(character, safe="", errors="replace")

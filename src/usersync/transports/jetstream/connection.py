@@ -1,0 +1,211 @@
+"""Connects to a NATS cluster and publishes to its streams. No other module imports nats."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usersync.config.extras import needed
+from usersync.version import __version__
+
+with needed("nats", "a connection to NATS"):
+    from nats import errors
+    from nats.aio.client import Client
+    from nats.js import errors as stream_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nats.aio.msg import Msg
+    from nats.js import JetStreamContext
+
+    from usersync.transports.jetstream.address import StreamAddress
+
+_CONNECT_S, _AGAIN_S = 2, 0.2
+#: Seconds to connect to any of the servers.
+_CONNECT_ALL_S = 10.0
+#: How long an answer about a stream may take.
+ANSWER_S = 5.0
+
+_API = "$JS.API"
+
+
+class StreamError(Exception):
+    """NATS did not do what was asked, for a reason that may end. The message names no secret."""
+
+
+class NoStreamError(StreamError):
+    """There is no such stream or consumer, or no stream for the subject. Also while a leader is elected."""
+
+
+class FullError(StreamError):
+    """The stream or its disk is full, or a message is larger than the stream allows."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The acknowledgement of a published message: its stream has stored it in a majority of the replicas."""
+
+    stream: str
+    number: int
+    #: Whether a message with the same id was stored before, in the duplicate window.
+    is_duplicate: bool
+
+
+class _Client(Client):
+    """Refuses to log in without TLS if the address requires it.
+
+    The server's greeting is not encrypted, so an attacker could remove from it that the server has TLS.
+    """
+
+    requires_tls = False
+
+    def _connect_command(self) -> bytes:
+        if self.requires_tls and not self._server_info.get("tls_required"):
+            raise errors.Error("the server does not offer TLS, and tls:// requires it")
+        command: bytes = super()._connect_command()
+        return command
+
+
+class Connection:
+    """One connection, for one event loop. It follows the cluster to another server if one ends."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.streams: JetStreamContext = client.jetstream(timeout=ANSWER_S)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, or connects again."""
+        return not self._client.is_closed
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest message that the server accepts, with its headers."""
+        return self._client.max_payload
+
+    async def publish(
+        self, subject: str, body: bytes, message_id: str, *, headers: Mapping[str, str], limit: float
+    ) -> Stored:
+        """Publish a message, and wait ``limit`` seconds at most until its stream has stored it.
+
+        Raises ``StreamError``.
+        """
+        with _translated():
+            answer = await self.streams.publish(
+                subject, body, timeout=limit, headers={"Nats-Msg-Id": message_id, **headers}
+            )
+            return Stored(answer.stream, answer.seq, bool(answer.duplicate))
+
+    async def ask(self, question: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask JetStream, for example ``STREAM.INFO.name``, and return its answer. Raises ``StreamError``."""
+        with _translated():
+            reply: Msg = await self._client.request(
+                f"{_API}.{question}", json.dumps(body or {}).encode(), timeout=ANSWER_S
+            )
+            answer: dict[str, Any] = json.loads(reply.data)
+            if "error" in answer:
+                raise stream_errors.APIError.from_error(answer["error"])
+            return answer
+
+    async def flush(self) -> None:
+        """Wait until the server has what was sent, such as acknowledgements. Raises ``StreamError``."""
+        with _translated():
+            await self._client.flush(int(ANSWER_S))
+
+    async def close(self) -> None:
+        """Close the connection. What was not flushed may be lost."""
+        with suppress(Exception):
+            async with asyncio.timeout(_CONNECT_S):
+                await self._client.close()
+
+
+async def connect(address: StreamAddress, name: str) -> Connection:
+    """Connect to one of the servers. Raises ``StreamError``. ``name`` is shown by the server's monitoring."""
+    client = _Client()
+    client.requires_tls = address.requires_tls
+    last: list[Exception] = []
+
+    async def note(error: Exception) -> None:
+        last[:] = [error]
+        # nats-py would wait for ever for the end of a connection whose handshake failed.
+        if isinstance(error, ssl.SSLError) and not client.is_connected:
+            raise error
+
+    scheme = "tls" if address.requires_tls else "nats"
+    login: dict[str, Any] = {"user_credentials": address.credentials} if address.credentials else {}
+    if address.has_login:
+        is_token = address.password is None
+        login |= {"token": address.user} if is_token else {"user": address.user, "password": address.password}
+    try:
+        async with asyncio.timeout(_CONNECT_ALL_S):
+            await client.connect(
+                [f"{scheme}://{each}" for each in address.servers],
+                name=f"{name} (usersync {__version__})",
+                error_cb=note,
+                connect_timeout=_CONNECT_S,
+                reconnect_time_wait=_AGAIN_S,  # type: ignore[arg-type]
+                max_reconnect_attempts=2,
+                tls=_tls(address),
+                **login,
+            )
+    except (OSError, ValueError, errors.Error, TimeoutError) as error:
+        is_general = isinstance(error, errors.NoServersError | TimeoutError)
+        cause = last[0] if is_general and last else error
+        problem = StreamError(f"cannot connect to {address}: {_reason(cause)}")
+    else:
+        return Connection(client)
+    await Connection(client).close()
+    # Not chained: frames of the client have the login.
+    raise problem
+
+
+def _tls(address: StreamAddress) -> ssl.SSLContext | None:
+    if not (address.requires_tls or address.ca or address.certificate):
+        return None
+    context = ssl.create_default_context(cafile=address.ca)
+    if address.certificate:
+        context.load_cert_chain(address.certificate, address.key)
+    return context
+
+
+class _translated:  # noqa: N801 - used as a context manager, like contextlib.suppress
+    """Turns errors of nats-py into ``StreamError``."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None or isinstance(error, StreamError):
+            return
+        if isinstance(
+            error,
+            (stream_errors.NoStreamResponseError, stream_errors.NotFoundError, errors.NoRespondersError),
+        ):
+            raise NoStreamError(f"no stream answers: {_reason(error)}") from None
+        if isinstance(error, stream_errors.APIError) and (
+            error.code in _FULL_CODES or error.err_code in _FULL
+        ):
+            raise FullError(_reason(error)) from None
+        if isinstance(error, errors.MaxPayloadError):
+            raise FullError("the message is larger than the server allows") from None
+        if isinstance(error, errors.Error | OSError | TimeoutError | ValueError):
+            raise StreamError(_reason(error)) from None
+
+
+#: Insufficient resources; maximum messages, maximum bytes, message size exceeds maximum.
+_FULL = {10023, 10047, 10054, 10077, 10028}
+_FULL_CODES: set[int] = set()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, stream_errors.APIError) and error.description:
+        text = f"{error.description} ({error.err_code})"
+    elif isinstance(error, TimeoutError):
+        text = "no answer in time"
+    else:
+        text = str(error).removeprefix("nats: ").strip("'\"") or type(error).__name__
+    return " ".join(text.split())[:300]
