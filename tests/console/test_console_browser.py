@@ -130,7 +130,7 @@ def test_the_keyboard_finds_searches_and_events(project, seen):
     page.get_by_role("button", name="Search").focus()
     for key in "jjjk":
         page.keyboard.press(key)
-    place = page.locator("tbody th a").nth(1).get_attribute("href")
+    place = page.locator(".events tbody th a").nth(1).get_attribute("href")
     page.keyboard.press("Enter")
     page.wait_for_url(f"{address}{place}")
     assert complaints == []
@@ -147,8 +147,45 @@ def test_new_events_appear_without_a_new_page(project, seen):
         owner.execute(NEW_EVENT)
         page.get_by_role("link", name="invoice.<b>new</b>").wait_for()
     page.get_by_text("Following. 1 new.").wait_for()
-    assert page.locator("tbody tr").count() == 51
+    assert page.locator(".events tbody tr").count() == 51
     page.get_by_role("button", name="Follow new events").click()
+    assert complaints == []
+
+
+def test_dragging_over_the_histogram_chooses_a_time(seen, monkeypatch):
+    monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 60)
+    page, address, complaints, _ = seen
+    page.goto(f"{address}/events?action=invoice.*")
+    page.get_by_text("Drag over the bars").wait_for()
+    bars = page.locator(".histogram rect")
+    box = page.locator(".histogram").bounding_box()
+    wanted = [bars.nth(-8).get_attribute("data-since"), bars.nth(-1).get_attribute("data-until")]
+
+    def drag(start, end, *, ends=True):
+        page.mouse.move(box["x"] + box["width"] * start, box["y"] + 30)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * end, box["y"] + 30, steps=3)
+        if ends:
+            page.mouse.up()
+
+    left = float(bars.nth(-8).get_attribute("data-start")) / 600 + 0.001
+    drag(0.99, left, ends=False)
+    assert page.locator(".chosen").count() == 1
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    assert page.locator(".chosen").count() == 0
+    drag(0.999, left)
+    page.wait_for_url("**since=*")
+    assert [page.locator(f"#{name}").input_value() for name in ("since", "until")] == wanted
+    assert page.locator("#action").input_value() == "invoice.*"
+    # By the keyboard: the table behind the chart.
+    page.locator("summary").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    place = page.evaluate("document.activeElement.href")
+    page.keyboard.press("Enter")
+    page.wait_for_url(place)
     assert complaints == []
 
 

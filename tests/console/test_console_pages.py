@@ -331,6 +331,38 @@ def test_charts_count_by_index_or_say_why_not(project, browser):
         auth.execute("drop index auth.signed_up")
 
 
+def test_a_histogram_counts_the_events_of_the_filters(project, browser, monkeypatch):
+    monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 60)
+    page = shown(browser, "/events?action=order.*")
+    (chart,) = page.all("svg")
+    assert "Events by time" in chart["aria-label"]
+    assert sum(map(int, re.findall(r"Z: (\d+)", page.text))) == 121
+    # A bar leads to the events of its time, which has shorter bars.
+    links = [each["href"] for each in page.all("a") if "until=" in each["href"]]
+    assert 50 < len(links) <= 60
+    page = shown(browser, links[0])
+    bars = [each for each in page.all("rect") if float(each["height"]) > 0]
+    given = parse_qs(urlsplit(links[0]).query)
+    assert given["since"][0] <= bars[0]["data-since"] < bars[-1]["data-until"] <= given["until"][0]
+    assert "order.counted" in page.words
+    assert "The highest bar is 0." in shown(browser, "/events?action=none").words
+    for query in (
+        "since=0001-01-01",
+        "until=0001-01-03",
+        "since=0001-01-01&until=9999-12-31T23:59:59.999999",
+    ):
+        assert len(shown(browser, f"/events?{query}").all("rect")) <= 60, query
+    assert shown(browser, "/events?since=2099-01-01").all("svg") == []
+    rest = next(each["href"] for each in page.all("a") if each.get("rel") == "next")
+    assert shown(browser, rest).all("svg") == []
+    monkeypatch.setattr("usersync.console.pages._MOST_A_BAR", 50)
+    assert "The highest bar is 50 or more." in shown(browser, "/events?action=order.*").words
+    monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 0)
+    page = shown(browser, "/events?action=order.*")
+    assert "Cut: counting took more than 0 seconds, so all bars are missing." in page.words
+    assert "order.counted" in page.words
+
+
 def test_an_export_has_every_event_of_the_search(project, browser, monkeypatch):
     monkeypatch.setattr("usersync.console.pages._EXPORT_PAGE", 50)
     page = shown(browser, "/events?action=order.*&outcome=succeeded")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.audit.models import EventFilter, FieldChange
 from usersync.audit.reading import search
+from usersync.config.periods import iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,11 +83,6 @@ class EntityState:
                 f"Only the {MOST_READ:,} events before and after this time were read. Fields that changed "
                 "in other events only are missing."
             )
-
-
-def iso(moment: datetime) -> str:
-    """A time in UTC, to the second, or to the microsecond if it has any."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def state_at(entity_type: str, entity_id: UUID | str | int, at: datetime) -> Steps[EntityState]:

@@ -80,7 +80,8 @@ def settings_with_log() -> Steps[Settings]:
     return settings
 
 
-def _reading() -> Steps[AuditReading]:
+def reading_of_log() -> Steps[AuditReading]:
+    """Expressions over the log. Raises ``NotInstalledError`` if there is none."""
     return AuditReading((yield from settings_with_log()))
 
 
@@ -174,7 +175,7 @@ def _fetch_all(wanted: EventFilter, on_page: OnPage, size: int, after: EventPosi
     return total
 
 
-def _conditions(wanted: EventFilter) -> Steps[str]:
+def conditions_of(wanted: EventFilter) -> Steps[str]:
     """The filter as a condition, for a statement with parameters."""
     row = yield from query_row(
         "select usersync.audit_conditions(%(wanted)s::jsonb) as text", wanted=json.dumps(wanted.describe())
@@ -205,7 +206,7 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
     Every event is returned once, whenever its transaction commits. An audit table of the application does
     not store the transactions: there, no event of a transaction shorter than LONGEST_TRANSACTION is missed.
     """
-    reading = yield from _reading()
+    reading = yield from reading_of_log()
     if not reading.is_own:
         given = cursor if isinstance(cursor, TimeCursor) else None
         return (yield from _tail_by_time(reading, given, wanted or EventFilter()))
@@ -219,7 +220,7 @@ def _tail_by_snapshot(reading: AuditReading, cursor: SnapshotCursor, wanted: Eve
     """The events that are visible now, or in ``cursor.target``, and were not visible in
     ``cursor.snapshot``.
     """
-    conditions = yield from _conditions(wanted)
+    conditions = yield from conditions_of(wanted)
     # Null in rows of triggers that an earlier release has installed.
     order = "coalesce(stored.seq, 9223372036854775807)"
     first, _, open_ones = cursor.snapshot.partition(":")[2].partition(":")
@@ -257,7 +258,7 @@ def _tail_by_time(reading: AuditReading, cursor: TimeCursor | None, wanted: Even
     (moment,) = (yield from query_row(_HORIZON, longest=LONGEST_TRANSACTION, slack=SLACK)).values()
     if cursor is None:
         return TailBatch((), TimeCursor(moment))
-    conditions = yield from _conditions(wanted)
+    conditions = yield from conditions_of(wanted)
     rows = yield from query(
         f"select {reading.fields()}, {reading.recorded} as tail_order from {reading.table} as stored "
         f"where {reading.recorded} >= %(tail_since)s and {reading.tie} <> all (%(tail_seen)s) "
@@ -288,7 +289,7 @@ _HORIZON = """
 
 def stats(days: int) -> Steps[list[DailyCount]]:
     """The number of events of each action on each of the last days (UTC), including today."""
-    reading = yield from _reading()
+    reading = yield from reading_of_log()
     action, outcome = reading.column("action"), reading.column("outcome")
     rows = yield from query(
         f"select ({reading.time} at time zone 'UTC')::date as day, {action}::text as action, "
@@ -303,7 +304,7 @@ def stats(days: int) -> Steps[list[DailyCount]]:
 
 def events_by_day(*, days: int, most: int, action: str | None = None) -> Steps[tuple[DayCount, ...]]:
     """Count the events of each of the last days (UTC), and at most ``most`` of each."""
-    reading = yield from _reading()
+    reading = yield from reading_of_log()
     condition = f"{reading.column('action')} = {literal(action)}" if action else "true"
     table = f"{reading.table} as stored"
     return (yield from counts_by_day(table, reading.time, days=days, most=most, condition=condition))

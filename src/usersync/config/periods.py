@@ -81,3 +81,8 @@ def parse_moment(text: str, now: datetime) -> datetime:
     except ValueError as error:
         raise ValueError(f"{text!r} is not a point in time: {error}") from None
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def iso(moment: datetime) -> str:
+    """A time in UTC as ``parse_moment`` reads it: to the second, or to the microsecond if it has any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

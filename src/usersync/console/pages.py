@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -14,8 +14,10 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from usersync.audit import entity_state, reading, upkeep
 from usersync.audit.formats import event_data, open_writer
+from usersync.audit.histogram import histogram
 from usersync.audit.models import EventFilter, EventPage, as_uuid
 from usersync.audit.tracking import tables
+from usersync.config.periods import iso
 from usersync.config.redaction import Redactor
 from usersync.console.filters import (
     FILTERS,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from usersync.audit.histogram import Histogram
     from usersync.audit.models import EventRecord
     from usersync.console.actions import Actions
     from usersync.console.database import Database
@@ -59,6 +62,11 @@ _COUNTED = 100
 #: The days of a chart, and the number up to which it counts a day.
 _DAYS, _MOST_A_DAY = 30, 2_000
 _CHART_LIMIT_S = 1.0
+#: The time of a histogram without a time in the filters, the number up to which it counts a bar, and the time
+#: after which it shows what it has counted.
+_USUAL_TIME, _FIRST = timedelta(days=7), datetime.min.replace(tzinfo=UTC) + timedelta(days=8)
+_MOST_A_BAR = 5_000
+_HISTOGRAM_LIMIT_S = 0.1
 #: The formats of an export, the number of events that it reads at a time, and the largest number.
 _EXPORTS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 _EXPORT_PAGE, _MOST_EXPORTED = 1_000, 100_000
@@ -201,25 +209,42 @@ class Pages:
         )
 
     async def events(self, request: Request) -> Response:
-        """The search for events, the newest first."""
+        """The search for events, the newest first. The first page has a histogram."""
         given = given_filters(request)
-        page, error = EventPage((), None), None
+        is_first = "after" not in request.query_params
+        found: dict[str, Any] = {"page": EventPage((), None), "histogram": None, "error": None}
         try:
             wanted, after = filter_of(given), request.query_params.get("after")
-            page = await self._read(reading.search(wanted, after=after or None, limit=_PAGE))
-        except ArgumentValueError as found:
-            error = found
+            search = reading.search(wanted, after=after or None, limit=_PAGE)
+
+            def read() -> dict[str, Any]:
+                page = self._run(search)
+                return {"page": page, "histogram": self._histogram(wanted) if is_first else None}
+
+            found |= await self._database.read(read)
+        except ArgumentValueError as error:
+            found["error"] = error
         return self._page(
             request,
             "events.html",
-            400 if error else 200,
+            400 if found["error"] else 200,
             command=_command("usersync audit search", *options_of(given)),
             filters=FILTERS,
             given=given,
-            page=page,
-            error=error,
-            is_first="after" not in request.query_params,
+            is_first=is_first,
             most_exported=_MOST_EXPORTED,
+            limit_s=_HISTOGRAM_LIMIT_S,
+            **found,
+        )
+
+    def _histogram(self, wanted: EventFilter) -> Part[Histogram | None]:
+        """The events of the filters by time: of seven days, if the filters have no time."""
+        until = wanted.until or datetime.now(UTC)
+        since = wanted.since or max(until, _FIRST) - _USUAL_TIME
+        if since >= until:
+            return Part()
+        return self._part(
+            histogram(wanted, since=since, until=until, most=_MOST_A_BAR, limit_s=_HISTOGRAM_LIMIT_S)
         )
 
     async def events_export(self, request: Request) -> Response:
@@ -322,7 +347,7 @@ class Pages:
         since = moment_of("from", given["from"]) if given["from"] else None
         if since is not None and since >= at:
             raise ArgumentValueError("from must be before at")
-        times = {"from": entity_state.iso(since) if since else "", "at": entity_state.iso(at)}
+        times = {"from": iso(since) if since else "", "at": iso(at)}
         if times != given:
             query = {name: value for name, value in {"entity": entity, **times}.items() if value}
             root = request.scope.get("root_path", "")

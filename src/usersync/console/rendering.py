@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from usersync.audit.entity_state import iso
 from usersync.audit.formats import event_data
+from usersync.config.periods import iso
 from usersync.console import shown
 from usersync.core.sqlstates import state_name
 from usersync.errors import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,9 +11,11 @@ from psycopg.types.json import Jsonb
 from sql_log import event
 
 from usersync.audit import reading
+from usersync.audit.histogram import histogram
 from usersync.audit.models import EventFilter, EventPosition
 from usersync.core.daily_counts import counts_by_day
 from usersync.sql.audit_reading import AuditReading
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
@@ -128,6 +131,34 @@ def test_a_count_by_day_reads_a_bounded_part_of_the_index(log, filled):
     assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
     assert {row["number"] for row in counted[1:-1]} == {20}
     assert sum(looked_at for *_, looked_at in scans) <= 2 * 10 * 20, scans
+
+
+def with_plans(steps, plans):
+    """An operation that also explains its statements over the log."""
+    step = next(steps)
+    while True:
+        if "as stored" in getattr(step, "sql", ""):
+            (row,) = yield replace(step, sql=f"explain (analyze, format json) {step.sql}")
+            plans.append(row["QUERY PLAN"][0]["Plan"])
+        try:
+            step = steps.send((yield step))
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize("fields", [{}, {"tenant_id": "t-7"}, {"outcome": "denied"}])
+def test_a_histogram_reads_a_bounded_part_of_an_index(log, filled, fields):
+    """Of 205 events of a day, 20 are counted, although most of the table is in the bars."""
+    now = datetime.now(UTC)
+    bars = histogram(EventFilter(**fields), since=now - timedelta(days=50), until=now, most=20, limit_s=60)
+    plans = []
+    found = run(with_plans(bars, plans), log.owner)
+    scans = [scan for plan in plans for scan in _scans(plan)]
+    assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
+    assert len(found.bars) == 51
+    assert {bar.number for bar in found.bars[1:-1]} == {20: {20}, 4: {4, 5}, 0: {0}}[found.bars[20].number]
+    # Without an index of its column, a filter reads the events of the time: the time limit is for that.
+    assert sum(looked_at for *_, looked_at in scans) <= (ROWS if "outcome" in fields else 2 * 51 * 20), scans
 
 
 def test_one_event_is_found_by_its_id(log, filled):

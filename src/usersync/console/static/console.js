@@ -29,7 +29,7 @@ function follow(place) {
     source.addEventListener("begin", () => show(`Following. ${count} new.`));
     source.onerror = () => show("Not connected. Trying again.");
     source.onmessage = (message) => {
-      const rows = document.querySelector("#content tbody");
+      const rows = document.querySelector("#content .events tbody");
       if (!rows) {
         location.reload();
         return;
@@ -49,12 +49,74 @@ function follow(place) {
 }
 
 function move(step) {
-  const links = [...document.querySelectorAll("#content tbody th a, #content section h2 a")];
+  const links = [...document.querySelectorAll("#content tbody th a, #content section h2 a")]
+    .filter((link) => !link.closest("details:not([open])"));
   if (links.length) {
     const at = links.indexOf(document.activeElement);
     const next = at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step;
     links[Math.min(Math.max(next, 0), links.length - 1)].focus();
   }
+}
+
+// Dragging over the bars of a histogram shows the events of that time.
+function choose(chart) {
+  const bars = [...chart.querySelectorAll("rect")];
+  if (!bars.length) {
+    return;
+  }
+  const [start, end] = [(bar) => Number(bar.dataset.start), (bar) => Number(bar.dataset.end)];
+  const mark = document.createElementNS(chart.namespaceURI, "rect");
+  let first = null;
+  let last = null;
+  document.querySelectorAll(".drag").forEach((note) => (note.hidden = false));
+
+  function barAt(event) {
+    const box = chart.getBoundingClientRect();
+    const at = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
+    return bars.find((bar) => at < end(bar)) || bars[bars.length - 1];
+  }
+
+  function sorted() {
+    return bars.indexOf(first) <= bars.indexOf(last) ? [first, last] : [last, first];
+  }
+
+  function show(event) {
+    last = barAt(event);
+    const [from, to] = sorted();
+    mark.setAttribute("x", start(from));
+    mark.setAttribute("width", end(to) - start(from));
+  }
+
+  function stop() {
+    mark.remove();
+    first = null;
+  }
+
+  mark.setAttribute("class", "chosen");
+  mark.setAttribute("height", chart.viewBox.baseVal.height);
+  chart.addEventListener("pointerdown", (event) => {
+    if (event.button === 0) {
+      first = barAt(event);
+      chart.setPointerCapture(event.pointerId);
+      show(event);
+      chart.append(mark);
+      event.preventDefault();
+    }
+  });
+  chart.addEventListener("pointermove", (event) => first && show(event));
+  chart.addEventListener("pointercancel", stop);
+  chart.addEventListener("pointerup", () => {
+    if (first) {
+      const [from, to] = sorted();
+      stop();
+      const url = new URL(location.href);
+      url.searchParams.set("since", from.dataset.since);
+      url.searchParams.set("until", to.dataset.until);
+      url.searchParams.delete("after");
+      location.assign(url);
+    }
+  });
+  document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
 }
 
 document.addEventListener("keydown", (event) => {
@@ -76,3 +138,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.querySelectorAll("[data-stream]").forEach(follow);
+document.querySelectorAll(".histogram").forEach(choose);
