@@ -101,7 +101,8 @@ class Working:
     def is_read(self, name: str) -> bool:
         """Whether every event is handled, parked or dead."""
         wait_for(lambda: run(number_events(), self.owner) is not None, "the turn to number events")
-        return self.status(name).lag == 0
+        found = self.status(name)
+        return found.lag == 0 and found.backfilled is None
 
     def wait_done(self, name: str) -> None:
         wait_for(lambda: self.is_done(name), f"{name} to handle all events")

@@ -659,6 +659,65 @@ end;
 $function$
 
 
+-- function usersync.backfill_events(text, bigint, bigint)
+owner postgres; usersync: the events of existing users for a subscription.
+CREATE OR REPLACE FUNCTION usersync.backfill_events(subscription text, after bigint, until bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+begin
+    return (
+        select coalesce(jsonb_agg(to_jsonb(event) order by event.number), '[]')
+        from (
+            select
+                listed.number,
+                -- The same in each attempt, and another one in another backfill.
+                left(encode(sha256(convert_to(concat_ws(
+                    ' ', backfill.subscription, backfill.requested_at, listed.user_id
+                ), 'UTF8')), 'hex'), 32)::uuid as id,
+                coalesce(source."created_at", backfill.requested_at) as occurred_at,
+                backfill.requested_at as recorded_at,
+                'user.created' as action,
+                'succeeded' as outcome,
+                null as actor_id,
+                'system' as actor_type,
+                listed.user_id,
+                'user' as entity_type,
+                listed.user_id::text as entity_id,
+                null as changes,
+                jsonb '{"backfill": true, "origin": "backfill"}' as metadata,
+                null as request_id,
+                null as ip,
+                null as user_agent,
+                'sync' as source,
+                null as tenant_id,
+                null as on_behalf_of,
+                null as db_role,
+                null as traceparent,
+                null::text as severity,
+                listed.user_id::text as tie
+            from usersync.backfill_events as listed
+            join usersync.backfills as backfill on backfill.subscription = listed.subscription
+            join "auth"."users" as source on source."id" = listed.user_id and source."deleted_at" is null
+            join "public"."users" as target on target."id" = listed.user_id and (true)
+            where listed.subscription = backfill_events.subscription
+                and listed.number > backfill_events.after and listed.number <= backfill_events.until
+        ) as event
+    );
+end;
+$function$
+
+
 -- function usersync.check_deferred_constraints()
 owner postgres; usersync: checks deferred constraints before COMMIT.
 CREATE OR REPLACE FUNCTION usersync.check_deferred_constraints()
@@ -1194,6 +1253,29 @@ begin
     else
         return '"[erased]"'::jsonb;
     end case;
+end;
+$function$
+
+
+-- function usersync.event_of_subscription(text, bigint)
+owner postgres; usersync: the event with this number, for a subscription.
+CREATE OR REPLACE FUNCTION usersync.event_of_subscription(subscription text, number bigint)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+#variable_conflict use_column
+declare
+    event jsonb := case
+        when event_of_subscription.number < 0 then usersync.backfill_events(
+            event_of_subscription.subscription, event_of_subscription.number - 1, event_of_subscription.number
+        ) -> 0
+        else usersync.read_events(event_of_subscription.number - 1, '{}', 1) -> 'events' -> 0
+    end;
+begin
+    -- The next event, if this one no longer exists.
+    return case when (event ->> 'number')::bigint = event_of_subscription.number then event end;
 end;
 $function$
 
@@ -2790,7 +2872,99 @@ begin
         get diagnostics deleted = row_count;
         total := total + deleted;
     end loop;
+    -- Existing users whose events are done.
+    delete from usersync.backfill_events as listed
+    where listed.number <= (
+            select min(shard.position) from usersync.subscription_shards as shard
+            where shard.subscription = listed.subscription
+        )
+        and not exists (
+            select from usersync.parked_events as parked
+            where parked.subscription = listed.subscription and parked.number = listed.number
+        );
     return total;
+end;
+$function$
+
+
+-- function usersync.read_backfill(text, bigint, integer[], integer)
+owner postgres; usersync: a page of the events of existing users for a subscription.
+CREATE OR REPLACE FUNCTION usersync.read_backfill(subscription text, after bigint, shards integer[], page_size integer)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '5s'
+ SET enable_seqscan TO 'off'
+AS $function$
+#variable_conflict use_column
+declare
+    state usersync.backfills;
+    upto bigint;
+    ids uuid[];
+begin
+    select * into state from usersync.backfills as backfill where backfill.subscription = read_backfill.subscription;
+    if not state.is_complete and after >= state.last_number then
+        -- One worker lists, the others come again.
+        select * into state from usersync.backfills as backfill
+        where backfill.subscription = read_backfill.subscription for update skip locked;
+        if not found then
+            return jsonb_build_object('events', '[]'::jsonb, 'position', after, 'more', false);
+        end if;
+        -- A sign-up that began before it had to record an event may not be visible yet.
+        if state.ready_xid is null then
+            update usersync.backfills as backfill set ready_xid = pg_snapshot_xmax(pg_current_snapshot())
+            where backfill.subscription = read_backfill.subscription;
+            return jsonb_build_object('events', '[]'::jsonb, 'position', after, 'more', false);
+        end if;
+        if pg_snapshot_xmin(pg_current_snapshot()) < state.ready_xid then
+            return jsonb_build_object('events', '[]'::jsonb, 'position', after, 'more', false);
+        end if;
+        if not state.is_complete and after >= state.last_number then
+            ids := array(
+                select source."id" from "auth"."users" as source
+                where state.listed_until is null or source."id" > state.listed_until
+                order by source."id" limit 1000
+            );
+            with listed as (
+                insert into usersync.backfill_events (subscription, number, user_id)
+                select state.subscription, state.last_number + row_number() over (order by found.id), found.id
+                from unnest(ids) as found (id)
+                where not exists (
+                        -- This user comes through the feed.
+                        select from "public"."audit_logs" as stored
+                        where stored.entity_type = 'user' and stored.entity_id = found.id::text
+                            and stored.action = 'user.created'
+                            and not pg_visible_in_snapshot(stored.xid::text::xid8, state.feed_snapshot)
+                    )
+                    and not exists (
+                        select from usersync.sync_failures as failure
+                        where failure.user_id = found.id and failure.kind = 'event'
+                            and failure.event ->> 'action' = 'user.created'
+                    )
+                returning number
+            )
+            update usersync.backfills as backfill set
+                listed_until = coalesce(ids[cardinality(ids)], state.listed_until),
+                last_number = greatest(state.last_number, (select max(number) from listed)),
+                is_complete = cardinality(ids) < 1000
+            where backfill.subscription = read_backfill.subscription
+            returning * into state;
+        end if;
+    end if;
+    upto := least(after + page_size, state.last_number);
+    return (
+        select jsonb_build_object(
+            'events', coalesce(jsonb_agg(event order by position), '[]'),
+            'position', case
+                when state.is_complete and upto >= state.last_number then state.starts_after
+                else greatest(upto, after)
+            end,
+            'more', not state.is_complete or upto < state.last_number
+        )
+        from jsonb_array_elements(usersync.backfill_events(subscription, after, upto))
+            with ordinality as page (event, position)
+        where usersync.shard_of('user', event ->> 'entity_id', null) = any(shards)
+    );
 end;
 $function$
 
@@ -4807,11 +4981,7 @@ begin
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
             'number', parked.number, 'attempts', parked.attempts,
-            'event', (
-                select found.event from (
-                    select usersync.read_events(parked.number - 1, '{}', 1) -> 'events' -> 0 as event
-                ) as found where (found.event ->> 'number')::bigint = parked.number
-            )
+            'event', usersync.event_of_subscription(parked.subscription, parked.number)
         ) order by parked.number), '[]')
         from usersync.parked_events as parked
         where parked.subscription = take_parked.subscription and parked.number = any(numbers)
@@ -7064,6 +7234,63 @@ PRIMARY KEY (id)
 
 -- table usersync.auth_users index
 CREATE UNIQUE INDEX auth_users_pkey ON usersync.auth_users USING btree (id)
+
+-- table usersync.backfill_events
+kind r; owner postgres; rls f f; The next existing users of a backfill, and those whose events are parked. The events are made from them when they are read.
+
+-- table usersync.backfill_events column number
+bigint; not null
+
+-- table usersync.backfill_events column subscription
+text; not null
+
+-- table usersync.backfill_events column user_id
+uuid; not null
+
+-- table usersync.backfill_events constraint backfill_events_pkey
+PRIMARY KEY (subscription, number)
+
+-- table usersync.backfill_events constraint backfill_events_subscription_fkey
+FOREIGN KEY (subscription) REFERENCES usersync.backfills(subscription) ON DELETE CASCADE
+
+-- table usersync.backfill_events index
+CREATE UNIQUE INDEX backfill_events_pkey ON usersync.backfill_events USING btree (subscription, number)
+
+-- table usersync.backfills
+kind r; owner postgres; rls f f; Subscriptions that get the existing users as events, and how far the users are listed.
+
+-- table usersync.backfills column feed_snapshot
+pg_snapshot; not null
+
+-- table usersync.backfills column is_complete
+boolean; not null; default false
+
+-- table usersync.backfills column last_number
+bigint; not null; default '-1000000000000'::bigint
+
+-- table usersync.backfills column listed_until
+uuid
+
+-- table usersync.backfills column ready_xid
+xid8
+
+-- table usersync.backfills column requested_at
+timestamp with time zone; not null; default now()
+
+-- table usersync.backfills column starts_after
+bigint; not null
+
+-- table usersync.backfills column subscription
+text; not null
+
+-- table usersync.backfills constraint backfills_pkey
+PRIMARY KEY (subscription)
+
+-- table usersync.backfills constraint backfills_subscription_fkey
+FOREIGN KEY (subscription) REFERENCES usersync.subscriptions(name) ON DELETE CASCADE
+
+-- table usersync.backfills index
+CREATE UNIQUE INDEX backfills_pkey ON usersync.backfills USING btree (subscription)
 
 -- table usersync.delivery_attempts
 kind r; owner postgres; rls f f; The attempts of subscriptions: of each event the last 20. Workers delete old ones.

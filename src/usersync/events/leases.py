@@ -166,20 +166,22 @@ def last_number() -> Steps[int]:
 
 
 def read_page(subscription: Subscription, shards: Collection[int], after: int, size: int) -> Steps[FeedPage]:
-    """The next events of these shards. Looks at ``size`` numbers."""
+    """The next events of these shards. Looks at ``size`` numbers.
+
+    A position below zero is one in the backfill: the events of existing users, which come before the feed.
+    """
+    if after < 0:
+        row = yield from query_row(
+            "select usersync.read_backfill(%(subscription)s, %(after)s, %(shards)s, %(size)s) as page",
+            subscription=subscription.name,
+            after=after,
+            shards=sorted(shards),
+            size=size,
+        )
+        return page_of(row["page"])
     wanted = {**subscription.wanted, "actions": list(subscription.actions)}
     if len(shards) < SHARDS:
         wanted["shards"] = sorted(shards)
-    return (yield from _read(after, wanted, size))
-
-
-def read_event(number: int) -> Steps[NumberedEvent | None]:
-    """The event with this number, or None if the log does not have it any more."""
-    page = yield from _read(number - 1, {}, 1)
-    return next((each for each in page.events if each.number == number), None)
-
-
-def _read(after: int, wanted: dict[str, Any], size: int) -> Steps[FeedPage]:
     row = yield from query_row(
         "select usersync.read_events(%(after)s, %(wanted)s, %(size)s) as page",
         after=after,
@@ -187,6 +189,16 @@ def _read(after: int, wanted: dict[str, Any], size: int) -> Steps[FeedPage]:
         size=size,
     )
     return page_of(row["page"])
+
+
+def read_event(subscription: str, number: int) -> Steps[NumberedEvent | None]:
+    """The event with this number, or None if it no longer exists."""
+    row = yield from query_row(
+        "select usersync.event_of_subscription(%(subscription)s, %(number)s) as event",
+        subscription=subscription,
+        number=number,
+    )
+    return numbered_event(row["event"]) if row["event"] else None
 
 
 def blocked(subscription: str, entities: Collection[Entity]) -> Steps[set[Entity]]:

@@ -27,22 +27,26 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 HANDLER, WEBHOOK, STREAM = "handler", "webhook", "stream"
+CREATED = "user.created"
 
 
 def sync_handlers(
-    wanted: Iterable[Subscription], *, from_beginning: bool = False
+    wanted: Iterable[Subscription], *, from_beginning: bool = False, backfill: bool = False
 ) -> Steps[SyncedSubscriptions]:
     """Create the missing subscriptions, and change those whose filter is another now. Others stay.
 
-    A new one gets the events from now on, or with ``from_beginning`` all events that have a number. A changed
+    A new one gets the events from now on, or with ``from_beginning`` all events that have a number. With
+    ``backfill``, one that wants ``user.created`` first gets such an event of each existing user. A changed
     one keeps its position.
     """
     subscriptions = tuple(wanted)
     yield from _start_feed()
-    return (yield from in_transaction(_sync(subscriptions, from_beginning=from_beginning)))
+    return (yield from in_transaction(_sync(subscriptions, from_beginning=from_beginning, backfill=backfill)))
 
 
-def _sync(wanted: Sequence[Subscription], *, from_beginning: bool) -> Steps[SyncedSubscriptions]:
+def _sync(
+    wanted: Sequence[Subscription], *, from_beginning: bool, backfill: bool
+) -> Steps[SyncedSubscriptions]:
     yield from query("lock table usersync.subscriptions in share row exclusive mode")
     stored = {each.name: each for each in (yield from _stored())}
     for each in wanted:
@@ -54,7 +58,9 @@ def _sync(wanted: Sequence[Subscription], *, from_beginning: bool) -> Steps[Sync
     created = [each for each in wanted if each.name not in stored]
     changed = [each for each in wanted if each.name in stored and stored[each.name] != each]
     for each in created:
-        yield from _insert(each, from_beginning=from_beginning)
+        yield from _insert(
+            each, from_beginning=from_beginning, backfill=backfill and _wants_created_users(each)
+        )
     for each in changed:
         yield from query(
             "update usersync.subscriptions set actions = %(actions)s, wanted = %(wanted)s, "
@@ -78,19 +84,27 @@ _FREED = "fence = fence + 1, worker = null, leased_until = null, trying = null"
 _OF_NAME = " where subscription = %(name)s"
 
 
-def add(subscription: Subscription, *, from_beginning: bool = False) -> Steps[None]:
-    """Create one subscription of any kind. Raises ``SettingsError`` if the name is taken."""
+def add(subscription: Subscription, *, from_beginning: bool = False, backfill: bool = False) -> Steps[None]:
+    """Create one subscription of any kind. It starts as with ``sync_handlers()``.
+
+    Raises ``SettingsError`` if the name is taken, or if its filter omits the events of a backfill.
+    """
+    if backfill and not _wants_created_users(subscription):
+        raise SettingsError(
+            "a backfill consists of user.created events without a tenant, which this filter omits",
+            hint="Add user.created to the actions, or leave out --backfill.",
+        )
     yield from _start_feed()
-    yield from in_transaction(_add(subscription, from_beginning=from_beginning))
+    yield from in_transaction(_add(subscription, from_beginning=from_beginning, backfill=backfill))
 
 
-def _add(subscription: Subscription, *, from_beginning: bool) -> Steps[None]:
+def _add(subscription: Subscription, *, from_beginning: bool, backfill: bool) -> Steps[None]:
     yield from query("lock table usersync.subscriptions in share row exclusive mode")
     if any(each.name == subscription.name for each in (yield from _stored())):
         raise SettingsError(
             f"the subscription {subscription.name} exists already", hint="See: usersync subscriptions list"
         )
-    yield from _insert(subscription, from_beginning=from_beginning)
+    yield from _insert(subscription, from_beginning=from_beginning, backfill=backfill)
 
 
 def _start_feed() -> Steps[None]:
@@ -104,21 +118,40 @@ def _start_feed() -> Steps[None]:
     yield from number_events()
 
 
-def _insert(subscription: Subscription, *, from_beginning: bool) -> Steps[None]:
+def _insert(subscription: Subscription, *, from_beginning: bool, backfill: bool) -> Steps[None]:
     yield from query(
         "insert into usersync.subscriptions (name, kind, actions, wanted, config) "
         "values (%(name)s, %(kind)s, %(actions)s, %(wanted)s, %(config)s)",
         **_fields(subscription),
     )
+    if backfill:
+        # From one row, so that each event is either visible in this snapshot, or has a higher number.
+        yield from query(
+            "insert into usersync.backfills (subscription, feed_snapshot, starts_after) "
+            "select %(name)s, case when %(from_beginning)s then first_snapshot else snapshot end, "
+            "case when %(from_beginning)s then 0 else last_number end from usersync.feed",
+            name=subscription.name,
+            from_beginning=from_beginning,
+        )
     yield from query(
-        "insert into usersync.subscription_shards (subscription, shard, position) "
-        "select %(name)s, shard, case when %(from_beginning)s then 0 "
-        "else coalesce((select last_number from usersync.feed), 0) end "
-        f"from generate_series(0, {SHARDS - 1}) as shard",
+        "insert into usersync.subscription_shards (subscription, shard, position, careful_until) "
+        "select %(name)s, shard, first.position, least(first.position, 0) from (select coalesce("
+        "(select last_number from usersync.backfills where subscription = %(name)s), "
+        "case when %(from_beginning)s then 0 else (select last_number from usersync.feed) end, 0) as position"
+        f") as first, generate_series(0, {SHARDS - 1}) as shard",
         name=subscription.name,
         from_beginning=from_beginning,
     )
     yield from _request_user_events(subscription)
+
+
+def _wants_created_users(subscription: Subscription) -> bool:
+    """Whether the events of a backfill match the filter."""
+    event = {"entity_type": "user", "outcome": "succeeded", "tenant_id": None}
+    return any(
+        each == CREATED or (each.endswith("*") and CREATED.startswith(each[:-1]))
+        for each in subscription.actions
+    ) and all(event.get(name) == value for name, value in subscription.wanted.items())
 
 
 def _fields(subscription: Subscription) -> dict[str, object]:
@@ -174,10 +207,10 @@ _LIST = """
         subscription.config - 'secrets' as config,
         subscription.state, subscription.reason, subscription.created_at, subscription.created_by,
         subscription.state_since,
-        greatest(coalesce((select last_number from usersync.feed), 0) - (
-            select min(shard.position) from usersync.subscription_shards as shard
-            where shard.subscription = subscription.name
-        ), 0) as lag,
+        greatest(coalesce((select last_number from usersync.feed), 0) - case
+            when reached.position < 0 then backfill.starts_after else reached.position
+        end, 0) as lag,
+        case when reached.position < 0 then reached.position + 1000000000000 end as backfilled,
         count(parked.number) filter (where parked.state = 'waiting') as parked,
         count(parked.number) filter (where parked.state = 'dead') as dead,
         (
@@ -185,9 +218,14 @@ _LIST = """
             where worker.alive_until > clock_timestamp() and subscription.name = any(worker.subscriptions)
         ) as workers
     from usersync.subscriptions as subscription
+    cross join lateral (
+        select min(shard.position) as position from usersync.subscription_shards as shard
+        where shard.subscription = subscription.name
+    ) as reached
+    left join usersync.backfills as backfill on backfill.subscription = subscription.name
     left join usersync.parked_events as parked on parked.subscription = subscription.name
     where %(name)s::text is null or subscription.name = %(name)s
-    group by subscription.name
+    group by subscription.name, reached.position, backfill.starts_after
     order by subscription.name
 """
 
@@ -296,6 +334,11 @@ def _replay(name: str, number: int) -> Steps[int]:
     yield from query(
         f"update usersync.subscription_shards set {_FREED}, position = least(position, %(number)s - 1)"
         f"{_OF_NAME}",
+        name=name,
+        number=number,
+    )
+    yield from query(
+        f"update usersync.backfills set starts_after = least(starts_after, %(number)s - 1){_OF_NAME}",
         name=name,
         number=number,
     )

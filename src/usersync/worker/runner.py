@@ -324,7 +324,7 @@ class Runner:
 
     def _park_fatal(self, shard: Shard, number: int) -> None:
         """Park the event that was in hand when a worker ended without a word."""
-        event = self._run(leases.read_event(number))
+        event = self._run(leases.read_event(self.name, number))
         attempts = [(event, 1)] if event else []
         batch = Batch(attempts, set(), self._may_start, self._attempts)
         parked = []

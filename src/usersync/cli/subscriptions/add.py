@@ -66,6 +66,11 @@ _ADVICE = "The database has it encrypted with the key of USERSYNC_SECRET_KEY, wh
     help="Send all events of the feed, not only those from now on. The feed has the events since its first "
     "reader.",
 )
+@click.option(
+    "--backfill",
+    is_flag=True,
+    help="First send an event user.created of each existing user, to this subscription only.",
+)
 @common_options
 def add(
     call: Call,
@@ -79,6 +84,7 @@ def add(
     outcome: str | None,
     allow_private: bool,
     from_beginning: bool,
+    backfill: bool,
 ) -> View:
     """Send events to a webhook, or publish them to a stream.
 
@@ -94,7 +100,14 @@ def add(
         if allow_private:
             raise click.UsageError("--allow-private is for webhooks. A stream may be in a private network.")
         return _add_stream(
-            call, name, stream, actions, wanted, format_name=format_name, from_beginning=from_beginning
+            call,
+            name,
+            stream,
+            actions,
+            wanted,
+            format_name=format_name,
+            from_beginning=from_beginning,
+            backfill=backfill,
         )
     from usersync.cli.subscriptions.secret_view import SecretView  # noqa: PLC0415 - only if used
     from usersync.events.webhooks.subscription import add_webhook  # noqa: PLC0415 - needs an extra
@@ -108,6 +121,7 @@ def add(
             format_name=format_name,
             allow_private=allow_private,
             from_beginning=from_beginning,
+            backfill=backfill,
         )
     )
     call.record_act("usersync.subscription_added", table=TABLE, subscription=name, actions=[*actions])
@@ -123,6 +137,7 @@ def _add_stream(
     *,
     format_name: str,
     from_beginning: bool,
+    backfill: bool,
 ) -> View:
     from usersync.cli.subscriptions.stream_view import StreamView  # noqa: PLC0415 - only if used
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
@@ -130,6 +145,6 @@ def _add_stream(
 
     subscription = call.run(new_stream(name, url, actions, wanted=wanted, format_name=format_name))
     checked = check_stream(subscription)
-    call.run(subscriptions.add(subscription, from_beginning=from_beginning))
+    call.run(subscriptions.add(subscription, from_beginning=from_beginning, backfill=backfill))
     call.record_act("usersync.subscription_added", table=TABLE, subscription=name, actions=[*actions])
     return StreamView(name, subscription.config["url"], checked)

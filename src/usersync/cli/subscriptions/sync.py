@@ -60,8 +60,13 @@ class SyncedView:
     help="New subscriptions get all events of the feed, not only those from now on. The feed has the events "
     "since its first reader.",
 )
+@click.option(
+    "--backfill",
+    is_flag=True,
+    help="New subscriptions to user.created first get such an event of each existing user.",
+)
 @common_options
-def sync(call: Call, handlers: str, *, from_beginning: bool) -> View:
+def sync(call: Call, handlers: str, *, from_beginning: bool, backfill: bool) -> View:
     """Register the handlers of an application.
 
     Creates a subscription for each handler that has none, and changes those whose actions or filters are
@@ -73,7 +78,7 @@ def sync(call: Call, handlers: str, *, from_beginning: bool) -> View:
     from usersync.events.definitions import definitions  # noqa: PLC0415 - only if used
 
     wanted = definitions(load(handlers))
-    result = call.run(subscriptions.sync_handlers(wanted, from_beginning=from_beginning))
+    result = call.run(subscriptions.sync_handlers(wanted, from_beginning=from_beginning, backfill=backfill))
     if result.created or result.changed:
         call.record_act(
             "usersync.subscriptions_synced",

@@ -49,6 +49,10 @@ class SubscriptionsView:
                 yield from wrap(
                     f"{plain(each.name)} sends {plain(each.config['format'])} to {plain(url)}", width
                 )
+            if each.backfilled is not None:
+                yield from wrap(
+                    f"{plain(each.name)} gets the existing users: {number(each.backfilled)} so far", width
+                )
             if each.reason:
                 yield from wrap(f"{plain(each.name)} is paused: {plain(each.reason)}", width)
         for event in self.parked:

@@ -120,6 +120,7 @@ def add_webhook(
     format_name: str = DEFAULT_FORMAT,
     allow_private: bool = False,
     from_beginning: bool = False,
+    backfill: bool = False,
 ) -> Steps[Secret]:
     """Create the subscription of a webhook. Returns its secret, which is never shown again.
 
@@ -136,11 +137,13 @@ def add_webhook(
         Endpoint(url, allow_private=allow_private), format_name, (StoredSecret(box.encrypt(secret)),)
     )
     subscription = Subscription(name, subscriptions.WEBHOOK, actions, wanted or {}, webhook.config)
-    return _add(subscription, secret, from_beginning=from_beginning)
+    return _add(subscription, secret, from_beginning=from_beginning, backfill=backfill)
 
 
-def _add(subscription: Subscription, secret: Secret, *, from_beginning: bool) -> Steps[Secret]:
-    yield from subscriptions.add(subscription, from_beginning=from_beginning)
+def _add(
+    subscription: Subscription, secret: Secret, *, from_beginning: bool, backfill: bool
+) -> Steps[Secret]:
+    yield from subscriptions.add(subscription, from_beginning=from_beginning, backfill=backfill)
     return secret
 
 

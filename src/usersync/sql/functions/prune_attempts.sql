@@ -1,5 +1,6 @@
 -- Deletes attempts that are older than the given age, those beyond the newest "most" of each subscription, and those of
--- subscriptions that no longer exist. Attempts of parked events stay. Returns how many were deleted.
+-- subscriptions that no longer exist. Attempts of parked events stay. Returns how many were deleted. Also deletes the
+-- users of backfills whose events are done.
 create or replace function usersync.prune_attempts(age interval, most integer) returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -32,6 +33,16 @@ begin
         get diagnostics deleted = row_count;
         total := total + deleted;
     end loop;
+    -- Existing users whose events are done.
+    delete from usersync.backfill_events as listed
+    where listed.number <= (
+            select min(shard.position) from usersync.subscription_shards as shard
+            where shard.subscription = listed.subscription
+        )
+        and not exists (
+            select from usersync.parked_events as parked
+            where parked.subscription = listed.subscription and parked.number = listed.number
+        );
     return total;
 end;
 $usersync$;

@@ -39,11 +39,7 @@ begin
     return (
         select coalesce(jsonb_agg(jsonb_build_object(
             'number', parked.number, 'attempts', parked.attempts,
-            'event', (
-                select found.event from (
-                    select usersync.read_events(parked.number - 1, '{}', 1) -> 'events' -> 0 as event
-                ) as found where (found.event ->> 'number')::bigint = parked.number
-            )
+            'event', usersync.event_of_subscription(parked.subscription, parked.number)
         ) order by parked.number), '[]')
         from usersync.parked_events as parked
         where parked.subscription = take_parked.subscription and parked.number = any(numbers)

@@ -1,0 +1,2 @@
+drop table if exists usersync.backfill_events;
+drop table if exists usersync.backfills;
