@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 
 import pytest
@@ -67,7 +68,9 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
             "'action', 'order.placed', 'entity_type', 'order', 'entity_id', %s::text))) from told",
             [str(n)],
         )
-    worker = spawn("worker", "shop_events:handlers", "--dsn", project.database.dsn(), cwd=directory)
+    worker = spawn(
+        "worker", "shop_events:handlers", "--health", "0", "--dsn", project.database.dsn(), cwd=directory
+    )
     wait_for(lambda: subscriptions("dead", "--json").json["events"])
     wait_for(lambda: project.owner.execute("select count(*) from public.effects").fetchone() == (3,))
     listed = {each["name"]: each for each in subscriptions("list", "--json").json["subscriptions"]}
@@ -94,6 +97,7 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
     _, errors = worker.communicate(timeout=30)
     assert worker.returncode == 0
     assert "crm: event" in errors
+    assert "Health at http://127.0.0.1:" in errors
 
     assert subscriptions("replay", "crm", "--since", "1").code == 2  # --yes is missing
     assert "its last number is 4" in subscriptions("replay", "crm", "--since", "99", "--yes").err
@@ -116,3 +120,9 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
         "usersync.subscription_resumed",
         "usersync.subscription_removed",
     }
+
+
+def test_the_port_of_health_is_in_use(project, usersync):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = usersync("worker", "--health", taken.getsockname()[1], "--dsn", project.database.dsn())
+    assert (refused.code, "cannot listen at 127.0.0.1:" in refused.err) == (2, True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, Number, common_options, examples
+from usersync.cli.options import Call, Number, address_option, common_options, examples, in_url
 from usersync.cli.output import describe_error, error_lines
 from usersync.cli.text import good
 from usersync.errors import BusyError, SettingsError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from usersync.metrics.prometheus import UsersyncCollector
 
 _LONGEST, _USUAL = 86_400, 60
-_LAST_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,6 @@ class MetricsView:
         }
 
 
-def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    """Read ``PORT`` or ``HOST:PORT``."""
-    if value is None:
-        return None
-    host, _, port = value.rpartition(":")
-    if not port.isdecimal() or int(port) > _LAST_PORT:
-        raise click.BadParameter(f"{value!r} is not PORT or HOST:PORT")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
 @click.command(
     epilog=examples(
         ("usersync metrics", "prints the metrics"),
@@ -87,7 +76,7 @@ def _address(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option(
     "--serve",
     "address",
-    callback=_address,
+    callback=address_option,
     metavar="[HOST:]PORT",
     help="Serve the metrics at /metrics. Default host: 127.0.0.1.",
 )
@@ -161,7 +150,7 @@ def _serve(call: Call, collector: UsersyncCollector, host: str, port: int) -> No
         raise SettingsError(f"cannot listen at {host}:{port}: {error.strerror}") from error
     try:
         call.output.tell(
-            f"{call.target} at http://{_in_url(host)}:{server.server_port}/metrics  (Ctrl-C to end)"
+            f"{call.target} at http://{in_url(host)}:{server.server_port}/metrics  (Ctrl-C to end)"
         )
         thread.join()
     except KeyboardInterrupt:
@@ -169,7 +158,3 @@ def _serve(call: Call, collector: UsersyncCollector, host: str, port: int) -> No
     finally:
         server.shutdown()
         server.server_close()
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -205,6 +205,9 @@ def differing_settings(settings: Settings) -> Steps[tuple[tuple[str, str, str], 
     return tuple(differences(stored.describe(), settings.describe())) if stored is not None else ()
 
 
+_LAST_PORT = 65_535
+
+
 def examples(*lines: tuple[str, str]) -> str:
     """The examples at the end of a command's help: each command with its purpose."""
     width = max(len(typed) for typed, _ in lines)
@@ -214,6 +217,21 @@ def examples(*lines: tuple[str, str]) -> str:
 def names(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
     """The callback of an option that takes names: separated by commas, or the option repeated."""
     return tuple(dict.fromkeys(filter(None, (each.strip() for text in given for each in text.split(",")))))
+
+
+def address_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """The callback of an option that takes ``PORT`` or ``HOST:PORT``."""
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or int(port) > _LAST_PORT:
+        raise click.BadParameter(f"{value!r} is not PORT or HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def in_url(host: str) -> str:
+    """A host as it is written in a URL."""
+    return f"[{host}]" if ":" in host else host
 
 
 class Number(click.FloatRange):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.options import Call, Number, common_options, examples
+from usersync.cli.options import Call, Number, address_option, common_options, examples, in_url
 
 if TYPE_CHECKING:
     from usersync.cli.output import Output
+    from usersync.worker.health import HealthServer
+    from usersync.worker.worker import Worker
 
 _SHORTEST, _LONGEST = 2, 600
 
@@ -21,6 +24,7 @@ _SHORTEST, _LONGEST = 2, 600
     epilog=examples(
         ("usersync worker myapp.events:handlers", "until SIGTERM or Ctrl-C"),
         ("usersync worker", "only what needs no handlers"),
+        ("usersync worker myapp.events:handlers --health 0.0.0.0:8080", "for probes"),
     )
 )
 @click.argument("handlers", metavar="[MODULE:NAME]", required=False)
@@ -31,8 +35,15 @@ _SHORTEST, _LONGEST = 2, 600
     metavar="SECONDS",
     help="If the worker is silent for so long, another one takes over its work (15).",
 )
+@click.option(
+    "--health",
+    "address",
+    callback=address_option,
+    metavar="[HOST:]PORT",
+    help="Answer /livez, /readyz and /metrics at this address. Default host: 127.0.0.1.",
+)
 @common_options
-def worker(call: Call, handlers: str | None, lease: float | None) -> None:
+def worker(call: Call, handlers: str | None, lease: float | None, address: tuple[str, int] | None) -> None:
     """Handle events, and do what is due, until the process is stopped.
 
     Calls the handlers of MODULE:NAME, an object of usersync.Handlers, for each event of their subscriptions.
@@ -53,12 +64,25 @@ def worker(call: Call, handlers: str | None, lease: float | None) -> None:
     ending: list[int] = []
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda number, _: ending.append(number))
-    found.start()
-    call.output.tell(f"Working on {call.target}. Ctrl-C to end.")
-    while found.is_running and not ending:
-        time.sleep(0.1)
-    call.output.tell("Ending after the events in hand")
-    found.close()
+    health = _health(call, found, address)
+    with health or nullcontext():
+        found.start()
+        call.output.tell(f"Working on {call.target}. Ctrl-C to end.")
+        if health is not None:
+            call.output.tell(f"Health at http://{in_url(health.host)}:{health.port}/readyz")
+        while found.is_running and not ending:
+            time.sleep(0.1)
+        call.output.tell("Ending after the events in hand")
+        found.close()
+
+
+def _health(call: Call, worker: Worker, address: tuple[str, int] | None) -> HealthServer | None:
+    if address is None:
+        return None
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
+    from usersync.worker.health import HealthServer  # noqa: PLC0415 - only if used
+
+    return HealthServer(worker, call.dsn, address, spool_dir=default_spool_dir())
 
 
 def _log_to(output: Output) -> None:

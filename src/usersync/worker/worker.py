@@ -45,6 +45,8 @@ LEASE_S = 15.0
 FASTEST_S, SLOWEST_S = 0.05, 1.0
 _SLOWER = 1.2
 _PERIODIC_S = 5.0
+#: If the thread of the leases has not come round for so long, it hangs.
+_HANGS_S = 120.0
 _SPOOLS_S = 60.0
 _REFUSED_S = 30.0
 
@@ -78,6 +80,13 @@ class Worker:
         self._has_log = False
         #: Handlers whose filter is another in the database, and when that was seen.
         self._refused: dict[str, float] = {}
+        self._threads: list[threading.Thread] = []
+        #: When the leases were renewed, and the feed was read.
+        self._renewed_at = self._read_at = float("-inf")
+        #: When the thread of the leases came round, whether it could renew them or not.
+        self._tried_at = now()
+        #: Why the database could not be asked.
+        self._problem = ""
 
     def check(self) -> None:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
@@ -130,6 +139,26 @@ class Worker:
         """Whether it has not been stopped, and nothing has ended it."""
         return not self._stopping.is_set()
 
+    def fault(self) -> str | None:
+        """Why this process should be replaced. None if it works, or is about to end."""
+        if not self.is_running:
+            return None
+        if dead := [each.name for each in self._threads if not each.is_alive()]:
+            return f"the thread {dead[0]!r} has ended"
+        if now() - self._tried_at > max(_HANGS_S, 4 * self._lease):
+            return f"the thread of the leases has hung for {now() - self._tried_at:.0f} s"
+        return None
+
+    def obstacle(self) -> str | None:
+        """Why it cannot work now. None if it renews its leases and reads the feed."""
+        if not self.is_running:
+            return "the worker ends"
+        at = min(self._renewed_at, self._read_at if self._has_log else self._renewed_at)
+        if now() - at < self._lease:
+            return None
+        what = "the leases could not be renewed" if at == self._renewed_at else "the feed could not be read"
+        return f"{what}: {self._problem}" if self._problem else f"{what} yet"
+
     def stop(self) -> None:
         """Let it end after the events in hand. Does not wait."""
         self._stopping.set()
@@ -168,9 +197,12 @@ class Worker:
                     )
                 )
             except (UsersyncError, psycopg.Error) as error:
-                logger.warning("the leases could not be renewed: %s", describe(error))
+                self._problem = describe(error)
+                logger.warning("the leases could not be renewed: %s", self._problem)
             else:
+                self._renewed_at = began
                 self._assign(found, began + self._lease)
+            self._tried_at = now()
             if any(each.hangs for each in self._runners.values()):
                 raise SettingsError(
                     "too many handlers hang, and their threads cannot be ended",
@@ -227,11 +259,12 @@ class Worker:
                 session.run(number_events())
                 last = session.run(leases.last_number())
             except (UsersyncError, psycopg.Error) as error:
-                logger.warning("the feed could not be read: %s", describe(error))
+                self._problem = describe(error)
+                logger.warning("the feed could not be read: %s", self._problem)
                 wait = SLOWEST_S
             else:
                 wait = FASTEST_S if last != self._last_number else min(wait * _SLOWER, SLOWEST_S)
-                self._last_number = last
+                self._last_number, self._read_at = last, now()
                 for each in list(self._runners.values()):
                     each.tell(last)
             self._stopping.wait(wait)

@@ -1,0 +1,78 @@
+"""What a worker says about itself over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+
+import pytest
+from working import wait_for
+
+from proxy import Proxy
+from usersync import Handlers
+from usersync.errors import SettingsError
+from usersync.worker import worker as module
+from usersync.worker.health import HealthServer
+
+pytestmark = pytest.mark.newest_server
+
+
+def ask(server, path):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_a_worker_says_whether_it_lives_and_works(working, tmp_path, monkeypatch):
+    handlers, inside, proceed = Handlers(), threading.Event(), threading.Event()
+
+    @handlers.on("a.b")
+    def handle(event):
+        inside.set()
+        proceed.wait(30)
+
+    working.register(handlers)
+    info = working.owner.info
+    with Proxy(info.host, info.port) as proxy:
+        dsn = proxy.through(working.dsn) + "?connect_timeout=2&tcp_user_timeout=1000"
+        worker = working.new(handlers, dsn)
+        with HealthServer(worker, working.dsn, ("127.0.0.1", 0), spool_dir=tmp_path, max_age=0) as server:
+            with pytest.raises(
+                SettingsError, match=f"cannot listen at 127.0.0.1:{server.port}: Address already"
+            ):
+                HealthServer(worker, working.dsn, ("127.0.0.1", server.port), spool_dir=tmp_path)
+            assert ask(server, "/livez") == (200, "ok\n")
+            assert ask(server, "/readyz") == (503, "the leases could not be renewed yet\n")
+            worker.start()
+            wait_for(lambda: ask(server, "/readyz") == (200, "ok\n"), "the worker to be ready")
+            working.record(1)
+            assert inside.wait(30)
+            status, text = ask(server, "/metrics")
+            assert (status, "usersync_up 1.0" in text) == (200, True)
+            assert 'usersync_subscription_workers{subscription="handle"} 1.0' in text
+            assert ask(server, "/elsewhere")[0] == 404
+
+            proxy.silent.set()
+            wait_for(lambda: ask(server, "/readyz")[0] == 503, "the worker to be not ready")
+            assert ask(server, "/livez") == (200, "ok\n")
+            monkeypatch.setattr(module, "_HANGS_S", 0)
+            monkeypatch.setattr(worker, "_lease", 0.0)
+            assert "has hung for" in ask(server, "/livez")[1]
+            monkeypatch.undo()
+            proxy.silent.clear()
+            # The proxy has swallowed statements. Their sessions never end by themselves.
+            working.owner.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and usename = current_user and pid <> pg_backend_pid()"
+            )
+            wait_for(lambda: ask(server, "/readyz") == (200, "ok\n"), "the worker to be ready again")
+
+            worker.stop()
+            assert ask(server, "/readyz") == (503, "the worker ends\n")
+            assert ask(server, "/livez") == (200, "ok\n")
+            proceed.set()
+            worker.close()
