@@ -49,6 +49,21 @@ def test_a_user_is_found_by_email_and_phone_number(why, project):
     assert str(user) in several.err
 
 
+@pytest.mark.newest_server
+def test_a_user_is_found_by_name(why, usersync, project):
+    ada, _ = (
+        project.auth.sign_up_email(f"{name}@example.com", data={"full_name": f"{name} Smith"})
+        for name in ("ada", "bob")
+    )
+    assert why("Ada S", "--json").json["user_id"] == str(ada)
+    several = why("smith")
+    assert several.code == 2
+    assert "2 users found by name:" in several.err
+    assert f"{ada} ada Smith" in several.err
+    # A command that changes something takes no name.
+    assert usersync("erase", "ada smith", "--yes", "--dsn", project.database.dsn()).code == 1
+
+
 def test_a_row_that_was_changed(why, project):
     user = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
     project.owner.execute(f"update {project.users} set {project.column('full_name')} = 'Eve' where true")

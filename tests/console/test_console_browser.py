@@ -59,7 +59,7 @@ def paths_of(project):
     return [
         *(
             "/",
-            "/users",
+            "/users?q=script",
             "/events",
             "/entity?entity=products/7",
             "/entity?entity=products/7&at=2099-01-01T00:00:00Z",
@@ -107,7 +107,7 @@ def violations(page, address):
 def test_axe_finds_no_violation(project, seen):
     """In both colour schemes, because contrast is among the rules."""
     page, address, _, _ = seen
-    paths = [*paths_of(project), "/users?q=nobody", "/events?since=yesterday", "/nothing"]
+    paths = [*paths_of(project), "/users?q=nobody", "/users?q=script", "/events?since=yesterday", "/nothing"]
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert {path: found for path in paths if (found := violations(page, address + path))} == {}
@@ -119,7 +119,7 @@ def test_the_keyboard_finds_searches_and_events(project, seen):
     page.goto(f"{address}/users")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    page.get_by_label("Id, e-mail address or phone number").fill("stale@example.com")
+    page.get_by_label("Id, e-mail address, phone number or name").fill("stale@example.com")
     page.keyboard.press("Enter")
     page.wait_for_url(f"{address}/users/{project.stale}")
     page.goto(f"{address}/events?action=invoice.*")

@@ -137,9 +137,22 @@ def test_a_user_is_found_and_explained(project, browser):
     page = shown(browser, f"/users/{project.well}")
     assert "In sync" in page.words
     assert page.words.count("order.paid") == 2  # by the user, and about the user
-    assert "No user of the auth server has" in shown(browser, "/users?q=nobody@example.com").words
+    assert (
+        "No user has this e-mail address, phone number or name"
+        in shown(browser, "/users?q=nobody@example.com").words
+    )
     assert "US302" not in shown(browser, "/users/00000000-0000-0000-0000-000000000001", 404).words
     shown(browser, "/users/%00", 400)
+
+
+def test_users_are_found_by_name(project, browser):
+    page = shown(browser, "/users?q=SCRIPT")
+    assert "All rows of the table were read: the name contains the text." in page.words
+    assert HTML in page.text
+    assert f"/users/{project.well}" in page.addresses
+    assert "usersync why SCRIPT" in page.words
+    assert "No user has" in shown(browser, "/users?q=a").words
+    shown(browser, "/users?q=%00")
 
 
 FILTERS = [

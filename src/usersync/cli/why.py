@@ -202,6 +202,7 @@ def _when(text: str) -> str:
     epilog=examples(
         ("usersync why ID", "both rows, the failure, the effect of a sync"),
         ("usersync why ada@example.com", "by e-mail address or phone number"),
+        ("usersync why 'Ada Lovelace'", "by name, if only one user has it"),
         ("usersync why ID full_name", "the sources of one column's value"),
     )
 )
@@ -211,13 +212,13 @@ def _when(text: str) -> str:
 def why(call: Call, user: str, column: str | None) -> View:
     """Explain one user: both rows, their differences, and what a sync would do.
 
-    Tries the sync in a transaction that is rolled back. Shows personal data. USER is an id, an e-mail address
-    or a phone number. Exit code 1 if the user is out of sync.
+    Tries the sync in a transaction that is rolled back. Shows personal data. USER is an id, an e-mail
+    address, a phone number or a name. Exit code 1 if the user is out of sync.
     """
     from usersync.core import why as operations  # noqa: PLC0415 - only if used
 
     settings = call.applied_settings
-    report = call.run(operations.explain_user(settings, find_user(call, user)))
+    report = call.run(operations.explain_user(settings, find_user(call, user, by_name=True)))
     if column is None:
         return WhyView(report, call.target, settings)
     return WhyColumnView(report, _column(report, column), call.target, settings)

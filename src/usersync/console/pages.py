@@ -29,7 +29,7 @@ from usersync.console.filters import (
 )
 from usersync.console.live import Live
 from usersync.console.shown import as_json
-from usersync.core import users, why
+from usersync.core import user_names, users, why
 from usersync.core.daily_counts import sign_ups_by_day
 from usersync.core.overview import overview
 from usersync.errors import ArgumentValueError, ConnectionFailedError, UserNotFoundError, UsersyncError
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from usersync.console.database import Database
     from usersync.console.rendering import Renderer
     from usersync.core.daily_counts import DayCount
+    from usersync.core.user_names import NamedUsers
     from usersync.transports.steps import Steps
 
     Page = Callable[[Request], Awaitable[Response]]
@@ -145,17 +146,29 @@ class Pages:
     async def users(self, request: Request) -> Response:
         """The search for a user."""
         text = request.query_params.get("q", "").strip()
-        found = await self._database.read(lambda: self._find(text)) if text else []
-        if len(found) == 1:
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/users/{found[0]}", 303)
+        found: tuple[list[UUID], NamedUsers | None] = ([], None)
+        if text:
+            found = await self._database.read(lambda: self._find(text))
+        exact, named = found
+        if len(exact) == 1:
+            return RedirectResponse(f"{request.scope.get('root_path', '')}/users/{exact[0]}", 303)
         return self._page(
-            request, "users.html", command=_command("usersync why", text or "USER"), text=text, found=found
+            request,
+            "users.html",
+            command=_command("usersync why", text or "USER"),
+            text=text,
+            found=exact,
+            named=named,
+            note=user_names.note(named) if named else "",
         )
 
-    def _find(self, text: str) -> list[UUID]:
+    def _find(self, text: str) -> tuple[list[UUID], NamedUsers | None]:
+        """The users with this id, e-mail address or phone number; if there are none, those with this name."""
         if "\0" in text:
-            return []
-        return self._run(why.find_users(self._run(reading.installed_settings()), text))
+            return [], None
+        settings = self._run(reading.installed_settings())
+        exact = self._run(why.find_users(settings, text))
+        return exact, None if exact else self._run(user_names.find_by_name(settings, text))
 
     async def user(self, request: Request) -> Response:
         """One user: both rows, the failure, the effect of a sync, the newest events."""

@@ -96,13 +96,31 @@ def find_users(settings: Settings, text: str) -> Steps[list[UUID]]:
         return [UUID(text)]
     except ValueError:
         pass
+    table = settings.source_table.quoted.replace("%", "%%")
+    given = 'lower("email") = lower(%(text)s)'
+    if not settings.copies_source:
+        # The auth server's index of addresses begins with the instance. Nearly all users have the same.
+        given = (
+            f'("instance_id" is null and {given} or "instance_id" = any(array({_INSTANCES.format(table)})) '
+            f"and {given})"
+        )
     found = yield from query(
-        f'select "id" from {settings.source_table.quoted.replace("%", "%%")} '
-        'where lower("email") = lower(%(text)s) or "phone" = ltrim(%(text)s, \'+\') '
+        f'select "id" from {table} where {given} or "phone" = ltrim(%(text)s, \'+\') '
         f'order by "created_at", "id" limit {_MOST_FOUND}',
         text=text,
     )
     return [row["id"] for row in found]
+
+
+#: The values of instance_id, each read from the index.
+_INSTANCES = """
+    with recursive instance (id) as (
+        (select "instance_id" from {0} where "instance_id" is not null order by 1 limit 1)
+        union all
+        select (select "instance_id" from {0} where "instance_id" > instance.id order by 1 limit 1)
+        from instance where instance.id is not null
+    ) select id from instance where id is not null
+"""
 
 
 def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
