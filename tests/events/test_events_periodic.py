@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from working import wait_for
 
+from usersync.core.overview import overview
 from usersync.transports.run import run
-from usersync.worker.periodic import RETRY, is_due
+from usersync.worker import periodic
+from usersync.worker.periodic import COMPARISON, RETENTION, RETRY, StoppedError, claim, is_due, note
 
 pytestmark = pytest.mark.newest_server
+
+NAMES = {"retry failures", "partitions", "retention", "attempts", "comparison"}
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 #: Records an event that cannot be sent, and ends as after a crash.
 CRASHES = """
@@ -37,23 +43,62 @@ def test_a_worker_retries_users_and_delivers_spools_of_dead_processes(working, m
         other.execute("lock table public.audit_logs in access exclusive mode")
         subprocess.run([sys.executable, "-c", CRASHES, working.dsn], check=True)
 
-    def tasks():
-        return dict(working.owner.execute("select task, last_error from usersync.periodic_tasks").fetchall())
-
     with working.worker():
         wait_for(lambda: not project.client.failures(), "the user to be retried")
-        wait_for(
-            lambda: tasks().keys() == {"retry failures", "partitions", "retention", "attempts"}, "the upkeep"
-        )
+        wait_for(lambda: periodic_tasks(working).keys() == NAMES, "the upkeep")
         left = "select count(*) from public.audit_logs where action = 'left.behind'"
         wait_for(lambda: working.owner.execute(left).fetchone() == (1,), "the event of the dead process")
     assert project.row(user)["team"] == "x"
-    assert set(tasks().values()) == {None}
+    assert set(periodic_tasks(working).values()) == {None}
 
 
 def test_a_task_that_is_due_is_done_by_one_worker(working):
+    def due(task, connection, **after):
+        return run(is_due(task, at=NOON + timedelta(**after)), connection)
+
     with working.project.connect() as other:
-        for _ in range(2):
-            assert run(is_due(RETRY), working.owner)
-            assert not run(is_due(RETRY), other)
-            working.owner.execute("update usersync.periodic_tasks set next_at = now()")
+        for minutes in range(2):
+            assert due(RETRY, working.owner, minutes=minutes)
+            assert not due(RETRY, other, minutes=minutes, seconds=59)
+
+        # At night, and not when a worker starts for the first time.
+        assert not due(COMPARISON, working.owner)
+        assert not due(COMPARISON, working.owner, hours=14, minutes=59)
+        assert due(COMPARISON, working.owner, hours=15)
+        # Nobody else does it while the worker is alive.
+        assert not due(COMPARISON, other, hours=15, seconds=59)
+        run(claim(COMPARISON, at=NOON + timedelta(hours=15, seconds=50)), working.owner)
+        assert not due(COMPARISON, other, hours=15, seconds=70)
+        assert due(COMPARISON, other, hours=15, seconds=110)
+        run(note(COMPARISON, None, at=NOON + timedelta(hours=15, minutes=5)), other)
+        assert not due(COMPARISON, other, hours=38, minutes=59)
+        assert due(COMPARISON, other, hours=39)
+
+        assert due(RETENTION, working.owner)
+        run(note(RETENTION, "no", at=NOON + timedelta(hours=1)), working.owner)
+        assert not due(RETENTION, other, hours=24)
+        assert due(RETENTION, other, hours=25)
+
+
+def test_the_nightly_comparison_is_continued_and_shown(working, project, appear, monkeypatch):
+    users = appear(5)
+    monkeypatch.setattr(periodic.reconcile, "PAGE_SIZE", 2)
+    with pytest.raises(StoppedError):
+        run(periodic.compare(lambda: True), working.owner)
+    found = run(overview(), working.owner).comparison
+    assert (found.finished, found.counts.missing) == (False, 2)
+    with working.worker():
+        wait_for(lambda: len(periodic_tasks(working)) == len(NAMES), "the tasks")
+        working.owner.execute("update usersync.periodic_tasks set next_at = now() where task = 'comparison'")
+        wait_for(lambda: run(overview(), working.owner).comparison.finished, "the comparison")
+        assert run(overview(), working.owner).comparison.run_id == found.run_id
+        next_at = "select next_at at time zone 'UTC' from usersync.periodic_tasks where task = 'comparison'"
+        wait_for(
+            lambda: working.owner.execute(next_at).fetchone()[0].strftime("%H:%M") == "03:00", "the next time"
+        )
+    assert run(overview(), working.owner).comparison.counts.missing == 5
+    assert all(project.row(each) for each in users)
+
+
+def periodic_tasks(working):
+    return dict(working.owner.execute("select task, last_error from usersync.periodic_tasks").fetchall())

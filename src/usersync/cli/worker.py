@@ -47,9 +47,9 @@ def worker(call: Call, handlers: str | None, lease: float | None, address: tuple
     """Handle events, and do what is due, until the process is stopped.
 
     Calls the handlers of MODULE:NAME, an object of usersync.Handlers, for each event of their subscriptions.
-    Register them first: 'usersync subscriptions sync'. It also retries sync failures that are due, creates
-    partitions of the audit log, applies [audit.retention], and delivers the spooled events that dead
-    processes of this account have left on this machine.
+    Register them first: 'usersync subscriptions sync'. It also retries sync failures that are due, compares
+    all users every night, creates partitions of the audit log, applies [audit.retention], and delivers the
+    spooled events that dead processes of this account have left on this machine.
 
     Any number of workers can run: they share the work, and take over that of a dead one. SIGTERM ends a
     worker after the events in hand. No sign-up waits for a worker. It requires a database connection as the

@@ -11,18 +11,25 @@ from usersync.audit import upkeep
 from usersync.audit.log import AuditLog
 from usersync.audit.options import default_spool_dir
 from usersync.audit.spool.listing import survey_spools
-from usersync.core import users
+from usersync.core import reconcile, users
 from usersync.core.admin_actions import account, record_admin_action
 from usersync.core.installed import settings_in_database
 from usersync.transports.steps import Steps, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+
+    from usersync.models import Counts
 
 logger = logging.getLogger("usersync.worker")
 
 #: How long spooled events of dead processes may take in one go.
 DRAIN_S = 30.0
+
+
+class StoppedError(Exception):
+    """The worker ends in the middle of a task. Another one continues."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,12 @@ class Task:
 
     name: str
     every: float
-    operation: Callable[[], Steps[Any]]
+    operation: Callable[..., Steps[Any]]
+    #: Every night, in the hour that begins then (UTC), and not at the first start of a worker.
+    hour: int | None = None
+    #: It may take longer than a minute. A worker that does it claims it again and again, so that another one
+    #: continues if it is killed. The operation gets a function that says whether the worker ends.
+    is_long: bool = False
 
 
 def retry_failures() -> Steps[None]:
@@ -46,7 +58,7 @@ def make_partitions() -> Steps[None]:
     yield from query("select usersync.make_audit_partitions()")
 
 
-def apply_retention() -> Steps[None]:
+def apply_retention(is_ending: Callable[[], bool]) -> Steps[None]:  # noqa: ARG001 - a partition at a time
     """Delete the events that are older than ``[audit.retention]``, and record it."""
     rules = yield from upkeep.retention()
     if rules is None:
@@ -68,39 +80,106 @@ def prune_attempts() -> Steps[None]:
     )
 
 
+def compare(is_ending: Callable[[], bool]) -> Steps[None]:
+    """Compare all users and write the differences, like ``usersync sync``.
+
+    Continues a run that was interrupted.
+    """
+
+    def note_page(_: Counts) -> None:
+        if is_ending():
+            raise StoppedError
+
+    run = yield from reconcile.resume_run()
+    if run is None:
+        run = yield from reconcile.open_run(workers=1, page_size=reconcile.PAGE_SIZE)
+    counts = run.before
+    try:
+        for part in run.parts:
+            counts += yield from reconcile.drive_part(run.run_id, part, note_page)
+    except StoppedError:
+        yield from reconcile.interrupt_run(run.run_id)
+        raise
+    logger.info(
+        "compared %s users: %s were missing, %s differed", counts.examined, counts.missing, counts.stale
+    )
+
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 #: How long attempts are kept, and how many of each subscription.
 ATTEMPTS_S, MOST_ATTEMPTS = 7 * DAY, 100_000
 
 RETRY = Task("retry failures", MINUTE, retry_failures)
-#: They need an audit log.
+#: These need an audit log, and so does ``RETENTION``.
 OF_LOG = (
     Task("partitions", HOUR, make_partitions),
-    Task("retention", DAY, apply_retention),
     Task("attempts", MINUTE, prune_attempts),
+)
+COMPARISON = Task("comparison", DAY, compare, hour=3, is_long=True)
+RETENTION = Task("retention", DAY, apply_retention, is_long=True)
+#: After this time without a word, another worker does a long task.
+CLAIM_S = 60.0
+
+
+_AT = "coalesce(%(at)s::timestamptz, now())"
+#: The next time after this one.
+_NEXT = (
+    f"case when %(hour)s::integer is null then {_AT} + make_interval(secs => %(every)s) else ("
+    f"date_trunc('day', {_AT} at time zone 'UTC' - make_interval(hours => %(hour)s)) "
+    "+ interval '1 day' + make_interval(hours => %(hour)s)) at time zone 'UTC' end"
 )
 
 
-def is_due(task: Task) -> Steps[bool]:
-    """Whether this worker should do the task now. No other worker does it before the next time."""
+def is_due(task: Task, *, at: datetime | None = None) -> Steps[bool]:
+    """Whether this worker should do the task now. No other worker does it before the next time.
+
+    ``at`` is the time; by default it is the database's.
+    """
     rows = yield from query(
         "insert into usersync.periodic_tasks as known (task, next_at) "
-        "values (%(task)s, now() + make_interval(secs => %(every)s)) "
-        "on conflict (task) do update set next_at = excluded.next_at where known.next_at <= now() "
-        "returning task",
-        task=task.name,
-        every=task.every,
+        f"values (%(task)s, {_NEXT}) on conflict (task) do update set next_at = case when %(is_long)s "
+        f"then {_AT} + make_interval(secs => %(claim)s) else excluded.next_at end "
+        f"where known.next_at <= {_AT} "
+        # xmax is 0 in a row that was inserted.
+        "returning known.xmax::text <> '0' as was_known",
+        **_values(task, at),
+        is_long=task.is_long,
+        claim=CLAIM_S,
     )
-    return bool(rows)
+    return any(row["was_known"] or task.hour is None for row in rows)
 
 
-def note(task: Task, error: str | None) -> Steps[None]:
-    """Store how the task went."""
+def _values(task: Task, at: datetime | None) -> dict[str, Any]:
+    return {"task": task.name, "every": task.every, "hour": task.hour, "at": at}
+
+
+def claim(task: Task, *, at: datetime | None = None) -> Steps[None]:
+    """Say that this worker still does a long task."""
     yield from query(
-        "update usersync.periodic_tasks set last_error = left(%(error)s, 500) "
-        "where task = %(task)s and last_error is distinct from left(%(error)s, 500)",
+        f"update usersync.periodic_tasks set next_at = {_AT} + make_interval(secs => %(claim)s) "
+        "where task = %(task)s",
         task=task.name,
+        at=at,
+        claim=CLAIM_S,
+    )
+
+
+def give_back(task: Task) -> Steps[None]:
+    """Let another worker continue a task."""
+    yield from query(
+        "update usersync.periodic_tasks set next_at = now() where task = %(task)s", task=task.name
+    )
+
+
+def note(task: Task, error: str | None, *, at: datetime | None = None) -> Steps[None]:
+    """Store how the task went, and when it is due next if it was a long one."""
+    yield from query(
+        "update usersync.periodic_tasks set last_error = left(%(error)s, 500), "
+        f"next_at = case when %(is_long)s then {_NEXT} else next_at end "
+        "where task = %(task)s and (%(is_long)s or last_error is distinct from left(%(error)s, 500))",
+        **_values(task, at),
+        is_long=task.is_long,
         error=error,
     )
 

@@ -7,7 +7,8 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from usersync.events.handlers import Handlers
     from usersync.events.models import Subscription
     from usersync.transports.psycopg import Transport
+    from usersync.transports.steps import Steps
     from usersync.worker.backoff import Backoff
     from usersync.worker.kinds import Kind
 
@@ -87,6 +89,8 @@ class Worker:
         self._tried_at = now()
         #: Why the database could not be asked.
         self._problem = ""
+        #: The long task in hand.
+        self._long: periodic.Task | None = None
 
     def check(self) -> None:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
@@ -124,7 +128,7 @@ class Worker:
     def start(self) -> None:
         """Start the threads. Raises ``SettingsError`` like ``check()``."""
         self.check()
-        tasks = {"leases": self._renew_leases, "periodic": self._do_periodic}
+        tasks = {"leases": self._renew_leases, "periodic": self._do_periodic, "upkeep": self._do_long}
         if self._has_log:
             tasks["feed"] = self._number_events
         self._threads = [
@@ -275,7 +279,10 @@ class Worker:
         spools_at = now()
         while self.is_running:
             for task in (periodic.RETRY, *(periodic.OF_LOG if self._has_log else ())):
-                self._do(session, task)
+                self._do(session, task, task.operation)
+            if (long := self._long) is not None:
+                with suppress(UsersyncError, psycopg.Error):
+                    session.run(periodic.claim(long))
             if self._has_log and now() >= spools_at:
                 spools_at = now() + _SPOOLS_S
                 try:
@@ -285,14 +292,30 @@ class Worker:
             self._stopping.wait(_PERIODIC_S)
         session.close()
 
-    def _do(self, session: Transport, task: periodic.Task) -> None:
+    def _do_long(self) -> None:
+        """Tasks that may take longer than others should wait."""
+        session = transport_for(self._dsn)
+        while self.is_running:
+            for task in (periodic.COMPARISON, *((periodic.RETENTION,) if self._has_log else ())):
+                self._do(session, task, partial(task.operation, self._stopping.is_set))
+            self._stopping.wait(_PERIODIC_S)
+        session.close()
+
+    def _do(self, session: Transport, task: periodic.Task, operation: Callable[[], Steps[Any]]) -> None:
         error = None
         try:
             if not self.is_running or not session.run(periodic.is_due(task)):
                 return
-            session.run(task.operation())
+            self._long = task if task.is_long else self._long
+            session.run(operation())
+        except periodic.StoppedError:
+            with suppress(UsersyncError, psycopg.Error):
+                session.run(periodic.give_back(task))
+            return
         except (UsersyncError, psycopg.Error) as raised:
             error = describe(raised)
             logger.warning("%s: %s", task.name, error)
+        finally:
+            self._long = None if task.is_long else self._long
         with suppress(UsersyncError, psycopg.Error):
             session.run(periodic.note(task, error))
