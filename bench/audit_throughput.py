@@ -1,4 +1,4 @@
-"""Storing events: the SQL function, and the path from the spool, against COPY and single INSERTs.
+"""Storing events: the SQL function, the path from the spool, and record_in, against COPY and single INSERTs.
 
 All use the same table with its indexes and foreign key, emptied each time, and one connection.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from psycopg.types.json import Jsonb
 
-from measuring import LOGGED, Row, faster, medians, superuser_of, take_turns, timed
+from measuring import LOGGED, Row, faster, medians, slower, superuser_of, take_turns, timed
 from usersync import AuditLog
 from usersync.config.audit_columns import FIELDS
 from usersync.testing import GoTrue
@@ -112,6 +112,24 @@ class Log:
         self.check(count)
         return took / count
 
+    def record_in(self, count: int) -> float:
+        """Seconds an event of record_in() in one transaction of the application."""
+        self.empty()
+        with AuditLog(self._dsn) as log, self.owner.transaction(force_rollback=True):
+            return timed(lambda: [self._record_in(log, event) for event in self.events[:count]]) / count
+
+    def _record_in(self, log: AuditLog, event: Event) -> None:
+        fields = ("actor_id", "changes", "metadata", "request_id", "ip", "user_agent")
+        entity = (event["entity_type"], event["entity_id"])
+        given: Any = {name: event[name] for name in fields}
+        assert log.record_in(self.owner, event["action"], entity=entity, **given) is not None
+
+    def insert(self, count: int) -> float:
+        """Seconds an event of single INSERTs in one transaction of the application."""
+        self.empty()
+        with self.owner.transaction(force_rollback=True):
+            return timed(lambda: by_single_inserts(self, self.events[:count])) / count
+
     def check(self, count: int) -> None:
         stored = self.superuser.execute("select count(*) from public.audit_logs").fetchone()
         assert stored == (count,), stored
@@ -122,7 +140,9 @@ class Log:
 
 
 def as_row(event: Event) -> tuple[Any, ...]:
-    whole = event | {"recorded_at": event["occurred_at"], "user_id": event["actor_id"]}
+    whole = (
+        dict.fromkeys(COLUMNS) | event | {"recorded_at": event["occurred_at"], "user_id": event["actor_id"]}
+    )
     return tuple(json.dumps(whole[c]) if c in {"changes", "metadata"} else whole[c] for c in COLUMNS)
 
 
@@ -148,6 +168,7 @@ def by_single_inserts(log: Log, events: list[Event]) -> None:
 def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
     """The rows of the table, and the time of each way."""
     count = lab.options.events
+    few = min(count, lab.options.commits)
     logging.getLogger(
         "usersync.audit"
     ).disabled = True  # its warning that the database is unavailable is expected
@@ -157,16 +178,27 @@ def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
             "COPY": lambda: log.store(by_copy, count),
             "function": lambda: log.store(by_function, count),
             "spool": lambda: log.drain(count),
-            "INSERT": lambda: log.store(by_single_inserts, min(count, lab.options.commits)),
+            "INSERT": lambda: log.store(by_single_inserts, few),
         },
         lab.rounds,
     )
+    one_by_one = take_turns(
+        {"record_in": lambda: log.record_in(few), "INSERT": lambda: log.insert(few)}, lab.rounds, slices=4
+    )
     copy, single = "COPY into the same table", "an INSERT and a commit each"
     rows = [
-        faster("audit throughput, spool to table", copy, times, "spool", "COPY", limit=0.5),
-        faster("audit throughput, record_audit_events", copy, times, "function", "COPY", limit=0.5),
-        faster("audit throughput, spool to table", single, times, "spool", "INSERT", limit=15),
-        faster("audit throughput, record_audit_events", single, times, "function", "INSERT", limit=15),
+        faster("audit throughput, spool to table", copy, times, "spool", "COPY", limit=0.7),
+        faster("audit throughput, record_audit_events", copy, times, "function", "COPY", limit=0.7),
+        faster("audit throughput, spool to table", single, times, "spool", "INSERT", limit=12),
+        faster("audit throughput, record_audit_events", single, times, "function", "INSERT", limit=12),
         faster("COPY into the same table: the limit", single, times, "COPY", "INSERT"),
+        slower(
+            "record_in, in the application's transaction",
+            "a bare INSERT into the log",
+            one_by_one,
+            "record_in",
+            "INSERT",
+            limit=1.5,
+        ),
     ]
     return rows, {"unit": "µs an event", "ways": medians(times)}

@@ -29,7 +29,16 @@ from usersync.embedded import installed_versions
 
 RESULTS = Path(__file__).parent / "results"
 
-BENCHMARKS = ("sign_up", "reconcile", "record", "audit_throughput", "tracking", "feed", "user_delete")
+BENCHMARKS = (
+    "sign_up",
+    "reconcile",
+    "record",
+    "audit_throughput",
+    "tracking",
+    "feed",
+    "search",
+    "user_delete",
+)
 
 #: Each size with its default, and its value with --quick.
 SIZES = {
@@ -41,6 +50,7 @@ SIZES = {
     "events": (50_000, 5_000, "events that are stored"),
     "bulk": (50_000, 10_000, "rows of a bulk change of a tracked table"),
     "feed_events": (1_000_000, 50_000, "events among which the feed reads"),
+    "search_events": (1_000_000, 50_000, "events among which a search finds its page"),
     "deleted": (1_000_000, 20_000, "events of the user who is deleted"),
     "record_events": (20_000, 1_000, "events that are recorded"),
     "record_rounds": (5, 1, "rounds in which they are recorded"),

@@ -61,8 +61,7 @@ begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
-    events := usersync.add_event_ids(events);
-    select kept.events, kept.unknown into events, unknown from usersync.keep_unknown_fields(events) as kept;
+    select complete.events, complete.unknown into events, unknown from usersync.complete_events(events) as complete;
     if headers ? 'usersync-try' then
         begin
             result := usersync.store_event_batch(events, false, false);
@@ -413,28 +412,6 @@ $function$
 
 -- function public.usersync(text, jsonb) granted to service_role
 EXECUTE
-
--- function usersync.add_event_ids(jsonb)
-owner postgres; usersync: adds an id to each event that has none.
-CREATE OR REPLACE FUNCTION usersync.add_event_ids(events jsonb)
- RETURNS jsonb
- LANGUAGE sql
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-select case
-    when not jsonb_path_exists(events, '$[*] ? (!exists(@.id) || @.id == null)') then events
-    else (
-        select jsonb_agg(
-            case
-                when jsonb_typeof(event) <> 'object' or event ->> 'id' is not null then event
-                else jsonb_build_object('occurred_at', now()) || event || jsonb_build_object('id', gen_random_uuid())
-            end
-            order by position)
-        from jsonb_array_elements(events) with ordinality as given (event, position)
-    )
-end
-$function$
-
 
 -- function usersync.adopt_search_path(text, text)
 owner postgres; usersync: sets the search path that a function of the application needs.
@@ -904,6 +881,59 @@ exception
     -- A type without a hash function, or too little disk space for a join.
     when undefined_function or insufficient_resources then
         in_step := false;
+end;
+$function$
+
+
+-- function usersync.complete_events(jsonb)
+owner postgres; usersync: adds missing ids, and moves the keys of events that are no fields to the metadata.
+CREATE OR REPLACE FUNCTION usersync.complete_events(INOUT events jsonb, OUT unknown bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+    fields text[] := array(
+        select attname::text from pg_attribute
+        where attrelid = 'usersync.audit_event'::regclass and attnum > 0 and not attisdropped
+    );
+    given jsonb := events;
+    event jsonb;
+    extra jsonb;
+    metadata jsonb;
+    former jsonb;
+    kept jsonb[] := '{}'::jsonb[];
+begin
+    unknown := 0;
+    -- Nearly every batch is complete, so this is what takes time.
+    if not exists (
+        select from jsonb_array_elements(given) as each_event
+        where case jsonb_typeof(each_event)
+            when 'object' then each_event - fields <> '{}' or each_event ->> 'id' is null
+        end
+    ) then
+        return;
+    end if;
+    for event in select each_event from jsonb_array_elements(given) as each_event loop
+        if jsonb_typeof(event) = 'object' then
+            if event ->> 'id' is null then
+                event := jsonb_build_object('occurred_at', now()) || event || jsonb_build_object('id', gen_random_uuid());
+            end if;
+            extra := event - fields;
+            metadata := coalesce(nullif(event -> 'metadata', 'null'), '{}');
+            if extra <> '{}' and jsonb_typeof(metadata) = 'object' then
+                former := coalesce(metadata -> 'unknown', '{}');
+                if jsonb_typeof(former) <> 'object' then
+                    former := jsonb_build_object('unknown', former);
+                end if;
+                event := event - array(select jsonb_object_keys(extra))
+                    || jsonb_build_object('metadata', metadata || jsonb_build_object('unknown', former || extra));
+                unknown := unknown + 1;
+            end if;
+        end if;
+        kept := kept || event;
+    end loop;
+    events := to_jsonb(kept);
 end;
 $function$
 
@@ -2134,14 +2164,17 @@ begin
     -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
         -- The user that an event is linked to: its user_id, otherwise its actor if that is a user. Written here because
-        -- a function call for each event would take a seventh of the time.
+        -- a function call for each event would take a seventh of the time. A search for what no id contains takes a fifth
+        -- of the time of a regular expression for ids.
         select
             each_event.*,
             coalesce(
                 user_id,
                 case
                     when coalesce(actor_type, 'user') = 'user'
-                        and actor_id ~* '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+                        and actor_id like '________-____-____-____-____________'
+                        and actor_id !~ '[^0-9a-fA-F-]'
+                        and length(replace(actor_id, '-', '')) = 32
                     then actor_id::uuid
                 end
             ) as wanted
@@ -2333,53 +2366,6 @@ begin
         return null;
     end if;
     return new;
-end;
-$function$
-
-
--- function usersync.keep_unknown_fields(jsonb)
-owner postgres; usersync: moves the keys of events that are no fields to the metadata.
-CREATE OR REPLACE FUNCTION usersync.keep_unknown_fields(INOUT events jsonb, OUT unknown bigint)
- RETURNS record
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-    fields text[] := array(
-        select attname::text from pg_attribute
-        where attrelid = 'usersync.audit_event'::regclass and attnum > 0 and not attisdropped
-    );
-    given jsonb := events;
-    event jsonb;
-    extra jsonb;
-    metadata jsonb;
-    former jsonb;
-    kept jsonb[] := '{}'::jsonb[];
-begin
-    unknown := 0;
-    -- Nearly every batch has none, so this is what counts.
-    if not exists (
-        select from jsonb_array_elements(given) as each_event
-        where case jsonb_typeof(each_event) when 'object' then each_event - fields <> '{}' end
-    ) then
-        return;
-    end if;
-    for event in select each_event from jsonb_array_elements(given) as each_event loop
-        extra := case jsonb_typeof(event) when 'object' then event - fields else '{}' end;
-        metadata := case jsonb_typeof(event) when 'object' then coalesce(nullif(event -> 'metadata', 'null'), '{}') end;
-        if extra <> '{}' and jsonb_typeof(metadata) = 'object' then
-            former := coalesce(metadata -> 'unknown', '{}');
-            if jsonb_typeof(former) <> 'object' then
-                former := jsonb_build_object('unknown', former);
-            end if;
-            event := event - array(select jsonb_object_keys(extra))
-                || jsonb_build_object('metadata', metadata || jsonb_build_object('unknown', former || extra));
-            unknown := unknown + 1;
-        end if;
-        kept := kept || event;
-    end loop;
-    events := to_jsonb(kept);
 end;
 $function$
 
@@ -3603,7 +3589,8 @@ CREATE OR REPLACE FUNCTION usersync.record_own_events(events jsonb, OUT stored b
 AS $function$
 begin
     select batch.stored, batch.rejected into stored, rejected
-    from usersync.store_event_batch(usersync.add_event_ids(events), true, false) as batch;
+    from usersync.complete_events(record_own_events.events) as complete,
+        lateral usersync.store_event_batch(complete.events, true, false) as batch;
 end;
 $function$
 

@@ -43,6 +43,27 @@ def test_an_unknown_user_is_recorded_with_the_reason(log):
     }
 
 
+def test_an_actor_is_a_user_if_it_has_the_form_of_an_id(log):
+    user_id = str(log.project.auth.sign_up_email("ada@example.com"))
+    ids = [user_id, user_id.upper()]
+    others = [
+        *(user_id.replace("-", each) for each in ("", "_")),
+        *(f"{each}{user_id[1:]}" for each in ("-", " ", "g", "\n", " " + user_id[0])),
+        *(f"{user_id}{each}" for each in ("\n", " ", "0")),
+        user_id[:8] + user_id[9:18] + "--" + user_id[18:],
+        f"{{{user_id}}}",
+        user_id[:-1],
+        "________-____-____-____-____________",
+        "-" * 36,
+        "٣" * 36,
+        "",
+    ]
+    assert log.record(*(event(actor_id=each) for each in ids + others)) == (len(ids + others), 0, 0)
+    linked = {row["actor_id"]: str(row["user_id"]) for row in log.rows() if row["user_id"] is not None}
+    assert linked == dict.fromkeys(ids, user_id)
+    assert not any("user_sync_error" in row["metadata"] for row in log.rows())
+
+
 @pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"locked"}))
 def test_events_are_stored_while_syncing_is_impossible(log, how):
     synced = log.project.auth.sign_up_email("ada@example.com")

@@ -41,8 +41,7 @@ begin
     if events is null or jsonb_typeof(events) <> 'array' then
         raise exception 'expected a JSON array of events' using errcode = 'invalid_parameter_value';
     end if;
-    events := usersync.add_event_ids(events);
-    select kept.events, kept.unknown into events, unknown from usersync.keep_unknown_fields(events) as kept;
+    select complete.events, complete.unknown into events, unknown from usersync.complete_events(events) as complete;
     if headers ? 'usersync-try' then
         begin
             result := usersync.store_event_batch(events, false, false);

@@ -7,7 +7,8 @@ set search_path = pg_catalog, pg_temp
 as $usersync$
 begin
     select batch.stored, batch.rejected into stored, rejected
-    from usersync.store_event_batch(usersync.add_event_ids(events), true, false) as batch;
+    from usersync.complete_events(record_own_events.events) as complete,
+        lateral usersync.store_event_batch(complete.events, true, false) as batch;
 end;
 $usersync$;
 comment on function usersync.record_own_events(jsonb) is
