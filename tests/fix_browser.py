@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fix_lacking import skip_without
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from playwright.sync_api import Page
 
 #: Width in pixels, and the colours that the reader prefers.
 READERS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
@@ -24,3 +30,17 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=binary, args=arguments)
         yield browser
         browser.close()
+
+
+def too_narrow(page: Page, readers: Iterable[tuple[int, str]]) -> Iterator[int]:
+    """The widths of these readers for which an open page is too wide. A page is not loaded anew."""
+    for width in sorted({width for width, _ in readers}):
+        page.set_viewport_size({"width": width, "height": 800})
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            yield width
+
+
+def is_bright(page: Page) -> bool:
+    """Whether an open page has a light background."""
+    colour = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    return sum(page.evaluate(colour)) > 380

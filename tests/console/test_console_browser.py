@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 
-from fix_browser import READERS
+from fix_browser import READERS, is_bright, too_narrow
 from fix_lacking import skip_without
 from node_tools import node_tool
 from usersync import console
@@ -76,23 +77,22 @@ def paths_of(project):
 
 
 def test_a_browser_shows_every_page(project, seen):
+    """The kinds of readers open the pages in turn. Then every page must fit every width."""
     page, address, complaints, asked = seen
-    wide, dark = [], {}
-    for width, scheme in [*READERS, (80, "light"), (2560, "dark")]:
+    readers = [*READERS, (80, "light"), (2560, "dark")]
+    wide, bright = [], set()
+    for path, (width, scheme) in zip(paths_of(project), cycle(readers), strict=False):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
-        for path in paths_of(project):
-            page.goto(address + path)
-            assert page.locator("h1").is_visible(), path
-            assert page.locator("#content").is_visible(), path
-            if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-                wide.append((path, width))
-        colour = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
-        dark[scheme] = sum(page.evaluate(colour)) < 380
+        page.goto(address + path)
+        assert page.locator("h1").is_visible(), path
+        assert page.locator("#content").is_visible(), path
+        bright.add((scheme, is_bright(page)))
+        wide += [(path, each) for each in too_narrow(page, readers)]
     assert complaints == []
     assert {url for url in asked if not url.startswith(f"{address}/")} == set()
     assert wide == []
-    assert dark == {"light": False, "dark": True}
+    assert bright == {("light", True), ("dark", False)}
 
 
 def violations(page, address):
