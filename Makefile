@@ -6,6 +6,10 @@ BIN     = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 
+# Images of containers often forbid Python to cache what it has compiled. Then each of the suite's processes, of which
+# there are hundreds, would compile anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
