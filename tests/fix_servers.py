@@ -42,7 +42,7 @@ SETTINGS = {
     "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "32MB",
-    "max_connections": "100",
+    "max_connections": "200",
     "max_wal_size": "512MB",
 }
 
