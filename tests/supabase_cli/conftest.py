@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -60,9 +61,27 @@ def supabase_command() -> str:
     return node_tool("@supabase/cli-linux-x64/bin/supabase") or skip_without("the Supabase CLI")
 
 
-@pytest.fixture
-def supabase(supabase_command: str, tmp_path: Path) -> SupabaseProject:
+@pytest.fixture(scope="session")
+def supabase_folder(supabase_command: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder as ``supabase init`` makes it."""
-    project = SupabaseProject(supabase_command, tmp_path)
-    project("init")
-    return project
+    folder = tmp_path_factory.mktemp("supabase")
+    SupabaseProject(supabase_command, folder)("init")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def supabase_migrations(
+    supabase_command: str, supabase_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A project folder with usersync's migration."""
+    folder = tmp_path_factory.mktemp("supabase")
+    shutil.copytree(supabase_folder, folder, dirs_exist_ok=True)
+    SupabaseProject(supabase_command, folder).usersync("sql", "--supabase")
+    return folder
+
+
+@pytest.fixture
+def supabase(supabase_command: str, supabase_folder: Path, tmp_path: Path) -> SupabaseProject:
+    """A copy of this folder."""
+    shutil.copytree(supabase_folder, tmp_path, dirs_exist_ok=True)
+    return SupabaseProject(supabase_command, tmp_path)

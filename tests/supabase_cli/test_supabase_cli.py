@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 from uuid import UUID
@@ -15,15 +16,24 @@ from fix_lacking import skip_without
 from logged import logged
 from usersync import AuditLog, UserSync
 from usersync.config.settings import Settings
+from usersync.testing import GoTrue
 from usersync.testing.install import install
 
 
 @pytest.fixture
-def pushed(supabase, database):
-    """The database, with usersync installed by the CLI."""
-    supabase.usersync("sql", "--supabase")
-    supabase("db", "push", at=database)
-    return database
+def pushed(supabase, supabase_migrations, cluster, regime):
+    """A database, with usersync installed by the CLI, from the folder of ``supabase``."""
+    shutil.copytree(supabase_migrations, supabase.folder, dirs_exist_ok=True)
+    # Its name has the time, so that each worker process has its own.
+    (migration,) = (supabase_migrations / "supabase/migrations").iterdir()
+    template = cluster.template(
+        f"pushed_{regime}_{migration.stem}",
+        regime=regime,
+        build=lambda draft: supabase("db", "push", at=draft),
+    )
+    database = cluster.clone(template)
+    yield database
+    cluster.drop(database)
 
 
 @contextmanager
@@ -42,11 +52,11 @@ def applied(cluster):
 
 
 @pytest.mark.newest_server
-def test_a_pushed_migration_is_a_whole_installation(supabase, pushed, auth):
+def test_a_pushed_migration_is_a_whole_installation(supabase, pushed):
     planned = json.loads(supabase.usersync("plan", "--dsn", pushed.dsn(), "--json"))
     assert planned["state"] == "up to date"
-    user_id = auth.sign_up_email("ada@example.com")
-    with pushed.connect() as postgres:
+    with GoTrue(pushed.dsn("supabase_auth_admin")) as auth, pushed.connect() as postgres:
+        user_id = auth.sign_up_email("ada@example.com")
         assert postgres.execute("select id from public.users").fetchall() == [(user_id,)]
 
 
