@@ -126,3 +126,12 @@ def test_the_port_of_health_is_in_use(project, usersync):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = usersync("worker", "--health", taken.getsockname()[1], "--dsn", project.database.dsn())
     assert (refused.code, "cannot listen at 127.0.0.1:" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("arguments", [("worker",), ("subscriptions", "list")])
+def test_a_service_key_alone_is_not_enough(usersync, monkeypatch, arguments):
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_" + "x" * 30)
+    refused = usersync(*arguments)
+    assert refused.code == 2
+    assert "requires a database connection" in refused.err

@@ -159,10 +159,24 @@ def leave(worker: UUID) -> Steps[None]:
     yield from query("delete from usersync.workers where worker = %(worker)s", worker=worker)
 
 
-def last_number() -> Steps[int]:
-    """The number of the newest event in the feed."""
-    row = yield from query_row("select coalesce(max(last_number), 0) as last from usersync.feed")
-    return int(row["last"])
+@dataclass(frozen=True)
+class News:
+    """What a worker looks for many times a second."""
+
+    #: The number of the newest event in the feed.
+    last_number: int
+    #: How many workers are alive, and how many shards have no worker. If one of them changes, shards move.
+    shares: tuple[int, int]
+
+
+def news() -> Steps[News]:
+    """What is new."""
+    row = yield from query_row(
+        "select coalesce((select last_number from usersync.feed), 0) as last, "
+        "(select count(*) from usersync.workers where alive_until > clock_timestamp()) as workers, "
+        "(select count(*) from usersync.subscription_shards where worker is null) as free"
+    )
+    return News(int(row["last"]), (int(row["workers"]), int(row["free"])))
 
 
 def read_page(subscription: Subscription, shards: Collection[int], after: int, size: int) -> Steps[FeedPage]:

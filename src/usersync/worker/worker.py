@@ -46,6 +46,8 @@ LEASE_S = 15.0
 #: How often the feed is read: while events come, and when none have come for a while.
 FASTEST_S, SLOWEST_S = 0.05, 1.0
 _SLOWER = 1.2
+#: How often the leases are renewed while shards move between workers. Otherwise five times a lease.
+_MOVING_S = 0.25
 _PERIODIC_S = 5.0
 #: If the thread of the leases has not come round for so long, it hangs.
 _HANGS_S = 120.0
@@ -77,6 +79,9 @@ class Worker:
         self._terms = Terms(dsn, self._id, lease, backoff)
         self._runners: dict[str, Runner] = {}
         self._stopping = threading.Event()
+        self._shares_changed = threading.Event()
+        self._shares = (0, 0)
+        self._moving_until = float("-inf")
         self._failed: BaseException | None = None
         self._last_number = 0
         self._has_log = False
@@ -166,6 +171,7 @@ class Worker:
     def stop(self) -> None:
         """Let it end after the events in hand. Does not wait."""
         self._stopping.set()
+        self._shares_changed.set()
         for each in list(self._runners.values()):
             each.stop()
 
@@ -188,6 +194,7 @@ class Worker:
 
     def _renew_leases(self) -> None:
         session = transport_for(self._dsn)
+        found: tuple[leases.Assignment, ...] = ()
         while self.is_running:
             began = now()
             try:
@@ -212,7 +219,7 @@ class Worker:
                     "too many handlers hang, and their threads cannot be ended",
                     hint="Give the calls in your handlers time-outs. Let the process be started again.",
                 )
-            self._stopping.wait(self._lease / 5)
+            self._wait_for_shares(found)
         # One of them may have been created after stop(). Until they have ended, their leases go on.
         self.stop()
         while any(each.thread.is_alive() for each in self._runners.values()):
@@ -221,6 +228,20 @@ class Worker:
             for each in list(self._runners.values()):
                 each.thread.join(self._lease / 5)
         session.close()
+
+    def _wait_for_shares(self, found: tuple[leases.Assignment, ...]) -> None:
+        """Wait until the leases are to be renewed. Soon, if another worker starts or ends."""
+        usual = self._lease / 5
+        self._stopping.wait(min(_MOVING_S, usual))
+        lacks = any(len(each.shards) < each.fair for each in found)
+        if usual > _MOVING_S and not (lacks and now() < self._moving_until):
+            self._shares_changed.wait(usual - _MOVING_S)
+        self._shares_changed.clear()
+
+    def _look_at_shares(self, shares: tuple[int, int]) -> None:
+        if shares != self._shares:
+            self._shares, self._moving_until = shares, now() + self._lease / 5
+            self._shares_changed.set()
 
     def _assign(self, assignments: tuple[leases.Assignment, ...], deadline: float) -> None:
         served = {each.subscription.name: each for each in assignments if self._is_served(each.subscription)}
@@ -261,14 +282,16 @@ class Worker:
         while self.is_running:
             try:
                 session.run(number_events())
-                last = session.run(leases.last_number())
+                news = session.run(leases.news())
             except (UsersyncError, psycopg.Error) as error:
                 self._problem = describe(error)
                 logger.warning("the feed could not be read: %s", self._problem)
                 wait = SLOWEST_S
             else:
+                last = news.last_number
                 wait = FASTEST_S if last != self._last_number else min(wait * _SLOWER, SLOWEST_S)
                 self._last_number, self._read_at = last, now()
+                self._look_at_shares(news.shares)
                 for each in list(self._runners.values()):
                     each.tell(last)
             self._stopping.wait(wait)
