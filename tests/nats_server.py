@@ -40,7 +40,7 @@ class NatsServer:
 
     def start(self) -> None:
         """Start it, again on the same port, with the same files."""
-        self.directory.mkdir(exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         config = self.directory / "nats.conf"
         config.write_text(

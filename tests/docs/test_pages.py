@@ -244,9 +244,19 @@ def test_webhooks(page, monkeypatch, capsys):
     assert len(receiver.requests) == 1
 
 
-def test_streams(page, nats):
+def test_streams(page, database, postgres, nats):
     page.names["nats://127.0.0.1:4222"] = nats.url
     page.run(1)
+    with closing(Worker(database.dsn(), ingest=nats.url)) as worker:
+        worker.start()
+        assert page.python["audit"].flush(20)
+        deadline = time.monotonic() + 20
+        paid = "select count(*) from public.audit_logs where action = 'order.paid'"
+        while postgres.execute(paid).fetchone() == (0,):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    page.python["audit"].close()
+    page.run(2)
     for url in page.blocks.popleft()[1].split():
         assert StreamAddress.parse(url).servers
     page.run()

@@ -58,8 +58,9 @@ class AuditLog(ReadingMethods):
     """Records who did what. Recording never fails and never delays the recorded work.
 
     ``source`` is a connection string; or a psycopg ``ConnectionPool``, from which the writer takes one
-    connection for each batch; or a ``DataApi``. docs/audit.md has a table of the options. Invalid ones raise
-    ``SettingsError`` here and nowhere else.
+    connection for each batch; or a ``DataApi``; or the URL of NATS JetStream (``nats://…``), from which
+    ``usersync worker --ingest`` stores the events. docs/audit.md has a table of the options. Invalid ones
+    raise ``SettingsError`` here and nowhere else.
 
     A failure outside of the program (the database, the network, a disk) never raises, except with
     ``required``. A wrong call raises: an unknown argument or a wrong type ``ArgumentTypeError`` (a

@@ -12,6 +12,7 @@ from usersync.audit import reading
 from usersync.audit.event.entity import FORMS, stored_entity_of
 from usersync.audit.models import EventFilter, as_uuid
 from usersync.errors import ArgumentTypeError, ArgumentValueError, SettingsError
+from usersync.transports.jetstream.address import StreamAddress
 from usersync.transports.processes import ForkSafeLock
 from usersync.transports.psycopg import transport_for
 from usersync.transports.psycopg_async import AsyncDsnTransport, async_transport_for
@@ -78,6 +79,11 @@ class Reader:
         if self._source is None:
             raise SettingsError(
                 "this AuditLog only records: it has no database to read from",
+                hint="Create another one with a connection string, a pool or a DataApi.",
+            )
+        if isinstance(self._source, StreamAddress):
+            raise SettingsError(
+                "this AuditLog sends to a stream, which events cannot be read from",
                 hint="Create another one with a connection string, a pool or a DataApi.",
             )
         return self._source

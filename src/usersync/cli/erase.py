@@ -28,7 +28,8 @@ _NOT_SEARCHED = (
     "actor_id and request_id of events: a failed sign-in may be recorded with an e-mail address",
     "other text about the person, such as a name in a note",
     "what handlers, receivers of webhooks and streams already have (usersync subscriptions list)",
-    "spooled events on other machines (run this again after their delivery), exports and backups",
+    "events in spools of other machines and in streams (run this again after their delivery)",
+    "exports and backups",
 )
 
 

@@ -25,6 +25,7 @@ _SHORTEST, _LONGEST = 2, 600
         ("usersync worker myapp.events:handlers", "until SIGTERM or Ctrl-C"),
         ("usersync worker", "only what needs no handlers"),
         ("usersync worker myapp.events:handlers --health 0.0.0.0:8080", "for probes"),
+        ("usersync worker --ingest nats://nats-1,nats-2", "of AuditLog('nats://…')"),
     )
 )
 @click.argument("handlers", metavar="[MODULE:NAME]", required=False)
@@ -42,8 +43,20 @@ _SHORTEST, _LONGEST = 2, 600
     metavar="[HOST:]PORT",
     help="Answer /livez, /readyz and /metrics at this address. Default host: 127.0.0.1.",
 )
+@click.option(
+    "--ingest",
+    metavar="URL",
+    help="Store the events that applications send to NATS JetStream at this nats:// or tls:// URL. Default: "
+    "USERSYNC_INGEST, from the environment, .env.local or .env.",
+)
 @common_options
-def worker(call: Call, handlers: str | None, lease: float | None, address: tuple[str, int] | None) -> None:
+def worker(
+    call: Call,
+    handlers: str | None,
+    lease: float | None,
+    address: tuple[str, int] | None,
+    ingest: str | None,
+) -> None:
     """Handle events, and do what is due, until the process is stopped.
 
     Calls the handlers of MODULE:NAME, an object of usersync.Handlers, for each event of their subscriptions.
@@ -56,11 +69,14 @@ def worker(call: Call, handlers: str | None, lease: float | None, address: tuple
     role that owns usersync, directly or through a transaction pooler.
     """
     from usersync.cli.loading import load  # noqa: PLC0415 - only if used
+    from usersync.config.environment import look_up  # noqa: PLC0415 - only if used
     from usersync.worker.worker import LEASE_S, Worker  # noqa: PLC0415 - a driver, which --help does not need
 
     loaded = load(handlers) if handlers else None
     _log_to(call.output)
-    found = Worker(call.dsn, loaded, lease=lease or LEASE_S)
+    named = look_up("USERSYNC_INGEST") if ingest is None else None
+    ingest = named.value if named else ingest
+    found = Worker(call.dsn, loaded, lease=lease or LEASE_S, ingest=ingest)
     ending: list[int] = []
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda number, _: ending.append(number))

@@ -15,11 +15,13 @@ import psycopg
 
 from usersync.audit.feed import number_events
 from usersync.audit.reading import installed_settings
+from usersync.config.extras import missing
 from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError, UsersyncError
 from usersync.events import leases
 from usersync.events.definitions import definition, definitions
 from usersync.events.subscriptions import HANDLER, STREAM, WEBHOOK, subscriptions
+from usersync.transports.jetstream.address import StreamAddress
 from usersync.transports.psycopg import connect, transport_for
 from usersync.transports.run import run
 from usersync.worker import backoff as usual
@@ -59,7 +61,7 @@ class Worker:
     """Handles events until ``stop()``. Any number of workers may run at a time; they share the work.
 
     ``dsn`` is a connection string of the role that owns usersync. A connection through a transaction pooler
-    works.
+    works. ``ingest`` is the URL of a stream whose events are stored (``nats://…``).
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Worker:
         lease: float = LEASE_S,
         backoff: Backoff = usual.backoff,
         kinds: Mapping[str, Kind] | None = None,
+        ingest: str | None = None,
     ) -> None:
         self._dsn = dsn
         self._handlers = {each.name: each for each in handlers or ()}
@@ -85,6 +88,7 @@ class Worker:
         self._failed: BaseException | None = None
         self._last_number = 0
         self._has_log = False
+        self._ingested = _ingested(ingest)
         #: Handlers whose filter is another in the database, and when that was seen.
         self._refused: dict[str, float] = {}
         self._threads: list[threading.Thread] = []
@@ -101,7 +105,12 @@ class Worker:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
         with connect(self._dsn) as connection:
             settings = run(installed_settings(), connection)
-            self._has_log = run(has_log(settings), connection) and settings.audit.is_own
+            has_table = run(has_log(settings), connection)
+            self._has_log = has_table and settings.audit.is_own
+            if self._ingested is not None and not has_table:
+                raise SettingsError(
+                    "storing the events of a stream requires an audit log", hint="Run: usersync audit enable"
+                )
             if self._handlers and not self._has_log:
                 raise SettingsError(
                     "handlers require the audit log that usersync creates", hint="Run: usersync audit enable"
@@ -136,6 +145,8 @@ class Worker:
         tasks = {"leases": self._renew_leases, "periodic": self._do_periodic, "upkeep": self._do_long}
         if self._has_log:
             tasks["feed"] = self._number_events
+        if self._ingested is not None:
+            tasks["ingest"] = self._ingest
         self._threads = [
             threading.Thread(target=self._guarded, args=(task,), name=f"usersync {name}", daemon=True)
             for name, task in tasks.items()
@@ -276,6 +287,12 @@ class Worker:
         runner.tell(self._last_number)
         return runner
 
+    def _ingest(self) -> None:
+        from usersync.worker.ingest import Ingest  # noqa: PLC0415 - needs an extra
+
+        if self._ingested is not None:
+            Ingest(self._dsn, self._ingested, self._stopping).run()
+
     def _number_events(self) -> None:
         session = transport_for(self._dsn)
         wait = FASTEST_S
@@ -342,3 +359,12 @@ class Worker:
             self._long = None if task.is_long else self._long
         with suppress(UsersyncError, psycopg.Error):
             session.run(periodic.note(task, error))
+
+
+def _ingested(url: str | None) -> StreamAddress | None:
+    """The stream whose events are stored. Raises ``SettingsError`` for a URL that is not valid."""
+    if url is None:
+        return None
+    if lacking := missing("nats", "storing the events of a stream"):
+        raise lacking
+    return StreamAddress.parse(url, "the URL of --ingest")

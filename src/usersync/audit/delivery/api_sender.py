@@ -18,11 +18,13 @@ from usersync.audit.delivery.sender import (
     check_place,
     now_ms,
 )
+from usersync.audit.delivery.stream_sender import StreamSender
 from usersync.core.position import DatabasePosition
 from usersync.errors import redact_message
 from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.answers import NoReply, Refusal, read_answer
 from usersync.transports.data_api.exchange import Request, read_reply, rpc_path
+from usersync.transports.jetstream.address import StreamAddress
 from usersync.transports.steps import fits
 
 if TYPE_CHECKING:
@@ -187,6 +189,10 @@ def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
     return problem
 
 
-def sender_to(source: str | ConnectionPool[Any] | DataApi, timeout: float) -> Sender | ApiSender:
+def sender_to(
+    source: str | ConnectionPool[Any] | DataApi | StreamAddress, timeout: float
+) -> Sender | ApiSender | StreamSender:
     """Return a sender for the destination; ``timeout`` is the seconds that a batch may take."""
+    if isinstance(source, StreamAddress):
+        return StreamSender(source, timeout)
     return ApiSender(source, timeout) if isinstance(source, DataApi) else Sender(source, timeout)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from usersync.audit.delivery.protocol import LockedError, RefusedError, StuckError, TooSlowError
+from usersync.audit.delivery.stream_sender import StreamSender
 from usersync.audit.spool.binding import WrongDatabaseError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Delivery:
 
     def __init__(
         self,
-        sender: Sender | ApiSender,
+        sender: Sender | ApiSender | StreamSender,
         options: Options,
         counters: Counters,
         retries: int = RETRIES,
@@ -161,7 +162,11 @@ class Delivery:
         belongs_to = self._meet(source)
         payloads = [entry.payload for entry in batch]
         try:
-            receipt = self._sender.send(payloads, give_up_links=give_up_links, belongs_to=belongs_to)
+            if isinstance(self._sender, StreamSender):
+                batch_id = source.name_batch(batch[-1].number)
+                receipt = self._sender.send(payloads, belongs_to=belongs_to, batch_id=batch_id)
+            else:
+                receipt = self._sender.send(payloads, give_up_links=give_up_links, belongs_to=belongs_to)
         except WrongDatabaseError:
             # Raises an error that names the database and what to do.
             self._meet(source)

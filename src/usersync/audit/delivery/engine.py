@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.orphaned_files import OrphanedFiles, SkippedFile
     from usersync.transports.data_api import DataApi
+    from usersync.transports.jetstream.address import StreamAddress
 
-    Source = str | ConnectionPool[Any] | DataApi
+    Source = str | ConnectionPool[Any] | DataApi | StreamAddress
 
 # Time for the writer to close its connection, in addition to the time for sending.
 _GRACE_S = 0.1

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from usersync.audit.spool.intake import Intake
     from usersync.audit.spool.source import KeepingSource, Source
     from usersync.transports.data_api import DataApi
+    from usersync.transports.jetstream.address import StreamAddress
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 
@@ -63,7 +64,7 @@ class Writer:
 
     def __init__(
         self,
-        source: str | ConnectionPool[Any] | DataApi,
+        source: str | ConnectionPool[Any] | DataApi | StreamAddress,
         intake: Intake,
         directory: SpoolDirectory | None,
         options: Options,

@@ -1,4 +1,4 @@
-"""The destination of an audit log: a connection string, the application's pool, or none."""
+"""The destination of an audit log: a connection string, the application's pool, a stream, or none."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from usersync.audit.options import directory_name
 from usersync.audit.spool.binding import Destination
 from usersync.config.dsn import Sealed, check_dsn, describe_host, sealed
+from usersync.config.extras import missing
 from usersync.errors import ArgumentTypeError
 from usersync.transports.data_api import DataApi
 from usersync.transports.drivers import full_name
+from usersync.transports.jetstream.address import INGEST_STREAM, StreamAddress, is_stream_url
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
-    Address = str | ConnectionPool[Any] | DataApi | None
+    Address = str | ConnectionPool[Any] | DataApi | StreamAddress | None
 
 _POOL_METHODS = ("getconn", "putconn")
 _NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
@@ -34,8 +36,8 @@ def check_address(given: object) -> Address:
         return None
     given = sealed(given)
     if isinstance(given, Sealed):
-        return check_dsn(given)
-    if isinstance(given, DataApi):
+        return _checked_stream(given) if is_stream_url(given.text) else check_dsn(given)
+    if isinstance(given, DataApi | StreamAddress):
         return given
     kind = full_name(type(given))
     methods = [getattr(type(given), name, None) for name in _POOL_METHODS]
@@ -54,6 +56,13 @@ def check_address(given: object) -> Address:
     return given  # type: ignore[return-value]
 
 
+def _checked_stream(url: Sealed) -> StreamAddress:
+    # Later, in the writer's thread, the application would not notice.
+    if lacking := missing("nats", "an AuditLog with a nats:// URL"):
+        raise lacking
+    return StreamAddress.parse(url, "the nats:// URL")
+
+
 def destination_of(address: Address, project: str | None) -> Destination:
     """The destination of an audit log in the form that its spool stores: without a password."""
     whole = _whole_address(address)
@@ -67,6 +76,8 @@ def _whole_address(address: Address) -> str | None:
         return None
     if isinstance(address, DataApi):
         return address.url
+    if isinstance(address, StreamAddress):
+        return address.identity(INGEST_STREAM)
     dsn = _dsn_of(address)
     parts = conninfo_to_dict(dsn)
     user = f"{parts['user']}@" if parts.get("user") else ""
@@ -88,6 +99,8 @@ def _former_directory(address: Address) -> str | None:
     """
     if address is None:
         return "unassigned"
+    if isinstance(address, StreamAddress):
+        return None
     if isinstance(address, DataApi):
         return directory_name(address.host) if address.url.endswith(f"//{address.host}") else None
     dsn = _dsn_of(address)
@@ -111,4 +124,6 @@ def describe(address: Address) -> str:
     """The destination for people, without a password."""
     if address is None:
         return "recording only"
+    if isinstance(address, StreamAddress):
+        return address.url
     return address.host if isinstance(address, DataApi) else describe_host(_dsn_of(address))

@@ -89,6 +89,7 @@ class Spool:
             self.last = max(newest, self.done)
             self.binding = DatabaseBinding(destination, file_format.origin_of(self._recorder), self._note)
             self._window = self._load_window(keep, max_bytes)
+            self._batch = file_format.batch_in(self._recorder)
             self._identity = [each.stat() for each in files_of(path)[:2]]
         except BaseException:
             self._recorder.close()
@@ -128,7 +129,7 @@ class Spool:
 
     def read(self, events: int, size: int) -> list[Entry]:
         """See ``Source``."""
-        return self._read(self.done, self.last, events, size)
+        return self._read(self.done, self._batch.end(self.done, self.last), events, size)
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:
         """Delivered and kept events with a number larger than ``after``."""
@@ -142,6 +143,16 @@ class Spool:
         with gate:
             rows = self._writer.execute(wanted, (after, through, events)).fetchall()
         return fitting(rows, size)
+
+    def name_batch(self, through: int) -> str:
+        """See ``Source``. If the disk is full, only this process knows the id."""
+        named = self._batch.named(self.done, through)
+        if named is not self._batch:
+            self._batch = named
+            self._in_wal += _PAGE_SIZE
+            with suppress(sqlite3.Error), gate, self._lock:
+                file_format.keep_batch(self._writer, named)
+        return named.id
 
     def discard(self, through: int, size: int = 0) -> None:
         """Mark the events up to this number, of ``size`` bytes, as delivered.

@@ -6,6 +6,7 @@
     delivered   through, at_ms, bytes    a row for each batch: done is the newest
     refused     number, at_ms, event, reason    quarantined events
     about       name, value              version, address, project, position, keep_ms
+    sending     id, after, through       the batch that is being sent to a stream
 
 Releases before 0.2 had ``events`` and ``refused`` alone, and deleted what was delivered. Their files are read
 as they are. What a column holds need not be of its type: the file may have been damaged or written by hand.
@@ -16,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from usersync.audit.spool.batch import NO_BATCH, Batch
 from usersync.audit.spool.binding import Destination, Origin
 from usersync.core.position import DatabasePosition
 
@@ -33,6 +35,9 @@ _TABLES = """
         through integer primary key, at_ms integer not null, bytes integer not null
     );
     create table if not exists about (name text primary key, value text);
+    create table if not exists sending (
+        number integer primary key, id text not null, after integer not null, through integer not null
+    );
 """
 
 
@@ -106,6 +111,20 @@ def confirm(connection: sqlite3.Connection, destination: Destination) -> None:
         "position": None,
     }
     connection.executemany("insert or replace into about values (?, ?)", said.items())
+
+
+def keep_batch(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Store the batch that is being sent, in the only row."""
+    values = (batch.id, batch.after, batch.through)
+    connection.execute("insert or replace into sending values (1, ?, ?, ?)", values)
+
+
+def batch_in(connection: sqlite3.Connection) -> Batch:
+    """The batch that was being sent."""
+    for batch_id, after, through in connection.execute("select id, after, through from sending").fetchall():
+        if isinstance(after, int) and isinstance(through, int):
+            return Batch(after, through, text(batch_id))
+    return NO_BATCH
 
 
 def look_into(connection: sqlite3.Connection) -> Contents:

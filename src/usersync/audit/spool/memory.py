@@ -11,6 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from usersync.audit.spool.batch import NO_BATCH
 from usersync.audit.spool.binding import DatabaseBinding, Destination, Origin
 from usersync.audit.spool.source import fitting
 from usersync.audit.spool.window import Keep, Window
@@ -42,6 +43,7 @@ class MemoryQueue:
         # Number and payload of kept events. They do not use the room of waiting events.
         self._kept: deque[tuple[int, bytes]] = deque()
         self._window = Window(Keep(keep.ms, min(keep.size, max_bytes)))
+        self._batch = NO_BATCH
 
     @property
     def last(self) -> int:
@@ -63,8 +65,15 @@ class MemoryQueue:
         """See ``Source``."""
         with self._lock:
             # Copied in one step, because a signal handler may append while a loop iterates over the queue.
-            oldest = enumerate(list(islice(self._events, events)), self.done + 1)
+            waiting = self._batch.end(self.done, self.last) - self.done
+            oldest = enumerate(list(islice(self._events, min(events, waiting))), self.done + 1)
             return fitting(((number, payload, b"blob") for number, (_, payload) in oldest), size)
+
+    def name_batch(self, through: int) -> str:
+        """See ``Source``."""
+        with self._lock:
+            self._batch = self._batch.named(self.done, through)
+            return self._batch.id
 
     def discard(self, through: int, size: int = 0) -> None:
         """Mark the events up to this number as delivered."""

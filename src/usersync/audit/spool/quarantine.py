@@ -10,6 +10,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from usersync.audit.delivery.delivery import Delivery
 from usersync.audit.delivery.stats import Counters
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from usersync.audit.delivery.api_sender import ApiSender
     from usersync.audit.delivery.sender import Sender
+    from usersync.audit.delivery.stream_sender import StreamSender
     from usersync.audit.options import Options
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.source import Entry
@@ -63,6 +65,10 @@ class QuarantinedEvents:
         )
         return fitting(self._run(oldest, self.done, self.last, events), size)
 
+    def name_batch(self, through: int) -> str:  # noqa: ARG002 - each retry is a batch of its own
+        """See ``Source``."""
+        return str(uuid4())
+
     def discard(self, through: int, size: int = 0) -> None:  # noqa: ARG002 - retried events have no window
         """Delete the events up to this number, except those that were quarantined again."""
         self._run("delete from refused where number > ? and number <= ?", self.done, through)
@@ -78,7 +84,9 @@ class QuarantinedEvents:
             return self._connection.execute(statement, values).fetchall()
 
 
-def retry(root: Path, sender: Sender | ApiSender, options: Options, destination: Destination) -> RetryResult:
+def retry(
+    root: Path, sender: Sender | ApiSender | StreamSender, options: Options, destination: Destination
+) -> RetryResult:
     """Retry the quarantined events in the files of a directory that are for this database.
 
     Raises what sending raises.

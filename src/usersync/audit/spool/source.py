@@ -54,6 +54,9 @@ class Source(Protocol):
     def read(self, events: int, size: int) -> list[Entry]:
         """The oldest events, at most the given number and bytes; one event may be larger."""
 
+    def name_batch(self, through: int) -> str:
+        """The id of the batch of the waiting events up to this number: the same in each attempt."""
+
     def discard(self, through: int, size: int = 0) -> None:
         """Mark the events up to this number, of the given bytes, as stored in the database."""
 

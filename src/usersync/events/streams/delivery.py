@@ -7,12 +7,12 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-from usersync.events.delivery import SUCCEEDED, Outcome
+from usersync.events.delivery import Outcome
 from usersync.events.formats import FORMATS
 from usersync.events.streams.subject import subject_of
 from usersync.transports.jetstream.address import EVENT_STREAM
 from usersync.transports.jetstream.connection import Connection, NoStreamError, StreamError, connect
-from usersync.transports.jetstream.stream import EVENTS, find_or_create, risks
+from usersync.transports.jetstream.stream import EVENTS, INSTALLATION, find_or_create, risks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,7 @@ class StreamDelivery:
             try:
                 async with asyncio.timeout(left):
                     connection = await self._opened()
-                    await connection.publish(
+                    stored = await connection.publish(
                         subject_of(event, self._prefix),
                         payload,
                         str(event.id),
@@ -89,7 +89,8 @@ class StreamDelivery:
             except TimeoutError:
                 return Outcome.failed(f"NATS did not answer within {self._limit:g} s")
             else:
-                return SUCCEEDED
+                known = ", which had it already" if stored.is_duplicate else ""
+                return Outcome.succeeded(f"message {stored.number} of the stream {stored.stream}{known}")
             if until - loop.time() < wait:
                 return Outcome.failed(problem)
             await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - spreads attempts
@@ -122,7 +123,7 @@ class StreamDelivery:
                 self._stream = None
             if self._stream is None:
                 self._stream = await find_or_create(
-                    self._connection, self._prefix, EVENTS, self._installation
+                    self._connection, self._prefix, EVENTS, {INSTALLATION: self._installation}
                 )
                 for each in risks(self._stream, EVENTS) if self._warns else ():
                     logger.warning("%s: the stream %s loses events. %s", self._name, self._stream.name, each)

@@ -95,6 +95,10 @@ class StreamAddress:
         query = f"?{urlencode(options, safe='/', quote_via=quote)}" if options else ""
         return f"{'tls' if self.requires_tls else 'nats'}://{','.join(self.servers)}{query}"
 
+    def identity(self, usual_stream: str) -> str:
+        """What a spool remembers: the servers and the stream, however they are reached."""
+        return f"nats:{','.join(sorted(self.servers))}/{self.stream or usual_stream}"
+
     def __str__(self) -> str:
         return self.url
 

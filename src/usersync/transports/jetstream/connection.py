@@ -18,9 +18,10 @@ with needed("nats", "a connection to NATS"):
     from nats.js import errors as stream_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
     from nats.js import JetStreamContext
 
     from usersync.transports.jetstream.address import StreamAddress
@@ -32,6 +33,9 @@ _CONNECT_ALL_S = 10.0
 ANSWER_S = 5.0
 
 _API = "$JS.API"
+#: How much longer than its time the answer to a request for messages may take.
+_GRACE_S = 1.0
+_NO_CONSUMER = "503"
 
 
 class StreamError(Exception):
@@ -42,8 +46,8 @@ class NoStreamError(StreamError):
     """There is no such stream or consumer, or no stream for the subject. Also while a leader is elected."""
 
 
-class FullError(StreamError):
-    """The stream or its disk is full, or a message is larger than the stream allows."""
+class TooLargeError(StreamError):
+    """The message is larger than the server or the stream allows."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,47 @@ class Connection:
                 raise stream_errors.APIError.from_error(answer["error"])
             return answer
 
+    async def pull(self, stream: str, consumer: str, *, ack_wait: float) -> Pull:
+        """A consumer of a stream, which is created if it is missing. Raises ``StreamError``."""
+        try:
+            found = await self.ask(f"CONSUMER.INFO.{stream}.{consumer}")
+        except NoStreamError:
+            config = {
+                "name": consumer,
+                "durable_name": consumer,
+                "ack_policy": "explicit",
+                "ack_wait": int(ack_wait * 1_000_000_000),
+                "max_deliver": -1,
+                "deliver_policy": "all",
+                "replay_policy": "instant",
+                "max_ack_pending": 1000,
+            }
+            question = f"CONSUMER.CREATE.{stream}.{consumer}"
+            found = await self.ask(question, {"stream_name": stream, "config": config})
+        with _translated():
+            subscription = await self._client.subscribe(self._client.new_inbox())
+        question = f"{_API}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        return Pull(self._client, subscription, question, found["config"].get("max_deliver", -1))
+
+    async def acknowledge(self, messages: Sequence[Msg]) -> None:
+        """Say that messages are done. Raises ``StreamError``."""
+        with _translated():
+            for each in messages:
+                await each.ack()
+
+    async def give_back(self, messages: Sequence[Msg]) -> None:
+        """Let messages be delivered again, to any worker. Raises ``StreamError``."""
+        with _translated():
+            for each in messages:
+                await each.nak()
+
+    async def hold(self, messages: Sequence[Msg]) -> None:
+        """Say that messages are still worked on. Raises ``StreamError``."""
+        with _translated():
+            for each in messages:
+                if not each.is_acked:
+                    await each.in_progress()
+
     async def flush(self) -> None:
         """Wait until the server has what was sent, such as acknowledgements. Raises ``StreamError``."""
         with _translated():
@@ -122,6 +167,64 @@ class Connection:
         with suppress(Exception):
             async with asyncio.timeout(_CONNECT_S):
                 await self._client.close()
+
+
+class Pull:
+    """Takes messages of a consumer. A request for messages lingers, so that a message comes at once.
+
+    nats-py has ``fetch()`` for this, which waits until its time is over if it gets fewer messages.
+    """
+
+    def __init__(
+        self, client: Client, subscription: Subscription, question: str, most_deliveries: int
+    ) -> None:
+        self._client = client
+        self._subscription = subscription
+        self._question = question
+        #: After so many deliveries a message is given up; -1 is never.
+        self.most_deliveries = most_deliveries
+        #: How many messages the latest request may still get.
+        self._requested = 0
+
+    async def fetch(self, most: int, seconds: float) -> list[Msg]:
+        """Wait up to ``seconds`` for a message. Raises ``StreamError``, also if the consumer was deleted."""
+        with _translated():
+            if self._requested <= 0:
+                self._requested = most
+                request = json.dumps({"batch": most, "expires": int(seconds * 1_000_000_000)})
+                await self._client.publish(self._question, request.encode(), self._subscription.subject)
+            found: list[Msg] = []
+            try:
+                while not found or (self._subscription.pending_msgs and len(found) < most):
+                    message = await self._subscription.next_msg(seconds + _GRACE_S)
+                    if not self._is_data(message):
+                        break
+                    found.append(message)
+            except TimeoutError:
+                # The answer was lost, for example with a connection.
+                self._requested = 0
+            return found
+
+    def _is_data(self, message: Msg) -> bool:
+        status = (message.headers or {}).get("Status")
+        if status is None:
+            self._requested -= 1
+            return True
+        # The request has ended: its time is over, or the consumer has another leader, or is gone.
+        self._requested = 0
+        if status == _NO_CONSUMER:
+            raise errors.NoRespondersError
+        return False
+
+    async def end(self) -> list[Msg]:
+        """Take no more messages, and return those that came meanwhile. Raises ``StreamError``."""
+        with _translated():
+            left = []
+            while self._subscription.pending_msgs:
+                message = await self._subscription.next_msg(_GRACE_S)
+                left += [message] if self._is_data(message) else []
+            await self._subscription.unsubscribe()
+            return left
 
 
 async def connect(address: StreamAddress, name: str) -> Connection:
@@ -186,19 +289,16 @@ class _translated:  # noqa: N801 - used as a context manager, like contextlib.su
             (stream_errors.NoStreamResponseError, stream_errors.NotFoundError, errors.NoRespondersError),
         ):
             raise NoStreamError(f"no stream answers: {_reason(error)}") from None
-        if isinstance(error, stream_errors.APIError) and (
-            error.code in _FULL_CODES or error.err_code in _FULL
-        ):
-            raise FullError(_reason(error)) from None
+        if isinstance(error, stream_errors.APIError) and error.err_code == _TOO_LARGE:
+            raise TooLargeError(_reason(error)) from None
         if isinstance(error, errors.MaxPayloadError):
-            raise FullError("the message is larger than the server allows") from None
+            raise TooLargeError("the message is larger than the server allows") from None
         if isinstance(error, errors.Error | OSError | TimeoutError | ValueError):
             raise StreamError(_reason(error)) from None
 
 
-#: Insufficient resources; maximum messages, maximum bytes, message size exceeds maximum.
-_FULL = {10023, 10047, 10054, 10077, 10028}
-_FULL_CODES: set[int] = set()
+#: "message size exceeds maximum allowed"
+_TOO_LARGE = 10054
 
 
 def _reason(error: BaseException) -> str:

@@ -10,12 +10,14 @@ from usersync.transports.jetstream.connection import NoStreamError, StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from uuid import UUID
 
+    from usersync.core.position import DatabasePosition
     from usersync.transports.jetstream.connection import Connection
 
 #: The id of the installation, in the metadata of a stream.
 INSTALLATION = "usersync-installation"
+#: The position of the database that a worker has stored events in, likewise.
+POSITION = "usersync-position"
 
 REPLICAS = 3
 #: Seconds in which a stream recognizes a message that is published again: the server's default.
@@ -54,14 +56,20 @@ class Stream:
     config: Mapping[str, Any]
 
     @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata of the stream."""
+        return self.config.get("metadata") or {}
+
+    @property
     def installation(self) -> str | None:
         """The id of the installation that it belongs to."""
-        return (self.config.get("metadata") or {}).get(INSTALLATION)
+        return self.metadata.get(INSTALLATION)
 
     @property
     def generation(self) -> str:
-        """Eight hexadecimal digits, which change when the stream is created again."""
-        return hashlib.sha256(self.created.encode()).hexdigest()[:8].upper()
+        """Eight hexadecimal digits. They change if the stream is created again, or the database moves."""
+        known = f"{self.created} {self.metadata.get(POSITION, '')}"
+        return hashlib.sha256(known.encode()).hexdigest()[:8].upper()
 
 
 async def find(connection: Connection, subject: str) -> Stream:
@@ -75,23 +83,21 @@ async def find(connection: Connection, subject: str) -> Stream:
 
 
 async def find_or_create(
-    connection: Connection, name: str, purpose: Purpose, installation: UUID | str
+    connection: Connection, name: str, purpose: Purpose, metadata: Mapping[str, str]
 ) -> Stream:
-    """The stream of the subjects ``name.>``, which belongs to this installation.
+    """The stream of the subjects ``name.>``, which belongs to the installation that the metadata name.
 
     Creates it if there is none: with three replicas, in files. On a single server it has one replica. Raises
     ``StreamError``, also if the stream belongs to another installation.
     """
-    subject = f"{name}.>"
+    installation = metadata[INSTALLATION]
     try:
-        found = await find(connection, subject)
+        found = await find(connection, f"{name}.>")
     except NoStreamError:
-        found = await _create(connection, name, purpose, str(installation))
+        found = await _create(connection, name, purpose, metadata)
     if found.installation is None:
-        metadata = {**(found.config.get("metadata") or {}), INSTALLATION: str(installation)}
-        config = {**found.config, "metadata": metadata}
-        found = _described(await connection.ask(f"STREAM.UPDATE.{found.name}", config))
-    if found.installation != str(installation):
+        found = await _with_metadata(connection, found, metadata)
+    if found.installation != installation:
         raise StreamError(
             f"the stream {found.name} has the events of another installation ({found.installation}), and "
             f"this database is installation {installation}. Name another stream: add ?stream=NAME to the URL"
@@ -99,7 +105,23 @@ async def find_or_create(
     return found
 
 
-async def _create(connection: Connection, name: str, purpose: Purpose, installation: str) -> Stream:
+async def note_position(connection: Connection, stream: Stream, position: DatabasePosition) -> Stream:
+    """Write the position of the database into the metadata, so that applications see when it has moved.
+
+    Raises ``StreamError``.
+    """
+    if stream.metadata.get(POSITION) == str(position):
+        return stream
+    newest = _described(await connection.ask(f"STREAM.INFO.{stream.name}"))
+    return await _with_metadata(connection, newest, {POSITION: str(position)})
+
+
+async def _with_metadata(connection: Connection, stream: Stream, metadata: Mapping[str, str]) -> Stream:
+    config = {**stream.config, "metadata": {**stream.metadata, **metadata}}
+    return _described(await connection.ask(f"STREAM.UPDATE.{stream.name}", config))
+
+
+async def _create(connection: Connection, name: str, purpose: Purpose, metadata: Mapping[str, str]) -> Stream:
     config = {
         "name": name,
         "description": f"usersync: {purpose.what}",
@@ -113,7 +135,7 @@ async def _create(connection: Connection, name: str, purpose: Purpose, installat
         "max_bytes": -1,
         "max_msgs": -1,
         "max_consumers": -1,
-        "metadata": {INSTALLATION: installation},
+        "metadata": dict(metadata),
     }
     try:
         return _described(await connection.ask(f"STREAM.CREATE.{name}", config))

@@ -1,0 +1,178 @@
+"""Sends a batch to a stream of NATS JetStream, as one message: an envelope.
+
+``usersync worker --ingest`` stores the events of the envelopes in the database. So an event that this sender
+has delivered is stored on a majority of the stream's replicas, and not yet in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from usersync.audit.delivery.protocol import RefusedError, UnavailableError
+from usersync.audit.delivery.sender import IDLE_S, Receipt, now_ms
+from usersync.audit.spool.binding import WrongDatabaseError
+from usersync.core.position import DatabasePosition
+from usersync.transports.jetstream.address import INGEST_STREAM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from usersync.transports.jetstream.address import StreamAddress
+    from usersync.transports.jetstream.connection import Connection
+
+T = TypeVar("T")
+
+_log = logging.getLogger("usersync.audit")
+
+#: Room for the headers of a message.
+_HEADER_BYTES = 1024
+#: How often the stream is looked at, to see that it is still the same one.
+_LOOK_MS = 10_000
+
+_NO_STREAM = (
+    "no stream takes the events ({reason}). 'usersync worker --ingest' creates it. Events are kept up to the "
+    "spool's limit"
+)
+
+
+def envelope(payloads: list[bytes]) -> bytes:
+    """Events as the body of one message: one in each line."""
+    # A line break in an event is white space: JSON escapes those in values.
+    return b"\n".join(each.replace(b"\n", b" ") for each in payloads)
+
+
+def events_of(body: bytes) -> list[bytes]:
+    """The events of an envelope."""
+    return [line for line in body.split(b"\n") if line.strip()]
+
+
+class StreamSender:
+    """A sender for the writer's thread, in which it creates its connection and its event loop.
+
+    It tries a batch once. The writer waits and retries, as it does for a PostgreSQL connection.
+    """
+
+    required_probes = 1
+
+    def __init__(self, address: StreamAddress, timeout: float) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._name = address.stream or INGEST_STREAM
+        self._runner: asyncio.Runner | None = None
+        self._connection: Connection | None = None
+        self._used_at = 0.0
+        #: The number of the last message. A smaller one means that the stream was created again.
+        self._last = 0
+        #: The generations of the stream whose settings were checked.
+        self._checked: set[str] = set()
+        #: The installation that the stream is for. The timeline is another one when the stream was created
+        #: again, or when its database has moved: then delivered events may be lost, and are sent again.
+        self.position: DatabasePosition | None = None
+        self.answered_ms = 0
+
+    def send(self, payloads: list[bytes], *, belongs_to: str = "*", batch_id: str | None = None) -> Receipt:
+        """Publish a batch, and wait until the stream has stored it.
+
+        The stream stores a batch with the same ``batch_id`` once in its duplicate window. Raises
+        ``UnavailableError``, and ``RefusedError`` for a batch that is larger than a message may be. Blocks at
+        most for the time-out and the connect time-out.
+        """
+        if payloads:
+            self._run(lambda: self._publish(envelope(payloads), belongs_to, batch_id or str(uuid4())))
+        return Receipt(len(payloads), 0, 0)
+
+    def locate(self) -> DatabasePosition | None:
+        """Ask which installation the stream is for. Raises ``UnavailableError``."""
+        self._run(self._look)
+        return self.position
+
+    def takes_events(self) -> bool:
+        """False: a stream stores every event that is not too large, so no event is the cause of a failure."""
+        return False
+
+    async def _publish(self, body: bytes, belongs_to: str, batch_id: str) -> None:
+        connection = await self._opened()
+        if now_ms() - self.answered_ms >= _LOOK_MS:
+            await self._look()
+        if belongs_to != "*" and not f"{self.position} ".startswith(f"{belongs_to} "):
+            raise WrongDatabaseError(f"the stream is for another database than {belongs_to}")
+        if len(body) + _HEADER_BYTES > connection.most_bytes:
+            raise RefusedError(f"larger than a message of NATS may be ({connection.most_bytes:,} bytes)")
+        stored = await connection.publish(
+            f"{self._name}.events",
+            body,
+            batch_id,
+            headers={"Content-Type": "application/x-ndjson"},
+            limit=self._timeout,
+        )
+        if stored.number <= self._last and not stored.is_duplicate:
+            # Another stream of this name: the next step looks at it.
+            self.position = None
+        self._last = stored.number
+
+    async def _look(self) -> None:
+        from usersync.transports.jetstream.stream import INGEST, find, risks  # noqa: PLC0415 - needs an extra
+
+        stream = await find(await self._opened(), f"{self._name}.events")
+        self.answered_ms = now_ms()
+        self.position = (
+            DatabasePosition(stream.installation, "0/0", stream.generation) if stream.installation else None
+        )
+        if stream.generation not in self._checked:
+            self._checked.add(stream.generation)
+            for each in risks(stream, INGEST):
+                _log.warning("the stream %s loses events. %s", stream.name, each)
+
+    async def _opened(self) -> Connection:
+        from usersync.transports.jetstream.connection import connect  # noqa: PLC0415 - needs an extra
+
+        if self._connection is None or not self._connection.is_open:
+            self._connection = await connect(self._address, "audit log")
+        return self._connection
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        from usersync.transports.jetstream import connection as jetstream  # noqa: PLC0415 - needs an extra
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        self._used_at = time.monotonic()
+        try:
+            return self._runner.run(work())
+        except jetstream.TooLargeError as error:
+            problem: Exception = RefusedError(str(error))
+        except jetstream.NoStreamError as error:
+            # A leader is being elected, or the stream was deleted. The next attempt looks at it.
+            self.position = None
+            problem = UnavailableError(_NO_STREAM.format(reason=error))
+        except jetstream.StreamError as error:
+            self.close()
+            problem = UnavailableError(str(error))
+        except (RefusedError, WrongDatabaseError):
+            raise
+        except BaseException:
+            self.close()
+            raise
+        raise problem
+
+    def close_if_idle(self) -> None:
+        """Called while no events wait: closes a connection that has been idle for long."""
+        if self._connection is not None and time.monotonic() - self._used_at > IDLE_S:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection. The next batch opens a new one."""
+        runner, self._runner = self._runner, None
+        connection, self._connection = self._connection, None
+        if runner is not None:
+            with suppress(Exception), runner:
+                if connection is not None:
+                    runner.run(connection.close())
+
+    def descriptors(self) -> list[int]:
+        """Empty: the inherited descriptors hold no locks, and closing them in a child ends no connection."""
+        return []

@@ -1,0 +1,327 @@
+"""Events that applications send to a stream, and a worker that stores them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+
+import pytest
+from working import wait_for
+
+from nats_server import ids_of, nats_cluster, run_with
+from usersync import AuditLog
+from usersync.audit.delivery import writer
+from usersync.audit.spool.file import Spool
+from usersync.audit.spool.listing import survey_spools
+from usersync.config.extras import EXTRAS, Requirement
+from usersync.errors import MissingExtraError, SettingsError
+from usersync.transports.jetstream.stream import INSTALLATION, POSITION
+from usersync.worker import ingest
+
+pytestmark = pytest.mark.newest_server
+
+ENVELOPES = "usersync-in"
+
+
+@pytest.fixture(autouse=True)
+def _spools(monkeypatch, tmp_path):
+    """The worker's own spool, apart from those of other tests."""
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "worker"))
+
+
+@pytest.fixture
+def opened(tmp_path):
+    logs = []
+
+    def new(url, **options):
+        log = AuditLog(url, **{"spool_dir": tmp_path / "spools", "exit_timeout": 0.0} | options)
+        logs.append(log)
+        return log
+
+    yield new
+    for each in logs:
+        each.close(0)
+
+
+def stored(working, action="order.paid"):
+    """How often each event of the table is there, by number."""
+    rows = working.owner.execute(
+        "select metadata -> 'n', count(*) from public.audit_logs where action = %s group by 1", [action]
+    ).fetchall()
+    return {int(number): count for number, count in rows}
+
+
+def record(log, numbers, action="order.paid"):
+    for number in numbers:
+        assert log.record(action, entity=("order", number), metadata={"n": number})
+
+
+def wait_stored(working, numbers, action="order.paid"):
+    """Each event is in the table once, and no other one is."""
+    expected = dict.fromkeys(numbers, 1)
+    wait_for(lambda: len(stored(working, action)) >= len(expected), "all events in the table")
+    assert stored(working, action) == expected
+
+
+def envelopes(nats):
+    return nats.messages(ENVELOPES)
+
+
+def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
+    earlier = opened(nats.url)
+    record(earlier, range(5))
+    # No worker has created the stream yet. The events wait, and the log says why.
+    wait_for(lambda: earlier.stats().last_error, "the first attempt")
+    assert "no stream takes the events" in earlier.stats().last_error
+    assert "'usersync worker --ingest' creates it" in earlier.stats().last_error
+    # The process ends. The next one of this machine sends what it has left.
+    earlier.close(0)
+    log = opened(nats.url)
+    assert repr(log) == f"<AuditLog: {nats.url}>"
+    record(log, range(5, 10))
+    with working.worker(ingest=nats.url):
+        assert log.drain(20)
+        wait_stored(working, range(10))
+        record(log, range(10, 1200))
+        assert log.flush(20)
+        wait_stored(working, range(1200))
+        assert log.stats().stored == 1200
+        # Stored messages are gone, and the installation is named.
+        info = wait_for(
+            lambda: (found := nats.ask(f"STREAM.INFO.{ENVELOPES}"))["state"]["messages"] == 0 and found,
+            "acknowledgements",
+        )
+        wait_stored(working, range(1200))
+    assert 3 <= info["state"]["last_seq"] <= 40
+    (installation,) = working.owner.execute("select installation::text from usersync.settings").fetchone()
+    config = info["config"]
+    assert config["metadata"][INSTALLATION] == installation
+    assert (config["storage"], config["discard"], config["retention"]) == ("file", "new", "workqueue")
+    consumer = nats.ask(f"CONSUMER.INFO.{ENVELOPES}.{ingest.CONSUMER}")["config"]
+    assert (consumer["ack_policy"], consumer["max_deliver"]) == ("explicit", -1)
+    assert "the stream usersync-in loses events. It keeps one copy" in caplog.text
+    with pytest.raises(SettingsError, match="a stream, which events cannot be read from"):
+        log.search()
+
+
+def test_a_batch_keeps_its_id_and_its_events_until_it_is_acknowledged(working, nats, opened, tmp_path):
+    with working.worker(ingest=nats.url):
+        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+    path = tmp_path / "one.spool"
+    with closing(Spool(path, 1 << 20)) as spool:
+        for number in range(4):
+            spool.append(0, json.dumps({"n": number}).encode())
+        batch = spool.read(3, 1 << 20)
+        name = spool.name_batch(batch[-1].number)
+        assert spool.name_batch(batch[-1].number) == name
+    # Another process takes over the file: the same events under the same id, whatever came since.
+    with closing(Spool(path, 1 << 20)) as spool:
+        spool.append(0, b"{}")
+        assert [each.number for each in spool.read(500, 1 << 20)] == [1, 2, 3]
+        assert spool.name_batch(3) == name
+        # Half of them is another batch.
+        assert spool.name_batch(1) != name
+        spool.discard(1)
+        assert [each.number for each in spool.read(500, 1 << 20)] == [2, 3, 4, 5]
+
+
+def test_an_acknowledgement_that_is_lost_puts_no_second_envelope_into_the_stream(
+    working, nats, opened, monkeypatch
+):
+    with working.worker(ingest=nats.url):
+        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+    discard = Spool.discard
+    failing = [OSError("the process lost the answer")] * 2
+
+    def fail(spool, through, size=0):
+        if failing:
+            raise failing.pop()
+        discard(spool, through, size)
+
+    monkeypatch.setattr(Spool, "discard", fail)
+    monkeypatch.setattr("usersync.audit.spool.intake._RETRY_S", 0.0)
+    log = opened(nats.url)
+    record(log, range(20))
+    assert log.flush(20)
+    assert not failing
+    found = envelopes(nats)
+    assert len(set(ids_of(found))) == len(found)
+    sent = [json.loads(line)["metadata"]["n"] for _, _, body in found for line in body.splitlines()]
+    assert sorted(sent) == list(range(20))
+
+    async def repeat(connection):
+        for number, (subject, _, body) in enumerate(found):
+            await connection.publish(subject, body, f"another id {number}", headers={}, limit=5)
+
+    # After the duplicate window, an envelope that is sent again is another message.
+    nats.run(repeat)
+    with working.worker(ingest=nats.url):
+        wait_stored(working, range(20))
+        wait_for(
+            lambda: nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["messages"] == 0, "every message to be done"
+        )
+        wait_stored(working, range(20))
+
+
+def test_what_no_database_can_store_is_quarantined_and_holds_up_nothing(working, nats, opened, tmp_path):
+    poison = [
+        b"garbage",
+        b'{"action": "a.b"}, {"action": "a.b"}',
+        b"\xff\xfe",
+        b'{"action": "cut\x00',
+        b"[1]",
+        b"",
+        b"\n\n",
+    ]
+
+    async def publish(connection):
+        for number, body in enumerate(poison):
+            await connection.publish(f"{ENVELOPES}.events", body, f"poison {number}", headers={}, limit=5)
+
+    with working.worker(ingest=nats.url):
+        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        nats.run(publish)
+        log = opened(nats.url)
+        record(log, range(3))
+        assert log.flush(20)
+        wait_stored(working, range(3))
+        wait_for(
+            lambda: nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["messages"] == 0, "every message to be done"
+        )
+    (spool,) = survey_spools(tmp_path / "worker")
+    quarantined = sum(len(each.quarantined) for each in spool.files)
+    (rejected,) = working.owner.execute("select count(*) from usersync.audit_rejects").fetchone()
+    # Empty lines are no events. The database keeps what is JSON.
+    assert (quarantined, rejected) == (4, 1)
+
+
+def test_a_stream_that_was_deleted_is_created_again_and_gets_what_it_lost(working, nats, opened, monkeypatch):
+    monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)
+    monkeypatch.setattr(writer, "_PROBE_MS", 0)
+    monkeypatch.setattr(writer, "_IDLE_S", 0.05)
+    log = opened(nats.url)
+    with working.worker(ingest=nats.url):
+        record(log, range(5))
+        assert log.flush(20)
+        wait_stored(working, range(5))
+    # Nobody stores these before the stream is deleted.
+    record(log, range(5, 50))
+    assert log.flush(20)
+    nats.delete_streams()
+    record(log, range(50, 60))
+    with working.worker(ingest=nats.url):
+        assert log.flush(20)
+        wait_stored(working, range(60))
+        # A worker notices, too.
+        nats.delete_streams()
+        record(log, range(60, 70))
+        assert log.flush(20)
+        wait_stored(working, range(70))
+
+
+def test_a_failover_of_the_database_makes_applications_send_again(working, nats, opened, monkeypatch):
+    monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)
+    monkeypatch.setattr(writer, "_PROBE_MS", 0)
+    monkeypatch.setattr(writer, "_IDLE_S", 0.05)
+    log = opened(nats.url)
+    with working.worker(ingest=nats.url):
+        record(log, range(5))
+        assert log.flush(20)
+        wait_stored(working, range(5))
+    # A promotion of a standby that lags: rows are gone, and the database is at another position.
+    with working.project.database.connect("supabase_admin") as admin:
+        admin.execute("set session_replication_role = replica")
+        admin.execute("delete from public.audit_logs where action = 'order.paid'")
+    config = nats.ask(f"STREAM.INFO.{ENVELOPES}")["config"]
+    config["metadata"][POSITION] = "another timeline"
+    nats.ask(f"STREAM.UPDATE.{ENVELOPES}", config)
+    wait_for(lambda: log.stats().sent_again >= 5, "the events to be sent again")
+    with working.worker(ingest=nats.url):
+        wait_stored(working, range(5))
+
+
+def test_workers_that_are_killed_lose_and_double_nothing(working, nats, opened):
+    log = opened(nats.url)
+    environment = {**os.environ, "SUPABASE_DB_URL": working.dsn, "USERSYNC_INGEST": nats.url}
+    command = [sys.executable, "-m", "usersync", "worker"]
+    with working.worker(ingest=nats.url):
+        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+    # Shorter than a worker's heartbeat, so that messages are also delivered twice.
+    consumer = {
+        "name": ingest.CONSUMER,
+        "durable_name": ingest.CONSUMER,
+        "ack_policy": "explicit",
+        "ack_wait": 10**9,
+    }
+    nats.ask(f"CONSUMER.DELETE.{ENVELOPES}.{ingest.CONSUMER}")
+    nats.ask(f"CONSUMER.CREATE.{ENVELOPES}.{ingest.CONSUMER}", {"stream_name": ENVELOPES, "config": consumer})
+    with ExitStack() as stack:
+        killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        stack.callback(killed.wait)
+        stack.callback(killed.kill)
+        record(log, range(2000))
+        wait_for(lambda: len(stored(working)) > 100, "some of them")
+        killed.kill()
+        stack.enter_context(working.worker(ingest=nats.url))
+        stack.enter_context(working.worker(ingest=nats.url))
+        record(log, range(2000, 4000))
+        assert log.flush(20)
+        wait_stored(working, range(4000))
+
+
+def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
+    with working.worker(ingest=nats.url):
+        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+    config = nats.ask(f"STREAM.INFO.{ENVELOPES}")["config"]
+    nats.ask(f"STREAM.UPDATE.{ENVELOPES}", {**config, "max_bytes": 20_000, "max_msg_size": 10_000})
+    log = opened(nats.url)
+    record(log, range(300))
+    # A batch that is larger than a message may be is split.
+    wait_for(lambda: log.stats().stored, "the first envelope")
+    wait_for(lambda: log.stats().last_error, "the refusal")
+    assert "maximum bytes exceeded" in log.stats().last_error
+    with working.worker(ingest=nats.url):
+        assert log.flush(30)
+        wait_stored(working, range(300))
+    assert not log.stats().quarantined
+
+
+def test_a_stream_of_another_installation_is_left_alone(working, nats, caplog):
+    nats.ask(
+        f"STREAM.CREATE.{ENVELOPES}",
+        {
+            "name": ENVELOPES,
+            "subjects": [f"{ENVELOPES}.>"],
+            "metadata": {INSTALLATION: "01930000-0000-7000-8000-000000000001"},
+        },
+    )
+    with working.worker(ingest=nats.url):
+        wait_for(lambda: "has the events of another installation" in caplog.text, "the warning")
+    assert nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["consumer_count"] == 0
+
+
+def test_a_missing_package_is_named_at_once(working, monkeypatch):
+    monkeypatch.setitem(EXTRAS, "nats", [Requirement("nats_is_not_installed", "nats-py[nkeys]")])
+    with pytest.raises(MissingExtraError, match="an AuditLog with a nats:// URL needs packages"):
+        AuditLog("nats://127.0.0.1")
+    with pytest.raises(MissingExtraError, match="storing the events of a stream needs packages"):
+        working.new(None, ingest="nats://127.0.0.1")
+
+
+def test_a_leader_is_killed_and_nodes_restart(working, tmp_path, opened):
+    with nats_cluster(tmp_path / "nats") as cluster:
+        log = opened(cluster.url)
+        with working.worker(ingest=cluster.url), working.worker(ingest=cluster.url):
+            record(log, range(500))
+            assert log.flush(30)
+            info = run_with(cluster.url, lambda connection: connection.ask(f"STREAM.INFO.{ENVELOPES}"))
+            assert info["config"]["num_replicas"] == 3
+            leader = cluster.leader(ENVELOPES)
+            leader.kill()
+            record(log, range(500, 1500))
+            assert log.flush(60)
+            leader.start()
+            wait_stored(working, range(1500))
