@@ -97,12 +97,14 @@ class Ingest:
             began = time.monotonic()
             try:
                 await self._follow()
-            except (StreamError, UnavailableError, psycopg.Error, OSError) as error:
+            except Exception as error:
                 if self._stopping.is_set():
                     return
                 # A connection that held for a while is no failure in a row.
                 failures = failures + 1 if time.monotonic() - began < _LONGEST_WAIT_S else 1
-                logger.warning("events of %s are not stored: %s", self._address, describe(error))
+                is_known = isinstance(error, StreamError | UnavailableError | psycopg.Error | OSError)
+                text = describe(error)
+                logger.warning("events of %s are not stored: %s", self._address, text, exc_info=not is_known)
                 await self._rest(_wait(failures))
 
     async def _follow(self) -> None:
