@@ -129,7 +129,7 @@ class Ingest:
         """Tell applications that the database has moved: they send again what they delivered lately."""
         self._position = position
         try:
-            return await note_position(connection, stream, position)
+            return await note_position(connection, stream, str(position))
         except StreamError as error:
             logger.warning("the metadata of the stream %s cannot be changed: %s", stream.name, error)
             return stream

@@ -11,7 +11,6 @@ from usersync.transports.jetstream.connection import NoStreamError, StreamError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from usersync.core.position import DatabasePosition
     from usersync.transports.jetstream.connection import Connection
 
 #: The id of the installation, in the metadata of a stream.
@@ -105,15 +104,15 @@ async def find_or_create(
     return found
 
 
-async def note_position(connection: Connection, stream: Stream, position: DatabasePosition) -> Stream:
+async def note_position(connection: Connection, stream: Stream, position: str) -> Stream:
     """Write the position of the database into the metadata, so that applications see when it has moved.
 
     Raises ``StreamError``.
     """
-    if stream.metadata.get(POSITION) == str(position):
+    if stream.metadata.get(POSITION) == position:
         return stream
     newest = _described(await connection.ask(f"STREAM.INFO.{stream.name}"))
-    return await _with_metadata(connection, newest, {POSITION: str(position)})
+    return await _with_metadata(connection, newest, {POSITION: position})
 
 
 async def _with_metadata(connection: Connection, stream: Stream, metadata: Mapping[str, str]) -> Stream:
