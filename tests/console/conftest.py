@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
-from hostile_values import BIDI, HTML, HUGE
+from hostile_values import BIDI, HTML, HUGE, SUBSCRIPTION
 from starlette.testclient import TestClient
 
 from fix_project import clone_installed
 from logged import logged
 from usersync import UserSync, console
+from usersync.audit.feed import number_events
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
 from usersync.config.redaction import Redactor
+from usersync.events import subscriptions
+from usersync.events.models import Subscription
 from usersync.testing import GoTrue
 from usersync.transports.run import run
 
@@ -93,6 +96,7 @@ def _fill(database: SupabaseDatabase) -> Shown:
             [json.dumps({"action": HTML, "why": BIDI}), HTML],
         )
         own, foreign = _fill_tenants(owner)
+        _fill_subscriptions(owner, first)
     return Shown(database, well, stale, failing, hostile, huge, wide, first, own, foreign)
 
 
@@ -111,6 +115,36 @@ def _fill_tenants(owner: psycopg.Connection[Any]) -> tuple[UUID, UUID]:
             changes={"name": ["globex-old", "globex-new"]}, metadata={"plan": "globex-plan"},
         )  # fmt: skip
     return own, foreign
+
+
+def _fill_subscriptions(owner: psycopg.Connection[Any], event_id: UUID) -> None:
+    """One subscription that has nothing to do, and one with failed events and a hostile name."""
+    for name in ("quiet", SUBSCRIPTION):
+        run(subscriptions.add(Subscription(name, "handler", ("order.*", HTML))), owner)
+    _event(owner, "late")
+    run(number_events(), owner)
+    for number, state, attempts in ((1, "dead", 9), (2, "waiting", 1), (3, "waiting", 0)):
+        owner.execute(
+            "insert into usersync.parked_events (subscription, number, event_id, shard, entity_type, "
+            "entity_id, state, attempts, next_try_at, error) "
+            "values (%s, %s, %s, 0, 'order', %s, %s, %s, %s, %s)",
+            [
+                SUBSCRIPTION,
+                number,
+                event_id,
+                HTML,
+                state,
+                attempts,
+                "now" if attempts == 1 else None,
+                HTML + BIDI,
+            ],
+        )
+    for attempt in range(60):
+        owner.execute(
+            "insert into usersync.delivery_attempts (subscription, number, event_id, attempt, attempted_at, "
+            "seconds, error, answer) values (%s, 1, %s, %s, now(), 0.25, %s, %s)",
+            [SUBSCRIPTION, event_id, attempt + 1, None if attempt == 59 else HTML, BIDI],
+        )
 
 
 def _event(owner: psycopg.Connection[Any], action: str, **fields: Any) -> UUID:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -10,10 +11,14 @@ from starlette.testclient import TestClient
 from fix_project import clone_installed
 from logged import logged
 from usersync import console
+from usersync.audit.feed import number_events
 from usersync.console.local import LocalAccess
 from usersync.core.admin_actions import account
 from usersync.errors import SettingsError
+from usersync.events import subscriptions
+from usersync.events.models import Subscription
 from usersync.testing import GoTrue
+from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
@@ -183,3 +188,72 @@ def test_the_local_console_needs_its_session_and_its_host(database, users):
     rebound.cookies.update(cookies)
     assert send(rebound, users[0], "sync", token=given).status_code == 421
     assert send(mine, users[0], "sync", token=given).status_code == 303
+
+
+@pytest.fixture
+def crm(database):
+    """A subscription with a dead event, of a name that a URL and a shell do not take as it is."""
+    name = "cr m/../<b>"
+    with database.connect() as owner:
+        run(subscriptions.add(Subscription(name, "handler", ("user.*",))), owner)
+        owner.execute(
+            "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
+            "values (gen_random_uuid(), now(), 'user.seen', 'succeeded', 'user', 'app')"
+        )
+        run(number_events(), owner)
+        owner.execute("update usersync.subscription_shards set position = 1")
+        owner.execute(
+            "insert into usersync.parked_events (subscription, number, event_id, shard, state, attempts, "
+            "error) values (%s, 1, gen_random_uuid(), 0, 'dead', 9, 'no')",
+            [name],
+        )
+    return name
+
+
+def test_actions_on_a_subscription(database, crm):
+    client = browser(database)
+    path = "/subscriptions?" + urlencode({"name": crm})
+
+    def act(action, **form):
+        page = client.get(path).text
+        given = {"name": crm, "token": token(page, action)} | form
+        return client.post(f"/subscriptions/{action}", data=given)
+
+    with database.connect() as owner:
+
+        def stored():
+            return owner.execute(
+                "select state, reason, (select min(position) from usersync.subscription_shards), "
+                "(select state from usersync.parked_events) from usersync.subscriptions"
+            ).fetchone()
+
+        assert stored() == ("active", None, 1, "dead")
+        assert act("retry", number="1").headers["location"].endswith("&done=retried")
+        assert stored() == ("active", None, 1, "waiting")
+        answer = act("pause", reason="<b>moving")
+        assert "The subscription is paused." in client.get(answer.headers["location"]).text
+        assert stored()[:2] == ("paused", "<b>moving")
+        assert act("resume").status_code == 303
+        assert stored()[:2] == ("active", None)
+        for wrong in (
+            {"since": "1"},
+            {"since": "1", "confirmation": "cr"},
+            {"since": "soon", "confirmation": crm},
+        ):
+            assert act("replay", **wrong).status_code == 400
+        assert act("replay", since="99", confirmation=crm).status_code >= 400
+        assert act("retry", number="x").status_code == 400
+        assert stored() == ("active", None, 1, "waiting")
+        assert act("replay", since="1d", confirmation=crm).headers["location"].endswith("&done=replayed")
+        assert stored() == ("active", None, 0, None)
+        acts = owner.execute(
+            "select action, actor_id from public.audit_logs where action like 'usersync.%' order by seq"
+        ).fetchall()
+    assert [name.partition("_")[2] for name, _ in acts] == ["retried", "paused", "resumed", "replayed"]
+    assert {by for _, by in acts} == {"eve@example.com"}
+    # A token is for one action on one subscription, and a message of the page is not taken from the URL.
+    given = {"name": crm, "token": token(client.get(path).text, "pause")}
+    assert client.post("/subscriptions/resume", data=given).status_code == 403
+    assert client.post("/subscriptions/pause", data=given | {"name": "other"}).status_code == 403
+    assert "evil" not in client.get(f"{path}&done=evil").text
+    assert browser(database, allow=lambda _: None).post("/subscriptions/pause", data=given).status_code == 403

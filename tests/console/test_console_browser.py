@@ -6,9 +6,11 @@ import socket
 import threading
 from itertools import cycle
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import uvicorn
+from hostile_values import SUBSCRIPTION
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
@@ -68,6 +70,8 @@ def paths_of(project):
             "/failures",
             "/rejected",
             "/tracked",
+            "/subscriptions",
+            f"/subscriptions?{urlencode({'name': SUBSCRIPTION})}",
             "/doctor",
         ),
         *(f"/users/{each}" for each in (project.well, project.stale, project.failing)),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import pytest
-from hostile_values import HTML
+from hostile_values import HTML, SUBSCRIPTION
 from psycopg_pool import ConnectionPool
 from starlette.testclient import TestClient
 
-from usersync import console
+from usersync import AuditLog, console
 from usersync.transports import psycopg as psycopg_transport
 
 pytestmark = pytest.mark.newest_server
@@ -105,8 +107,9 @@ def test_every_page_that_a_link_reaches_is_sound(project, browser):
         links = [urljoin(path, each["href"]) for each in page.all("a") if not each["href"].startswith("#")]
         # Of the events of a page, the first ones.
         waiting += [each for each in links if not each.startswith("/events/")] + links[:14]
-    for path in ("/users", "/events", "/entity", "/failures", "/rejected", "/tracked", "/doctor"):
-        assert path in seen
+    for name in ("users", "events", "entity", "failures", "rejected", "subscriptions", "tracked", "doctor"):
+        assert f"/{name}" in seen
+    assert any(path.startswith("/subscriptions?name=..") for path in seen)
 
 
 def test_the_overview_shows_the_last_comparison_and_starts_none(project, browser):
@@ -269,6 +272,57 @@ def test_the_state_of_an_entity_at_a_time(project, browser):
         shown(browser, f"/entity?entity=products/7&{query}", 400)
     shown(browser, "/entity?entity=products/7&at=9999-12-31T23:59:59.999999")
     shown(browser, "/entity?entity=products&at=1h", 400)
+
+
+def test_subscriptions(project, browser):
+    for path in ("/subscriptions", "/"):
+        page = shown(browser, path)
+        assert "quiet handler active 1 0 0 none order.*, <script>" in page.words
+        assert " handler active 1 2 1 none order.*" in page.words
+        assert "../a b/<script>" in page.text
+    page = shown(browser, f"/subscriptions?{urlencode({'name': SUBSCRIPTION})}")
+    assert "usersync subscriptions show '../a b/<script>" in page.words
+    dead, waiting = page.words.split("Dead events")[1].split("Waiting events")
+    assert "Number 1: " in dead
+    assert HTML in dead
+    assert "Number 2: " in waiting
+    assert "0: it waits for an earlier event of its entity" in waiting
+    assert waiting.count("failed") >= 49
+    assert "60 0.250 succeeded safe\\u202e" in waiting
+    older = next(each["href"] for each in page.all("a") if each.get("rel") == "next")
+    assert shown(browser, older).words.count(" 0.250 failed ") == 10
+    one = next(each["href"] for each in page.all("a") if "event=" in each["href"])
+    assert f"usersync subscriptions attempts '../a b/{HTML}" in shown(browser, one).words
+    page = shown(browser, "/subscriptions?name=quiet")
+    assert page.words.count("None.") == 3
+    assert page.all("button") == []
+    shown(browser, "/subscriptions?name=unknown", 404)
+    shown(browser, "/subscriptions?name=%00", 404)
+    shown(browser, "/subscriptions?name=quiet&event=1", 400)
+    shown(browser, "/subscriptions?name=quiet&before=x", 400)
+
+
+RECORD_AND_DIE = """
+import os, sys
+from usersync import AuditLog
+log = AuditLog.recording_only(spool_dir=sys.argv[1], project="a<b>")
+log.record("shelf.counted")
+log.record("shelf.counted")
+os._exit(9)
+"""
+
+
+def test_the_overview_shows_spools_of_dead_processes(browser, monkeypatch, tmp_path):
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path))
+    assert "No process of this machine has left events behind." in shown(browser, "/").words
+    subprocess.run([sys.executable, "-c", RECORD_AND_DIE, tmp_path], check=False)
+    with AuditLog.recording_only(spool_dir=tmp_path, project="alive") as log:
+        log.record("shelf.counted")
+        page = shown(browser, "/")
+    left = page.words.partition("Spools of this machine")[2].partition("To see and deliver")[0]
+    assert re.search(r" a-b-\S* 2 20\S+Z process \d+ has ended, for project a<b>$", left.strip())
+    assert "alive" not in left
+    assert "usersync audit spool --drain" in page.words
 
 
 def test_rejected_events_and_tracked_tables(browser):

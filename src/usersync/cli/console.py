@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     epilog=examples(
         ("usersync console", "prints a link; open it in a browser"),
         ("usersync console --open", "opens the link"),
-        ("usersync console --allow-actions", "buttons to sync, retry, erase"),
+        ("usersync console --allow-actions", "buttons that change data"),
         ("usersync console --port 8900", "for a tunnel: ssh -L 8900:127.0.0.1:8900"),
     )
 )
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     help="The port on 127.0.0.1. Default: a free one.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the link in the browser.")
-@click.option("--allow-actions", is_flag=True, help="Add buttons to the page of a user: sync, retry, erase.")
+@click.option(
+    "--allow-actions",
+    is_flag=True,
+    help="Add buttons to the pages of a user and of a subscription: sync, retry, erase; pause, replay.",
+)
 @common_options
 def console(call: Call, port: int | None, *, opens: bool, allow_actions: bool) -> None:
     """Show users, events and problems in the browser.

@@ -1,4 +1,4 @@
-"""Changes that the console makes, if it may: sync, retry and erase one user."""
+"""Changes that the console makes, if it may: to one user, or to one subscription."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import hmac
 import inspect
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,21 +18,28 @@ from usersync.audit import erasure, reading
 from usersync.audit.models import as_uuid
 from usersync.audit.options import default_spool_dir
 from usersync.audit.spool.erasing import erase_in_spools
+from usersync.console.filters import moment_of
 from usersync.core import users
+from usersync.core.admin_actions import record_admin_action
+from usersync.errors import ArgumentValueError
+from usersync.events import subscriptions
+from usersync.events.models import TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from uuid import UUID
 
     from usersync.audit.spool.erasing import SpoolErasure
     from usersync.console.database import Database
     from usersync.console.rendering import Renderer
     from usersync.models import Erasure
+    from usersync.transports.steps import Steps
 
 #: Returns the name of the person who acts, for the audit log. None refuses the action.
 AllowActions = Callable[[Request], str | Awaitable[str | None] | None]
 
-NAMES = ("sync", "retry", "erase")
+USER = ("sync", "retry", "erase")
+SUBSCRIPTION = ("retry", "pause", "resume", "replay")
 
 _COOKIE = "usersync_console_actions"
 _LONGEST_FORM = 10_000
@@ -51,14 +58,18 @@ class Actions:
         yield "/users/{user_id}/sync", self.sync
         yield "/users/{user_id}/retry", self.retry
         yield "/users/{user_id}/erase", self.erase
+        yield "/subscriptions/retry", self.retry_events
+        yield "/subscriptions/pause", self.pause
+        yield "/subscriptions/resume", self.resume
+        yield "/subscriptions/replay", self.replay
 
-    async def tokens(self, request: Request, user_id: UUID) -> dict[str, str] | None:
-        """The token of each action of a user's page; None if this person may not act."""
+    async def tokens(self, request: Request, names: Iterable[str], subject: str) -> dict[str, str] | None:
+        """The token of each action of a page; None if this person may not act."""
         if await self._name(request) is None:
             return None
         session = request.cookies.get(_COOKIE) or secrets.token_urlsafe(32)
         request.state.usersync_session = session
-        return {each: _token(session, each, user_id) for each in NAMES}
+        return {each: _token(session, each, subject) for each in names}
 
     @staticmethod
     def keep_session(request: Request, response: Response) -> Response:
@@ -106,21 +117,93 @@ class Actions:
         spools = erase_in_spools(default_spool_dir(), user_id, erasure.personal_keys_of(settings))
         return self._database.run(erasure.erase(user_id, spooled=spools.events, by=name)), spools
 
+    async def retry_events(self, request: Request) -> Response:
+        """Retry dead and waiting events, as ``usersync subscriptions retry`` does."""
+        name, by, form = await self._begin_subscription(request, "retry")
+        number = form.get("number")
+        if number is not None and not _is_number(number):
+            raise ArgumentValueError(f"number: expected a number, got {number!r:.80}")
+
+        def act() -> Steps[str]:
+            retried = yield from subscriptions.retry(name, number=int(number) if number else None)
+            if retried:
+                yield from _record("usersync.events_retried", by, name, events=retried)
+            return "retried" if retried else "nothing"
+
+        return await self._act_on_subscription(request, name, act())
+
+    async def pause(self, request: Request) -> Response:
+        """Pause the subscription, as ``usersync subscriptions pause`` does."""
+        name, by, form = await self._begin_subscription(request, "pause")
+        reason = form.get("reason", "").strip() or None
+
+        def act() -> Steps[str]:
+            if (yield from subscriptions.pause(name, reason=reason)):
+                yield from _record("usersync.subscription_paused", by, name, reason=reason)
+            return "paused"
+
+        return await self._act_on_subscription(request, name, act())
+
+    async def resume(self, request: Request) -> Response:
+        """Continue the subscription, as ``usersync subscriptions resume`` does."""
+        name, by, _ = await self._begin_subscription(request, "resume")
+
+        def act() -> Steps[str]:
+            if (yield from subscriptions.resume(name)):
+                yield from _record("usersync.subscription_resumed", by, name)
+            return "resumed"
+
+        return await self._act_on_subscription(request, name, act())
+
+    async def replay(self, request: Request) -> Response:
+        """Handle past events again, as ``usersync subscriptions replay`` does."""
+        name, by, form = await self._begin_subscription(request, "replay")
+        since = form.get("since", "").strip()
+        moment = None if _is_number(since) else moment_of("since", since)
+        if form.get("confirmation", "").strip() != name:
+            raise HTTPException(400, "Nothing was replayed. Type the name of the subscription to confirm.")
+
+        def act() -> Steps[str]:
+            number = int(since) if moment is None else (yield from subscriptions.first_number(moment))
+            if number is None:
+                return "nothing"
+            yield from subscriptions.replay(name, number)
+            yield from _record("usersync.subscription_replayed", by, name, since=number)
+            return "replayed"
+
+        return await self._act_on_subscription(request, name, act())
+
+    async def _begin_subscription(self, request: Request, action: str) -> tuple[str, str, dict[str, str]]:
+        """The subscription, the name of the person who acts, and the form. Raises ``HTTPException``."""
+        form = await _form(request)
+        subscription = form.get("name", "")
+        return subscription, await self._check(request, action, subject(subscription), form), form
+
+    async def _act_on_subscription(self, request: Request, name: str, operation: Steps[str]) -> Response:
+        """Run the action, and show the page of the subscription with its result."""
+        done = await self._database.read(lambda: self._database.run(operation))
+        root = request.scope.get("root_path", "")
+        return RedirectResponse(f"{root}/subscriptions?{urlencode({'name': name, 'done': done})}", 303)
+
     async def _begin(self, request: Request, action: str) -> tuple[UUID, str, dict[str, str]]:
         """The user, the name of the person who acts, and the form. Raises ``HTTPException``."""
         user_id = as_uuid("user", request.path_params["user_id"])
+        form = await _form(request)
+        return user_id, await self._check(request, action, str(user_id), form), form
+
+    async def _check(self, request: Request, action: str, subject: str, form: Mapping[str, str]) -> str:
+        """The name of the person who acts. Raises ``HTTPException``."""
         name = await self._name(request)
         if name is None:
             raise HTTPException(403, "You are not allowed to change anything here.")
-        form = await _form(request)
         session = request.cookies.get(_COOKIE, "")
-        token = _token(session, action, user_id)
+        token = _token(session, action, subject)
         # Browsers say where a request comes from. Another port of this machine is another origin.
         is_ours = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
         is_given = hmac.compare_digest(form.get("token", "").encode(), token.encode())
         if not (session and is_ours and is_given):
-            raise HTTPException(403, "Nothing was changed. Open the page of the user again, and repeat.")
-        return user_id, name, form
+            raise HTTPException(403, "Nothing was changed. Open the page again, and repeat.")
+        return name
 
     async def _name(self, request: Request) -> str | None:
         found: object = self._allow(request)
@@ -129,8 +212,22 @@ class Actions:
         return found if isinstance(found, str) and found else None
 
 
-def _token(session: str, action: str, user_id: UUID) -> str:
-    return hmac.new(session.encode(), f"{action} {user_id}".encode(), hashlib.sha256).hexdigest()
+def subject(subscription: str) -> str:
+    """What the tokens of a subscription are for. The subject of a user is the id."""
+    return f"subscription {subscription}"
+
+
+def _token(session: str, action: str, subject: str) -> str:
+    return hmac.new(session.encode(), f"{action} {subject}".encode(), hashlib.sha256).hexdigest()
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18  # noqa: PLR2004 - a bigint
+
+
+def _record(action: str, by: str, subscription: str, **details: Any) -> Steps[None]:
+    settings = yield from reading.installed_settings()
+    yield from record_admin_action(settings, action, by=by, table=TABLE, subscription=subscription, **details)
 
 
 def _back(request: Request, user_id: UUID, done: str) -> Response:

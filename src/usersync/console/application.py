@@ -65,9 +65,10 @@ def app(
     return a response, such as a redirect to your sign-in page, or raise ``HTTPException``. Being signed in is
     not enough: the pages show all users and all events.
 
-    With ``allow_actions``, the page of a user has buttons to sync, retry and erase this user. It gets the
-    request, and returns the name of the person who acts, which the audit log gets, or None to refuse the
-    action. It may be a coroutine function.
+    With ``allow_actions``, the page of a user has buttons to sync, retry and erase this user, and the page of
+    a subscription has buttons to retry, pause, resume and replay it. It gets the request, and returns the
+    name of the person who acts, which the audit log gets, or None to refuse the action. It may be a coroutine
+    function.
 
     Raises ``SettingsError`` without ``authorize``, or for another ``source``. Opens no connection.
     """

@@ -16,9 +16,11 @@ from usersync.audit import entity_state, reading, upkeep
 from usersync.audit.formats import event_data, open_writer
 from usersync.audit.histogram import histogram
 from usersync.audit.models import EventFilter, EventPage, as_uuid
+from usersync.audit.options import default_spool_dir
 from usersync.audit.tracking import tables
 from usersync.config.periods import iso
 from usersync.config.redaction import Redactor
+from usersync.console.actions import SUBSCRIPTION, USER, subject
 from usersync.console.filters import (
     FILTERS,
     complete_entity_of,
@@ -29,14 +31,22 @@ from usersync.console.filters import (
 )
 from usersync.console.live import Live
 from usersync.console.shown import as_json
+from usersync.console.spools import leftovers
 from usersync.core import user_names, users, why
 from usersync.core.daily_counts import sign_ups_by_day
 from usersync.core.overview import overview
-from usersync.errors import ArgumentValueError, ConnectionFailedError, UserNotFoundError, UsersyncError
+from usersync.errors import (
+    ArgumentValueError,
+    ConnectionFailedError,
+    SettingsError,
+    UserNotFoundError,
+    UsersyncError,
+)
+from usersync.events import subscriptions
 from usersync.schema import delete_plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
     from uuid import UUID
 
     from starlette.requests import Request
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
     from usersync.console.actions import Actions
     from usersync.console.database import Database
     from usersync.console.rendering import Renderer
+    from usersync.console.spools import Leftover
     from usersync.core.daily_counts import DayCount
     from usersync.core.user_names import NamedUsers
     from usersync.transports.steps import Steps
@@ -73,6 +84,13 @@ _EXPORTS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 _EXPORT_PAGE, _MOST_EXPORTED = 1_000, 100_000
 #: What a user's page says after an action. The page itself shows the result.
 _DONE = {"sync": "A sync of this user has run.", "retry": "A retry of this user has run."}
+_SUBSCRIPTION_DONE = {
+    "retried": "The events are due now. A worker handles them within a second.",
+    "paused": "The subscription is paused.",
+    "resumed": "The subscription is active.",
+    "replayed": "The events are handled again.",
+    "nothing": "There was nothing to do.",
+}
 
 
 @dataclass(frozen=True)
@@ -120,6 +138,7 @@ class Pages:
         yield "/entity", self.entity
         yield "/failures", self.failures
         yield "/rejected", self.rejected
+        yield "/subscriptions", self.subscriptions
         yield "/tracked", self.tracked
         yield "/doctor", self.doctor
 
@@ -132,15 +151,22 @@ class Pages:
                 "rejected": self._part(upkeep.rejects(limit=_COUNTED + 1)),
                 "counted": _COUNTED,
                 "newest": self._part(reading.search(EventFilter(), limit=_FEW)),
+                "subscriptions": self._limited(subscriptions.subscriptions()),
+                "spools": _spools(),
                 "charts": [
-                    Chart("Events", self._counted(reading.events_by_day(days=_DAYS, most=_MOST_A_DAY))),
-                    Chart("Sign-ups", self._counted(_sign_ups())),
+                    Chart("Events", self._limited(reading.events_by_day(days=_DAYS, most=_MOST_A_DAY))),
+                    Chart("Sign-ups", self._limited(_sign_ups())),
                 ],
             }
 
         found = await self._database.read(read)
         return self._page(
-            request, "overview.html", command="usersync status", target=self._database.target, **found
+            request,
+            "overview.html",
+            command="usersync status",
+            target=self._database.target,
+            spool_dir=default_spool_dir(),
+            **found,
         )
 
     async def users(self, request: Request) -> Response:
@@ -187,7 +213,7 @@ class Pages:
         found = await self._database.read(read)
         is_unknown = isinstance(found["report"], UserNotFoundError)
         is_logged = any(found[name].value and found[name].value.events for name in ("about", "by"))
-        tokens = await self._actions.tokens(request, user_id) if self._actions else None
+        tokens = await self._tokens(request, USER, str(user_id))
         response = self._page(
             request,
             "user_unknown.html" if is_unknown else "user.html",
@@ -200,7 +226,7 @@ class Pages:
             done=_DONE.get(request.query_params.get("done", "")),
             **found,
         )
-        return self._actions.keep_session(request, response) if self._actions else response
+        return self._with_session(request, response)
 
     async def deletion(self, request: Request) -> Response:
         """What a deletion of the user would delete or change. Counts a bounded number of rows."""
@@ -398,18 +424,68 @@ class Pages:
 
     async def rejected(self, request: Request) -> Response:
         """The rejected events in order."""
-        after = request.query_params.get("after", "0")
-        if not (after.isascii() and after.isdigit() and len(after) <= 18):  # noqa: PLR2004 - a bigint
-            raise ArgumentValueError(f"after: expected a number, got {after!r:.80}")
-        found = await self._read(upkeep.rejects(after=int(after), limit=_PAGE + 1))
+        after = _number("after", request.query_params.get("after", "0"))
+        found = await self._read(upkeep.rejects(after=after, limit=_PAGE + 1))
         return self._page(
             request,
             "rejected.html",
             command="usersync audit rejects",
             rejects=found[:_PAGE],
             next=str(found[_PAGE - 1].reject_id) if len(found) > _PAGE else None,
-            is_first=after == "0",
+            is_first=after == 0,
         )
+
+    async def subscriptions(self, request: Request) -> Response:
+        """All subscriptions; with a name one of them, its parked events and attempts."""
+        if name := request.query_params.get("name", ""):
+            return await self._subscription(request, name)
+        found = await self._read(subscriptions.subscriptions())
+        return self._page(
+            request, "subscriptions.html", command="usersync subscriptions list", subscriptions=found
+        )
+
+    async def _subscription(self, request: Request, name: str) -> Response:
+        if "\0" in name:
+            raise HTTPException(404, "There is no such subscription.")
+        given = request.query_params
+        event_id = as_uuid("event", given["event"]) if given.get("event") else None
+        before = _number("before", given["before"]) if given.get("before") else None
+
+        def read() -> dict[str, Any]:
+            found = {each.name: each for each in self._run(subscriptions.subscriptions())}
+            if name not in found:
+                raise HTTPException(404, "There is no such subscription.")
+            tried = self._run(subscriptions.attempts(name, event_id=event_id, before=before, limit=_PAGE + 1))
+            return {
+                "subscription": found[name],
+                "attempts": tried[:_PAGE],
+                "next": str(tried[_PAGE - 1].attempt_id) if len(tried) > _PAGE else None,
+            } | {
+                state: self._run(subscriptions.parked_events(name, state=state, limit=_PAGE))
+                for state in ("dead", "waiting")
+            }
+
+        shown = await self._database.read(read)
+        command = ["attempts", name, "--event", str(event_id)] if event_id else ["show", name]
+        response = self._page(
+            request,
+            "subscription.html",
+            command=_command("usersync subscriptions", *command),
+            name=name,
+            event=str(event_id) if event_id else None,
+            is_first=before is None,
+            most=_PAGE,
+            tokens=await self._tokens(request, SUBSCRIPTION, subject(name)),
+            done=_SUBSCRIPTION_DONE.get(given.get("done", "")),
+            **shown,
+        )
+        return self._with_session(request, response)
+
+    async def _tokens(self, request: Request, names: Iterable[str], of: str) -> dict[str, str] | None:
+        return await self._actions.tokens(request, names, of) if self._actions else None
+
+    def _with_session(self, request: Request, response: Response) -> Response:
+        return self._actions.keep_session(request, response) if self._actions else response
 
     async def tracked(self, request: Request) -> Response:
         """The tables whose changes are recorded."""
@@ -433,7 +509,7 @@ class Pages:
     def _run(self, operation: Steps[T]) -> T:
         return self._database.run(operation)
 
-    def _counted(self, operation: Steps[T]) -> Part[T]:
+    def _limited(self, operation: Steps[T]) -> Part[T]:
         return self._part(operation, run=lambda given: self._database.run_limited(given, _CHART_LIMIT_S))
 
     def _part(self, operation: Steps[T], run: Callable[[Steps[T]], T] | None = None) -> Part[T]:
@@ -449,6 +525,19 @@ class Pages:
 def _sign_ups() -> Steps[tuple[DayCount, ...] | None]:
     settings = yield from reading.installed_settings()
     return (yield from sign_ups_by_day(settings, days=_DAYS, most=_MOST_A_DAY))
+
+
+def _spools() -> Part[tuple[Leftover, ...]]:
+    try:
+        return Part(leftovers(default_spool_dir()))
+    except OSError as error:
+        return Part(error=SettingsError(f"cannot read the spools of this machine: {error.strerror}"))
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004 - a bigint
+        raise ArgumentValueError(f"{name}: expected a number, got {text!r:.80}")
+    return int(text)
 
 
 def _command(command: str, *words: str) -> str:

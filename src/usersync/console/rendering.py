@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ _NAVIGATION = (
     ("/entity", "Entity timeline"),
     ("/failures", "Failures"),
     ("/rejected", "Rejected events"),
+    ("/subscriptions", "Subscriptions"),
     ("/tracked", "Tracked tables"),
     ("/doctor", "Doctor"),
 )
@@ -72,6 +74,7 @@ class Renderer:
             "iso": iso,
             "day_of": date.fromordinal,
             "state_name": state_name,
+            "sh": shlex.quote,
         }
         self._templates.globals |= {
             "ROWS": shown.ROWS,

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+#: The entity of changes to subscriptions in the audit log.
+TABLE = "usersync.subscriptions"
+
 #: The number of shards of each subscription.
 SHARDS = 16
 

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from usersync.cli.audit.event_view import moment
 from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, typed, warning, wrap
+from usersync.events.models import TABLE as TABLE  # noqa: PLC0414 - for the commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from usersync.events.models import DeliveryAttempt, ParkedEvent, SubscriptionStatus
-
-
-#: The entity of the commands' own events in the audit log.
-TABLE = "usersync.subscriptions"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ function follow(place) {
 }
 
 function move(step) {
-  const links = [...document.querySelectorAll("#content tbody th a, #content section h2 a")]
+  const links = [...document.querySelectorAll("#content tbody th a, #content section :is(h2, h3) a")]
     .filter((link) => !link.closest("details:not([open])"));
   if (links.length) {
     const at = links.indexOf(document.activeElement);
