@@ -1,16 +1,25 @@
-"""The alert rules and the dashboard: they are read by their programs, and name only what there is."""
+"""What is in deploy/: it is read by its programs, and names only what there is."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import promql_parser
 import pytest
 import yaml
 
+from fix_lacking import skip_without
+from usersync.cli.worker import worker
+from usersync.events.handlers import Handlers
 from usersync.metrics import definitions
+from usersync.worker.health import LIVE, METRICS, READY
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
@@ -93,3 +102,104 @@ def test_the_dashboard_has_no_two_panels_in_one_place():
         assert max(x for x, _ in cells) < 24
         taken |= cells
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+UNIT = DEPLOY / "systemd/usersync-worker.service"
+DOCKERFILE = DEPLOY / "docker/Dockerfile"
+MANIFEST = DEPLOY / "kubernetes/worker.yaml"
+
+
+def program(name):
+    return shutil.which(name) or skip_without(name)
+
+
+def checked(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def instructions():
+    """The instructions of the Dockerfile, each with its words."""
+    text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(line.split()[0], line.split(maxsplit=1)[1]) for line in text.splitlines() if line.strip()]
+
+
+def one(name):
+    (found,) = [words for each, words in instructions() if each == name]
+    return found
+
+
+def deployment():
+    kinds = {each["kind"]: each for each in yaml.safe_load_all(MANIFEST.read_text())}
+    assert set(kinds) == {"Deployment", "PodDisruptionBudget"}
+    labels = kinds["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert {json.dumps(each["spec"]["selector"]["matchLabels"]) for each in kinds.values()} == {
+        json.dumps(labels)
+    }
+    return kinds["Deployment"]["spec"]["template"]
+
+
+def of_unit(name):
+    return dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))[name]
+
+
+COMMANDS = {
+    "systemd": shlex.split(of_unit("ExecStart")),
+    "Docker": json.loads(one("CMD")),
+    "Kubernetes": deployment()["spec"]["containers"][0]["command"],
+}
+
+
+@pytest.mark.parametrize("place", COMMANDS)
+def test_the_worker_is_started_with_options_that_it_has(place):
+    path, name, *arguments = COMMANDS[place]
+    assert (Path(path).name, name) == ("usersync", "worker")
+    context = click.Context(worker, info_name="worker")
+    worker.parse_args(context, arguments)
+    assert context.params["handlers"] == "myapp.events:handlers"
+    assert context.params["address"][1] == 8080
+
+
+def test_probes_ask_what_the_worker_answers():
+    template = deployment()
+    (container,) = template["spec"]["containers"]
+    (port,) = container["ports"]
+    assert (port["name"], port["containerPort"]) == ("health", 8080)
+    assert container["livenessProbe"]["httpGet"] == {"path": LIVE, "port": "health"}
+    assert container["readinessProbe"]["httpGet"] == {"path": READY, "port": "health"}
+    assert template["metadata"]["annotations"]["prometheus.io/path"] == METRICS
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == one("EXPOSE") == "8080"
+    assert f"http://127.0.0.1:8080{LIVE}" in one("HEALTHCHECK")
+    volumes = {each["name"] for each in template["spec"]["volumes"]}
+    assert {each["name"] for each in container["volumeMounts"]} == volumes
+
+
+def test_the_events_in_hand_may_end():
+    handlers = Handlers()
+    handlers.on("a.b")(print)
+    longest = max(each.time_limit for each in handlers)
+    assert int(of_unit("TimeoutStopSec")) > longest
+    assert deployment()["spec"]["terminationGracePeriodSeconds"] > longest
+
+
+def test_systemd_accepts_the_unit(tmp_path):
+    unit = tmp_path / UNIT.name
+    # The program must exist.
+    unit.write_text(UNIT.read_text().replace(COMMANDS["systemd"][0], sys.executable))
+    checked(program("systemd-analyze"), "verify", "--man=no", str(unit))
+
+
+def test_kubernetes_reads_the_manifest(tmp_path):
+    shutil.copy(MANIFEST, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{MANIFEST.name}]\n")
+    built = checked(program("kubectl"), "kustomize", str(tmp_path))
+    assert list(yaml.safe_load_all(built)) == list(yaml.safe_load_all(MANIFEST.read_text()))
+
+
+def test_the_dockerfile_has_known_instructions_and_passes_hadolint():
+    assert {name for name, _ in instructions()} == {
+        *("FROM", "ENV", "RUN", "WORKDIR", "COPY", "USER", "EXPOSE", "HEALTHCHECK", "CMD")
+    }
+    assert one("USER") == str(deployment()["spec"]["securityContext"]["runAsUser"])
+    checked(program("hadolint"), str(DOCKERFILE))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     #: The status and the text of an answer.
     Answer = tuple[HTTPStatus, str, str]
 
+LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
+
 _PLAIN = "text/plain; charset=utf-8"
 #: A client gets so much time to send its request.
 _REQUEST_S = 5.0
@@ -42,9 +44,9 @@ class HealthServer:
         host, port = address
         self._sync = UserSync(dsn)
         answers = {
-            "/livez": lambda: _health(worker.fault()),
-            "/readyz": lambda: _health(worker.obstacle()),
-            "/metrics": _metrics(self._sync, spool_dir, max_age),
+            LIVE: lambda: _health(worker.fault()),
+            READY: lambda: _health(worker.obstacle()),
+            METRICS: _metrics(self._sync, spool_dir, max_age),
         }
         try:
             self._server = _server_class(host)(address, _handler(answers))
