@@ -38,12 +38,13 @@ FILL = """
 
 BARE_INSERT = """
     insert into "@users_table" as target ("@columns")
-    select '@source_values' from "@source_table" as source where source.deleted_at is null
+    select '@plain_values' from "@source_table" as source where source.deleted_at is null
     on conflict ("@key") do nothing
 """
 
 BARE_COMPARISON = """
-    select count(*) from "@source_table" as source
+    select count(*) from (select null::jsonb as defaults) as known
+    cross join "@source_table" as source
     full join "@users_table" as target on target."@key" = source.id
     where row('@stored_auth_values') is distinct from row('@source_auth_values')
 """

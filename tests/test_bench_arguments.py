@@ -1,8 +1,9 @@
-"""``python bench/run.py``: a mistake must not show after an hour, and what was measured before stays."""
+"""``bench/``: every benchmark runs, a mistake shows at once, and what was measured before stays."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,3 +41,32 @@ def test_one_benchmark_leaves_what_is_there_of_the_others(tmp_path):
     assert row | {"benchmark": "record"} not in document["rows"]
     assert document["seconds"] == 7 + document["took"]["record"]
     assert "| sign-up |" in (tmp_path / "results.md").read_text()
+
+
+TINY = (
+    "--quick --rounds 1 --statements 20 --commits 10 --imported 20 --users 100 --events 100 --bulk 20 "
+    "--feed-events 1500 --search-events 1000 --deleted 20 --record-events 10 --record-rounds 1"
+)
+
+#: Without waiting for the disk: here, the times do not count.
+FAST = "import sys; sys.path.insert(0, {bench!r}); import measuring, {module}; "
+FAST += "measuring.SETTINGS['fsync'] = 'off'; {module}.main()"
+
+
+def bench(module, words):
+    """Run a script of bench/, and return what it writes to standard error."""
+    code = FAST.format(bench=str(RUN.parent), module=module)
+    command = [sys.executable, "-c", code, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_every_benchmark_runs(tmp_path):
+    told = bench("run", TINY)
+    for name in re.search(r"BENCHMARKS = \(([^)]*)\)", RUN.read_text())[1].replace('"', "").split(","):
+        assert f"{name.strip()} … " in told
+    bench("growth", f"--sizes 1000 --only sign_up --rounds 1 --out {tmp_path}")
+    points = json.loads((tmp_path / "growth.json").read_text())["points"]
+    assert {each["series"] for each in points} >= {"sign-up", "sign-up: the limit"}
