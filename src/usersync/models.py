@@ -19,10 +19,10 @@ __all__ = [
     "Erasure",
     "Failure",
     "FailureKind",
+    "FailureOutcome",
     "Finding",
     "LastRun",
     "LeftAlone",
-    "Outcome",
     "Pause",
     "Removal",
     "Resumption",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 #: ``degraded``: the row exists with fewer columns than the mapping asks for; ``failed``: it does not exist.
-Outcome = Literal["degraded", "failed"]
+FailureOutcome = Literal["degraded", "failed"]
 #: What is different about a row, see ``Difference``.
 DifferenceClass = Literal["missing", "stale", "orphaned", "deleted_upstream"]
 #: Rows of deleted users. No run changes them; ``sync --remove-orphans`` and ``--apply-deletions`` do.
@@ -49,7 +49,7 @@ class Failure:
 
     user_id: UUID
     kind: FailureKind
-    outcome: Outcome
+    outcome: FailureOutcome
     sqlstate: str
     constraint: str | None
     column: str | None

@@ -26,7 +26,7 @@ from usersync.audit.reader import Reader, ReadingMethods
 from usersync.audit.spool.address import RECORDING_ONLY, check_address, describe, destination_of
 from usersync.audit.spool.quarantine import RetryResult, retry
 from usersync.config.dsn import sealed
-from usersync.config.redaction import Kind, Redactor
+from usersync.config.redaction import Redactor, ValueKind
 from usersync.errors import DatabaseError, redact_message
 from usersync.transports.drivers import describe_error
 from usersync.transports.processes import ForkSafeLock, leave_alone
@@ -392,7 +392,7 @@ class AuditLog(ReadingMethods):
         """
         return capture.captured(self)
 
-    def redacts(self, name: str, kind: Kind = "other") -> bool:
+    def redacts(self, name: str, kind: ValueKind = "other") -> bool:
         """Whether a value of this kind (a text, if omitted) under this name is recorded as ``[redacted]``."""
         return self._redactor.is_secret(name, kind)
 

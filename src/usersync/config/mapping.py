@@ -170,7 +170,7 @@ def _unquote(part: str, where: str) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class ValueSource:
     """A column of the auth server's table, or a path in one of its two JSON columns."""
 
     column: str
@@ -191,7 +191,7 @@ class Column:
 
     name: str
     #: Empty for a constant and for an expression.
-    sources: tuple[Source, ...]
+    sources: tuple[ValueSource, ...]
     value: Default = None
     expression: str | None = None
     default: Default = None
@@ -230,7 +230,7 @@ class Column:
     @property
     def is_tombstone(self) -> bool:
         """Whether this column holds the time of the user's deletion."""
-        return self.sources == (Source("deleted_at"),)
+        return self.sources == (ValueSource("deleted_at"),)
 
     @property
     def is_computed(self) -> bool:
@@ -287,7 +287,7 @@ def parse_column(name: str, entry: object, table: str = "columns") -> Column:
     return column
 
 
-def _holds_personal_data(sources: tuple[Source, ...], expression: str | None) -> bool:
+def _holds_personal_data(sources: tuple[ValueSource, ...], expression: str | None) -> bool:
     return any(source.is_personal for source in sources) or is_personal(expression or "")
 
 
@@ -329,27 +329,27 @@ def _options(entry: object, where: str) -> Mapping[str, Any]:
     return entry
 
 
-def _parse_sources(origins: object, where: str) -> tuple[Source, ...]:
+def _parse_sources(origins: object, where: str) -> tuple[ValueSource, ...]:
     listed = origins if isinstance(origins, list) else [origins]
     if not listed:
         raise SettingsError(f'{where}: "from" is empty')
     return tuple(_parse_source(source, where) for source in listed)
 
 
-def _parse_source(text: object, where: str) -> Source:
+def _parse_source(text: object, where: str) -> ValueSource:
     if not isinstance(text, str) or not text:
         raise SettingsError(f"{where}: a source is a name such as {'email'!r}, not {text!r}")
     head, *path = text.split(".")
     if head in _METADATA and all(path):
         for key in path:
             check_name(key, where)
-        return Source(_METADATA[head], tuple(path))
+        return ValueSource(_METADATA[head], tuple(path))
     if path or head not in SOURCE_TYPES:
         near = difflib.get_close_matches(head, (*SOURCE_TYPES, *_METADATA), n=1)
         meant = ".".join((*near, *path))
         hint = f"Did you mean {meant!r}?" if near else _SOURCES_HINT
         raise SettingsError(f"{where}: {text!r} {_why_not_a_source(head)}", hint=hint)
-    return Source(head)
+    return ValueSource(head)
 
 
 _SOURCES_HINT = (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 
-Kind = Literal["null", "flag", "time", "number", "other"]
+ValueKind = Literal["null", "flag", "time", "number", "other"]
 """The type of a value, as far as it matters here. A flag is a boolean or a member of an enumeration."""
 
 
@@ -146,10 +146,10 @@ _OF_DIGITS = _words(
     " securitycode socialsecurity number no code codes"
 )
 
-_NOTHING: frozenset[Kind] = frozenset()
-_TEXTS: frozenset[Kind] = frozenset(("other",))
-_TEXTS_AND_NUMBERS: frozenset[Kind] = frozenset(("other", "number"))
-_EVERYTHING: frozenset[Kind] = frozenset(("other", "number", "time", "flag"))
+_NOTHING: frozenset[ValueKind] = frozenset()
+_TEXTS: frozenset[ValueKind] = frozenset(("other",))
+_TEXTS_AND_NUMBERS: frozenset[ValueKind] = frozenset(("other", "number"))
+_EVERYTHING: frozenset[ValueKind] = frozenset(("other", "number", "time", "flag"))
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _FUSED = re.compile(
@@ -188,9 +188,9 @@ class Redactor:
         words = [*filter(None, map(_bare, extra))]
         self._extra = re.compile("|".join(map(re.escape, words))) if words else None
         self._revealed = frozenset(map(_bare, reveal))
-        self._known: dict[str, frozenset[Kind]] = {}
+        self._known: dict[str, frozenset[ValueKind]] = {}
 
-    def is_secret(self, key: str, kind: Kind = "other") -> bool:
+    def is_secret(self, key: str, kind: ValueKind = "other") -> bool:
         """Whether a value of this kind under ``key`` must not be stored."""
         kinds = self._known.get(key)
         if kinds is None:
@@ -199,7 +199,7 @@ class Redactor:
                 self._known[key] = kinds
         return kind in kinds
 
-    def _redacted_kinds(self, key: str) -> frozenset[Kind]:
+    def _redacted_kinds(self, key: str) -> frozenset[ValueKind]:
         bare = _bare(key)
         if bare in self._revealed:
             return _NOTHING
@@ -220,7 +220,7 @@ class Checked:
         self.value = value
 
 
-def kind_of(value: object) -> Kind:
+def kind_of(value: object) -> ValueKind:
     """The kind of a Python value, by its type alone."""
     kind = type(value)
     if kind is str:

@@ -26,7 +26,7 @@ __all__ = [
     "of_subscriptions",
 ]
 
-Kind = Literal["gauge", "counter"]
+MetricKind = Literal["gauge", "counter"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Definition:
     name: str
     help: str
     unit: str = "1"
-    kind: Kind = "gauge"
+    kind: MetricKind = "gauge"
     labels: tuple[str, ...] = ()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from usersync.config.mapping import SOURCE_TYPES, Column, Default, Source, quote
+from usersync.config.mapping import SOURCE_TYPES, Column, Default, ValueSource, quote
 from usersync.config.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _mirrored(column: Column, row: str) -> str:
     return f"coalesce({', '.join(found)}) #>> '{{}}'"
 
 
-def _type(source: Source) -> str:
+def _type(source: ValueSource) -> str:
     return "jsonb" if source.path else SOURCE_TYPES[source.column]
 
 
@@ -104,7 +104,7 @@ def _json_default(default: Default) -> list[str]:
     return [f"{literal(default)}::jsonb" if isinstance(default, str) else f"to_jsonb({literal(default)})"]
 
 
-def _text(source: Source, row: str) -> str:
+def _text(source: ValueSource, row: str) -> str:
     column = f"{row}.{quote(source.column)}"
     if not source.path:
         return column
@@ -113,7 +113,7 @@ def _text(source: Source, row: str) -> str:
     return f"{column} #>> {_path(source)}"
 
 
-def _json(source: Source, row: str) -> str:
+def _json(source: ValueSource, row: str) -> str:
     column = f"{row}.{quote(source.column)}"
     if not source.path:
         return f"to_jsonb({column})"
@@ -122,7 +122,7 @@ def _json(source: Source, row: str) -> str:
     return f"{column} #> {_path(source)}"
 
 
-def _path(source: Source) -> str:
+def _path(source: ValueSource) -> str:
     return f"array[{', '.join(literal(key) for key in source.path)}]"
 
 

@@ -150,7 +150,7 @@ _PLACE = re.compile(r"%\((\w+)\)s(::jsonb)?")
 #: A statement and its parameters.
 Command = tuple[str, "Sequence[Any]"]
 #: The rows, and whether they are committed.
-Outcome = tuple[Any, bool]
+CallResult = tuple[Any, bool]
 
 
 def _command(statement: Statement, place: Callable[[int], str]) -> Command:
@@ -167,7 +167,7 @@ def _command(statement: Statement, place: Callable[[int], str]) -> Command:
 
 def _commands(
     statement: Call, place: Callable[[int], str], *, is_inside: bool | None
-) -> Generator[Command, Any, Outcome]:
+) -> Generator[Command, Any, CallResult]:
     """The commands of a call. In a transaction of the application they use a savepoint, so that it stays
     usable.
 
@@ -194,7 +194,7 @@ def _commands(
     return rows, False
 
 
-def call_blocking(connection: Any, statement: Call) -> Outcome:
+def call_blocking(connection: Any, statement: Call) -> CallResult:
     """Call one of usersync's functions through a blocking connection. Returns the answer, and whether it is
     committed. Raises the driver's errors.
     """
@@ -215,7 +215,7 @@ def call_blocking(connection: Any, statement: Call) -> Outcome:
     return _answer(rows), committed
 
 
-async def call_async(connection: Any, statement: Call) -> Outcome:
+async def call_async(connection: Any, statement: Call) -> CallResult:
     """``call_blocking()`` for asyncio. A pool lends a connection for the call."""
     if is_async_sqlalchemy(connection):
         # An AsyncSession passes its Session, an AsyncConnection its Connection.
@@ -328,7 +328,7 @@ async def _execute_asyncpg(connection: Any, sql: str, params: Sequence[Any]) -> 
     return await (connection.fetch if sql.startswith("select") else connection.execute)(sql, *params)
 
 
-def _through_sqlalchemy(connection: Any, statement: Call) -> Outcome:
+def _through_sqlalchemy(connection: Any, statement: Call) -> CallResult:
     text = import_module("sqlalchemy").text
     on = _sqlalchemy_connection(connection)
     # In autocommit there is no transaction to protect, and a savepoint is not possible.

@@ -10,7 +10,7 @@ from usersync.sql.expressions import literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal[
+ColumnKind = Literal[
     "number", "numeric", "plain", "instant", "text", "json", "jsonb", "bytes", "document", "foreign"
 ]
 
@@ -20,7 +20,7 @@ TEXT_LIMIT = 16_384
 _MAX_ENTITY_ID = 200
 _KEPT_OF_LONG_ID = 130
 
-_KINDS: Mapping[str, Kind] = {
+_KINDS: Mapping[str, ColumnKind] = {
     "smallint": "number",
     "integer": "number",
     "bigint": "number",
@@ -62,7 +62,7 @@ _PERHAPS_NO_JSONB = literal(r"\\u(0000|d[89a-f])|[0-9]e[-+]?[0-9]")
 
 #: Types whose JSON depends on no setting of the session, besides those of kinds in _UNFORMATTED.
 _UNFORMATTED_TYPES = frozenset(("boolean", "uuid", "date", "timestamp without time zone"))
-_UNFORMATTED: frozenset[Kind] = frozenset(("number", "numeric", "text", "json", "jsonb", "bytes"))
+_UNFORMATTED: frozenset[ColumnKind] = frozenset(("number", "numeric", "text", "json", "jsonb", "bytes"))
 
 Formatting = Literal["none", "zone", "all"]
 
@@ -72,7 +72,7 @@ class TrackedColumn:
     """A column as it was when the table was tracked."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     #: Whether values that are equal are the same. 1.0 and 1.00 are equal, and so are 'A' and 'a' in citext.
     exact: bool
     secret: bool = False
@@ -92,7 +92,7 @@ def tracked_column(found: Mapping[str, Any], *, secret: bool) -> TrackedColumn:
     return TrackedColumn(found["name"], kind, exact, secret, formatting)
 
 
-def _kind(found: Mapping[str, Any]) -> Kind:
+def _kind(found: Mapping[str, Any]) -> ColumnKind:
     if not found["built_in"]:
         return "foreign"
     kind = _KINDS.get(found["type"])

@@ -17,7 +17,7 @@ from usersync.audit.tracking.generate import (
     render_privileges,
 )
 from usersync.config.mapping import TableName, check_name, did_you_mean
-from usersync.config.redaction import Kind
+from usersync.config.redaction import ValueKind
 from usersync.errors import NotInstalledError, SettingsError
 from usersync.models import Change
 from usersync.sql.render import read_sql
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row
 
-IsSecret = Callable[[str, Kind], bool]
+IsSecret = Callable[[str, ValueKind], bool]
 """Whether a column's name and the kind of its values mark a secret; ``Redactor.is_secret()``."""
 
 #: The kinds of values by pg_type.typcategory.
-_KINDS: Mapping[str, Kind] = {"B": "flag", "E": "flag", "N": "number", "D": "time", "T": "time"}
+_KINDS: Mapping[str, ValueKind] = {"B": "flag", "E": "flag", "N": "number", "D": "time", "T": "time"}
 
 Made = Mapping[str, Any]
 """The ``Tracking.made_from`` that a table's functions were created from."""

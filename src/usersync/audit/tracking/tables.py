@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Row
 
-State = Literal["current", "stale", "gone"]
+TrackedState = Literal["current", "stale", "gone"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TrackedTable:
     """A tracked table. If it is ``stale``, tracking it again updates it."""
 
     table: TableName
-    state: State
+    state: TrackedState
     reasons: tuple[str, ...]
     columns: tuple[str, ...]
     redacted: tuple[str, ...]
@@ -151,7 +151,7 @@ def _describe(
 ) -> TrackedTable:
     made_from = read_comment(row["comment"]) or {}
     options = _options(made_from)
-    state: State = "gone"
+    state: TrackedState = "gone"
     drift, damage = ["the table was dropped"], list[str]()
     if row["name"] is None and inspected["exists"]:
         state, damage = "stale", ["another table has its name, and is not recorded"]

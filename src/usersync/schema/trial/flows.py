@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from usersync.gotrue.session import fresh_phone
 
 if TYPE_CHECKING:
-    from usersync.schema.trial.observation import Kind
+    from usersync.schema.trial.observation import FlowKind
     from usersync.schema.trial.session import TrialSession
 
 
@@ -67,7 +67,7 @@ class Flow:
     """One request, and the requests that it requires."""
 
     name: str
-    kind: Kind
+    kind: FlowKind
     act: Act
     #: The flow that the same user completes before.
     after: str | None = None

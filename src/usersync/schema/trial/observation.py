@@ -15,8 +15,8 @@ VARIES = "<varies>"
 #: The placeholder of the time of the transaction.
 NOW = "<now>"
 
-Kind = Literal["sign-up", "change", "soft deletion", "hard deletion"]
-State = Literal["accepted", "refused", "not tried"]
+FlowKind = Literal["sign-up", "change", "soft deletion", "hard deletion"]
+FlowState = Literal["accepted", "refused", "not tried"]
 #: ``failed``: no row. ``degraded``: a row with fewer columns. ``differs``: out of sync with the mapping.
 RowState = Literal["ok", "failed", "degraded", "differs"]
 RowKind = Literal["made", "changed", "removed", "kept"]
@@ -95,8 +95,8 @@ class Observation:
     """One flow: whether the auth server's request was accepted, and its effects."""
 
     flow: str
-    kind: Kind
-    state: State
+    kind: FlowKind
+    state: FlowState
     #: Why the flow was not tried.
     reason: str = ""
     #: The flow before it that fails, if it was not tried for that reason.
@@ -174,7 +174,7 @@ class Trial:
     def __len__(self) -> int:
         return len(self.observations)
 
-    def of_kind(self, kind: Kind) -> tuple[Observation, ...]:
+    def of_kind(self, kind: FlowKind) -> tuple[Observation, ...]:
         """The observations of one kind of flow."""
         return tuple(each for each in self if each.kind == kind)
 
@@ -206,7 +206,7 @@ class Trial:
         """Whether no sign-up was accepted, so that the trial shows nothing."""
         return not any(each.state == "accepted" for each in self.of_kind("sign-up"))
 
-    def tables_of_users(self, *kinds: Kind) -> Mapping[str, frozenset[str]]:
+    def tables_of_users(self, *kinds: FlowKind) -> Mapping[str, frozenset[str]]:
         """Tables in which a flow of these kinds created a row with the user's id, and the columns with it."""
         found: dict[str, set[str]] = {}
         for each in self.accepted:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Filler = Callable[[Sequence[Token]], list[Token]]
 
-Kind = Literal["insert", "update", "delete"]
+StatementKind = Literal["insert", "update", "delete"]
 
 #: Part of the text about a function that behaves differently for some users.
 CONDITIONAL = "under a condition that usersync does not know"
@@ -31,7 +31,7 @@ _VERBS = {"insert": "inserts into", "update": "updates", "delete": "deletes from
 class Write:
     """A statement that writes: the columns and their values, None if the settings cannot express one."""
 
-    kind: Kind
+    kind: StatementKind
     table: TableName
     values: Mapping[str, Value | None] = field(default_factory=dict)
     condition: Condition = ALWAYS
@@ -309,7 +309,7 @@ def _table(words: Sequence[Token]) -> tuple[TableName, Sequence[Token]] | None:
     return None
 
 
-_KINDS: Mapping[str, Kind] = {"insert": "insert", "update": "update", "delete": "delete"}
+_KINDS: Mapping[str, StatementKind] = {"insert": "insert", "update": "update", "delete": "delete"}
 #: The words between a verb and the table.
 _LEADING: Mapping[str, tuple[str, ...]] = {"insert": ("into",), "update": (), "delete": ("from",)}
 
