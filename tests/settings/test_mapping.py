@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.config.mapping import DEFAULT_COLUMNS, SOURCE_TYPES, Column, Source, parse_column
+from usersync.config.mapping import DEFAULT_COLUMNS, SOURCE_TYPES, Column, ValueSource, parse_column
 from usersync.errors import SettingsError
 
 
@@ -22,7 +22,7 @@ def test_a_column_alone_a_list_and_a_table_say_the_same():
 @pytest.mark.parametrize("source", sorted(SOURCE_TYPES))
 def test_every_column_of_the_auth_server_except_secrets_can_be_mirrored(source):
     column = parse_column("here", source)
-    assert column.sources == (Source(source),)
+    assert column.sources == (ValueSource(source),)
     assert column.sql_type == SOURCE_TYPES[source]
 
 
@@ -190,4 +190,4 @@ def test_mixed_sources_arrive_as_text():
 def test_only_the_plain_time_of_deletion_is_a_tombstone():
     assert parse_column("gone", "deleted_at").is_tombstone
     assert not parse_column("gone", ["deleted_at", "created_at"]).is_tombstone
-    assert not Column("email", (Source("email"),)).is_tombstone
+    assert not Column("email", (ValueSource("email"),)).is_tombstone
