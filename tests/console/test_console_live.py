@@ -37,13 +37,15 @@ def address(project, monkeypatch):
     thread.join()
 
 
+RECORD = """
+    insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source)
+    values (gen_random_uuid(), now(), %s, 'succeeded', 'user', 'app')
+"""
+
+
 def record(project, action):
     with project.database.connect() as owner:
-        owner.execute(
-            "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
-            "values (gen_random_uuid(), now(), %s, 'succeeded', 'user', 'app')",
-            [action],
-        )
+        owner.execute(RECORD, [action])
 
 
 def tails(project):
@@ -83,6 +85,37 @@ def test_fifty_pages_have_one_reader(project, address):
         assert tails(project) == 1
     # Without pages, nothing reads.
     until(lambda: tails(project) == 0)
+
+
+def test_a_stream_goes_on_after_an_outage_and_misses_nothing(project, address, cluster, monkeypatch):
+    monkeypatch.setattr(live, "_AFTER_ERROR_S", 0.05)
+    name = project.database.name
+    path = f"{address}/events/stream?action=outage.*"
+    with (
+        httpx.Client(timeout=30) as client,
+        project.database.connect() as owner,
+        client.stream("GET", path) as opened,
+    ):
+        lines = opened.iter_lines()
+        while next(lines) != "event: begin":
+            pass
+        cluster.maintenance.execute(f"alter database {name} with allow_connections false")
+        try:
+            owner.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            assert client.get(f"{address}/events").status_code == 503
+            owner.execute(RECORD, ["outage.during"])
+            assert client.get(f"{address}/").status_code == 503
+        finally:
+            cluster.maintenance.execute(f"alter database {name} with allow_connections true")
+        owner.execute(RECORD, ["outage.after"])
+        seen = ""
+        while "outage.after" not in seen:
+            seen += next(lines)
+        assert "outage.during" in seen
+        assert client.get(f"{address}/events").status_code == 200
 
 
 def test_a_slow_page_keeps_a_bounded_number_of_events():

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import pytest
 from hostile_values import HTML, SUBSCRIPTION
+from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from starlette.testclient import TestClient
 
@@ -347,6 +348,42 @@ def test_a_database_that_is_away_is_an_error_page(project):
             page = shown(browser, path, 503)
             assert "The database is unavailable" in page.words
             assert "usersync explain US201" in page.words
+
+
+def test_a_search_that_takes_too_long_is_cancelled(project, browser, monkeypatch):
+    monkeypatch.setattr("usersync.console.pages._SEARCH_LIMIT_S", 0.2)
+    with project.database.connect() as owner, owner.transaction():
+        owner.execute("lock table public.audit_logs in access exclusive mode")
+        page = shown(browser, "/events?text=anything", 503)
+    assert "the search took more than 0.2 seconds and was cancelled Choose a shorter time" in page.words
+    assert page.all("input")[-1]["value"] == "anything"
+
+
+def test_a_role_that_may_read_half_sees_half(project):
+    role = f"half_{project.database.name}"
+    with project.database.connect("supabase_admin") as admin:
+        admin.execute(
+            f"create role {role} login password 'half'; grant postgres to {role} with inherit false"
+        )
+        admin.execute(f"grant usage on schema usersync to {role}")
+        admin.execute(f"grant execute on all functions in schema usersync, public to {role}")
+        admin.execute(f"grant select on public.audit_logs, usersync.settings to {role}")
+        try:
+            source = make_conninfo(project.database.dsn(), user=role, password="half")  # noqa: S106
+            with TestClient(console.app(source, authorize=lambda _: True)) as browser:
+                assert "order.paid" in shown(browser, "/events?action=order.paid").words
+                assert "order.paid" in shown(browser, f"/events/{project.first}").words
+                page = shown(browser, "/")
+                assert "Out of sync, as of the last comparison" in page.words
+                assert page.words.count("usersync explain US202") == 2
+                assert "The newest events of the audit log" in page.words
+                assert "degraded" in shown(browser, "/failures").words
+                for path in ("/rejected", "/subscriptions", f"/users/{project.well}", "/users?q=a@b"):
+                    page = shown(browser, path, 503)
+                    assert "permission denied for" in page.words, path
+                    assert "usersync explain US202" in page.words
+        finally:
+            admin.execute(f"drop owned by {role}; drop role {role}")
 
 
 def test_a_missing_privilege_is_an_error_page(project):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -32,6 +31,7 @@ from usersync.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     ConflictError,
+    DatabaseError,
     NeedsDatabaseError,
     NotInstalledError,
     PrivilegeMissingError,
@@ -52,6 +52,9 @@ PAGE_SIZE = 100
 LARGEST_PAGE = 100_000
 
 OnPage = Callable[[tuple[EventRecord, ...]], None]
+
+#: The transaction of the caller has failed already.
+_ABORTED = "25P02"
 
 #: How many events one call of ``tail`` fetches at most.
 TAIL_SIZE = 5_000
@@ -132,9 +135,15 @@ def _answer(
                 page_size=limit,
             )
         )
-    except PrivilegeMissingError:
-        with suppress(NeedsDatabaseError):
+    except PrivilegeMissingError as missing:
+        try:
             yield from require_membership()
+        except NeedsDatabaseError:
+            pass
+        except DatabaseError as error:
+            if error.sqlstate == _ABORTED:
+                raise missing from None
+            raise
         raise
 
 

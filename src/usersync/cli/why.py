@@ -58,7 +58,7 @@ class WhyView:
         yield from wrap(SYNC_EFFECTS[report.prospect], width, first="If synced now:  ")
         if report.prospective_failure is not None:
             yield from (f"  {line}" for line in failure_lines(report.prospective_failure, width - 2))
-        elif report.prospect not in {"nothing", "skipped"}:
+        elif report.prospect not in {"nothing", "skipped", "not_tried"}:
             option = _OPTIONS.get(report.prospect, f"--user {report.user_id}")
             yield f"  {typed(f'usersync sync {option}')}"
 
@@ -68,6 +68,8 @@ class WhyView:
             return good("skipped" if report.prospect == "skipped" else "in sync")
         if not report.has_row and report.auth is not None:
             return bad("has no row")
+        if report.prospect == "not_tried" and not any(column.differs for column in report.columns):
+            return warning("not known")
         is_failure = report.prospect in {"nothing", "skipped"} and not report.missing
         return warning("sync failure" if is_failure else "out of sync")
 

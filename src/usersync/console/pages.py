@@ -38,6 +38,7 @@ from usersync.core.overview import overview
 from usersync.errors import (
     ArgumentValueError,
     ConnectionFailedError,
+    DatabaseError,
     SettingsError,
     UserNotFoundError,
     UsersyncError,
@@ -74,6 +75,8 @@ _COUNTED = 100
 #: The days of a chart, and the number up to which it counts a day.
 _DAYS, _MOST_A_DAY = 30, 2_000
 _CHART_LIMIT_S = 1.0
+#: The time limit of a search on the page of events.
+_SEARCH_LIMIT_S = 5.0
 #: The time of a histogram without a time in the filters, the number up to which it counts a bar, and the time
 #: after which it shows what it has counted.
 _USUAL_TIME, _FIRST = timedelta(days=7), datetime.min.replace(tzinfo=UTC) + timedelta(days=8)
@@ -114,6 +117,13 @@ class Chart:
         return max((each.number for each in self.part.value or ()), default=0)
 
 
+class _TooSlowError(DatabaseError):
+    """A search was cancelled."""
+
+
+_STATUS: dict[type, int] = {ArgumentValueError: 400, _TooSlowError: 503}
+
+
 class Pages:
     """The pages of one database."""
 
@@ -146,27 +156,29 @@ class Pages:
         """The last comparison and the problems as of now. Compares nothing and counts no table of users."""
 
         def read() -> dict[str, Any]:
-            return {
-                "state": self._run(overview()),
+            parts: dict[str, Part[Any]] = {
+                "state": self._part(overview()),
                 "rejected": self._part(upkeep.rejects(limit=_COUNTED + 1)),
-                "counted": _COUNTED,
                 "newest": self._part(reading.search(EventFilter(), limit=_FEW)),
                 "subscriptions": self._limited(subscriptions.subscriptions()),
-                "spools": _spools(),
-                "charts": [
-                    Chart("Events", self._limited(reading.events_by_day(days=_DAYS, most=_MOST_A_DAY))),
-                    Chart("Sign-ups", self._limited(_sign_ups())),
-                ],
             }
+            # A role may read half of it.
+            if parts["state"].error and all(each.error for each in parts.values()):
+                raise parts["state"].error
+            charts = [
+                Chart("Events", self._limited(reading.events_by_day(days=_DAYS, most=_MOST_A_DAY))),
+                Chart("Sign-ups", self._limited(_sign_ups())),
+            ]
+            return {**parts, "spools": _spools(), "charts": charts}
 
-        found = await self._database.read(read)
         return self._page(
             request,
             "overview.html",
             command="usersync status",
             target=self._database.target,
             spool_dir=default_spool_dir(),
-            **found,
+            counted=_COUNTED,
+            **await self._database.read(read),
         )
 
     async def users(self, request: Request) -> Response:
@@ -257,16 +269,16 @@ class Pages:
             search = reading.search(wanted, after=after or None, limit=_PAGE)
 
             def read() -> dict[str, Any]:
-                page = self._run(search)
+                page = self._search(search)
                 return {"page": page, "histogram": self._histogram(wanted) if is_first else None}
 
             found |= await self._database.read(read)
-        except ArgumentValueError as error:
+        except (ArgumentValueError, _TooSlowError) as error:
             found["error"] = error
         return self._page(
             request,
             "events.html",
-            400 if found["error"] else 200,
+            _STATUS.get(type(found["error"]), 200),
             command=_command("usersync audit search", *options_of(given)),
             filters=FILTERS,
             given=given,
@@ -275,6 +287,19 @@ class Pages:
             limit_s=_HISTOGRAM_LIMIT_S,
             **found,
         )
+
+    def _search(self, search: Steps[EventPage]) -> EventPage:
+        """A page of a search that has a time limit: without an index, it may read the whole log."""
+        try:
+            return self._database.run_limited(search, _SEARCH_LIMIT_S)
+        except DatabaseError as error:
+            if error.sqlstate != "57014":
+                raise
+            raise _TooSlowError(
+                f"the search took more than {_SEARCH_LIMIT_S:g} seconds and was cancelled",
+                hint="Choose a shorter time (Since, Until), or add a filter that has an index: action, "
+                "actor, user, entity, request or tenant.",
+            ) from None
 
     def _histogram(self, wanted: EventFilter) -> Part[Histogram | None]:
         """The events of the filters by time: of seven days, if the filters have no time."""

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from usersync.models import Difference, Failure
     from usersync.transports.steps import Steps
 
-Prospect = Literal["nothing", "skipped", "written", "orphaned", "deleted_upstream", "degraded", "failed"]
+Prospect = Literal[
+    "nothing", "skipped", "written", "orphaned", "deleted_upstream", "degraded", "failed", "not_tried"
+]
 
 #: The effect of a sync, in words.
 SYNC_EFFECTS: Mapping[Prospect, str] = {
@@ -32,6 +34,7 @@ SYNC_EFFECTS: Mapping[Prospect, str] = {
     "skipped": "Nothing: the settings skip this user (skip, or creates_rows = false).",
     "degraded": "A degraded row would be written, with fewer columns than mapped:",
     "failed": "The row could not be written:",
+    "not_tried": "Not tried: the database accepts no writes (a standby, or default_transaction_read_only).",
 }
 
 _MOST_FOUND = 20
@@ -124,7 +127,7 @@ _INSTANCES = """
 
 
 def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
-    """Report on a user. Tries a sync in a transaction that is rolled back.
+    """Report on a user. Tries a sync in a transaction that is rolled back, if the database accepts writes.
 
     The connection must not be in a transaction. Raises ``UserNotFoundError`` if neither table has the user.
     """
@@ -138,13 +141,19 @@ def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
         )
     # The comparison reads all mapped columns.
     _, differing = ((), ()) if missing else (yield from compare_users([user_id]))
+    after, failed = before, None
     yield BEGIN
     try:
-        yield from query("select usersync.sync_users(array[%(id)s]::uuid[], null, true)", id=user_id)
-        after = yield from _look(settings, user_id, missing)
-        failed = yield from _failure(user_id)
+        access = yield from query_row("select current_setting('transaction_read_only')::boolean as read_only")
+        if not access["read_only"]:
+            yield from query("select usersync.sync_users(array[%(id)s]::uuid[], null, true)", id=user_id)
+            after = yield from _look(settings, user_id, missing)
+            failed = yield from _failure(user_id)
     finally:
         yield ROLLBACK
+    prospect = _prospect(before, after, failed, differing)
+    if access["read_only"] and (differing or missing or not before["has_row"]):
+        prospect = "not_tried"
     return UserReport(
         user_id,
         auth=before["auth"],
@@ -153,7 +162,7 @@ def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
         written_at=before["written_at"],
         columns=tuple(_report(column, before, after, missing) for column in settings.columns),
         failure=failure,
-        prospect=_prospect(before, after, failed, differing),
+        prospect=prospect,
         prospective_failure=failed,
     )
 
