@@ -67,3 +67,4 @@ def test_one_log_or_all_and_wrong_calls_raise(tmp_path):
         assert [[event.action for event in each] for each in (mine, everything)] == [["mine"], ["theirs"]]
         assert other.record("stored")
         assert other.stats().accepted == 1
+        other.close(timeout=0)

@@ -96,6 +96,7 @@ def test_an_audit_log_and_its_spool(registry, tmp_path):
         assert registry.get_sample_value("usersync_spool_events", {"spool": spool}) == 3
         assert registry.get_sample_value("usersync_spool_bytes", {"spool": spool}) > 0
         assert registry.get_sample_value("usersync_spool_oldest_age_seconds", {"spool": spool}) > 0
+        audit.close(timeout=0)
 
 
 def test_how_long_batches_take(project, registry, tmp_path):
@@ -116,6 +117,7 @@ def test_opentelemetry_gets_the_same(project, tmp_path):
         observe(meter, sync=project.client, audit=audit, spool_dir=tmp_path)
         audit.record("a.b")
         (resource,) = reader.get_metrics_data().resource_metrics
+        audit.close(timeout=0)
     (scope,) = resource.scope_metrics
     points = {
         (metric.name, *point.attributes.values()): point.value

@@ -110,6 +110,7 @@ def test_spooled_events_are_erased(erase, project, user, spool_dir):
         log.record("a.b", actor_id="eve", ip="192.0.2.8")
         assert b"192.0.2.8" in spooled(spool_dir)
         assert erase(user, "--yes", "--json").json["erased"]["spooled"] == 0
+        log.close(timeout=0)
 
 
 def test_an_unreadable_file_is_named(erase, project, user, spool_dir):
