@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fix_project import clone_installed
 from logged import logged
-from usersync.testing.install import install
 
 ADVISOR = Path(__file__).with_name("advisor.sql").read_text("utf-8")
 
@@ -42,10 +42,16 @@ FINDINGS = {
 
 
 @pytest.fixture
-def advised(database, superuser):
-    """The lints that report something, with what they report."""
-    install(database, logged())
+def database(cluster, regime):
+    """A database with usersync and its log."""
+    database = clone_installed(cluster, logged(), regime=regime)
+    yield database
+    cluster.drop(database)
 
+
+@pytest.fixture
+def advised(superuser):
+    """The lints that report something, with what they report."""
     # Or the functions of "auth" would be shown without their schema.
     superuser.execute("set search_path = ''")
 

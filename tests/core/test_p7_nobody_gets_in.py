@@ -7,9 +7,9 @@ import json
 import psycopg
 import pytest
 
+from fix_project import clone_installed
 from logged import logged
 from usersync.testing import GoTrue
-from usersync.testing.install import install
 
 pytestmark = pytest.mark.parametrize("regime", ["old", "new"])
 ROLES = ("anon", "authenticated", "service_role", "authenticator", "supabase_auth_admin")
@@ -23,9 +23,10 @@ CLIENT_FUNCTIONS = {
 
 
 @pytest.fixture
-def installed(database):
-    install(database, logged())
-    return database
+def installed(cluster, regime):
+    database = clone_installed(cluster, logged(), regime=regime)
+    yield database
+    cluster.drop(database)
 
 
 @pytest.fixture
