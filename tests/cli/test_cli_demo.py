@@ -41,21 +41,18 @@ def test_the_demo_shows_all_steps(usersync):
     assert _without_ids(shown) in _without_ids(done.out)
 
 
-def test_the_demo_ignores_libpq_variables(usersync, monkeypatch):
-    monkeypatch.setenv("PGSSLMODE", "verify-full")
-    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
-    monkeypatch.setenv("PGSERVICE", "nowhere")
-    done = usersync("demo")
-    assert (done.code, done.err) == (0, "")
-    assert os.environ["PGSERVICE"] == "nowhere"
-
-
 def _without_ids(text):
     return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
 
 
-def test_the_demo_as_json(usersync):
-    data = usersync("demo", "--json").json
+def test_the_demo_as_json_ignores_libpq_variables(usersync, monkeypatch):
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
+    monkeypatch.setenv("PGSERVICE", "nowhere")
+    done = usersync("demo", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert os.environ["PGSERVICE"] == "nowhere"
+    data = done.json
     assert (data["ok"], data["kept"], len(data["steps"])) == (True, None, 9)
     assert all(step["events"] for step in data["steps"])
 
