@@ -113,6 +113,9 @@ verify: docs-check  ## Fail if anything that is made from the code is stale
 	$(BIN)/pytest --quiet tests/schema/test_golden_schema.py tests/cli/test_cli_real_schemas.py \
 		tests/p9/test_differences_of_schemas.py --pg 18
 
+screenshot: $(VENV)/.stamp  ## Take the picture of the console for its page, from the data of the demo; needs Chromium
+	$(BIN)/python docs/screenshot.py
+
 bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how it grows; takes half an hour
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/growth.py
@@ -150,4 +153,4 @@ package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel
 clean:  ## Remove what make has made
 	rm -rf $(VENV) $(VENV)-lowest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo demo-console test test-all test-lowest live lint audit types format docs docs-check site golden verify bench bench-quick lock ci package clean
+.PHONY: help install demo demo-console test test-all test-lowest live lint audit types format docs docs-check site golden verify screenshot bench bench-quick lock ci package clean

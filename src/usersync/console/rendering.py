@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 #: The pages of the navigation.
-_NAVIGATION = (
+NAVIGATION = (
     ("/", "Overview"),
     ("/users", "Users"),
     ("/events", "Events"),
@@ -96,7 +96,7 @@ class Renderer:
             given = {name: value for name, value in {**(query or {}), **more}.items() if value}
             return f"{root}{within}{quote(path)}{'?' + urlencode(given) if given else ''}"
 
-        values = {"command": None, **values, "link": link, "root": root, "navigation": _NAVIGATION}
+        values = {"command": None, **values, "link": link, "root": root, "navigation": NAVIGATION}
         values["here"] = request.scope["path"].removeprefix(root) or "/"
         return self._templates.get_template(template).render(values)
 
