@@ -97,11 +97,11 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
     _, errors = worker.communicate(timeout=30)
     assert worker.returncode == 0
     assert "crm: event" in errors
-    assert "Health at http://127.0.0.1:" in errors
+    assert "Probes: http://127.0.0.1:" in errors
 
     assert subscriptions("replay", "crm", "--since", "1").code == 2  # --yes is missing
     assert "its last number is 4" in subscriptions("replay", "crm", "--since", "99", "--yes").err
-    assert "no events since then" in subscriptions("replay", "crm", "--since", "2999-01-01", "--yes").out
+    assert "no events since this time" in subscriptions("replay", "crm", "--since", "2999-01-01", "--yes").out
     again = subscriptions("replay", "totals", "--since", "1h", "--json", "--yes").json
     assert (again["number"], again["events"], again["parked"]) == (1, 4, 0)
     assert "1 event due now" in subscriptions("retry", "crm").out

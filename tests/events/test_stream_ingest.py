@@ -102,7 +102,7 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
     assert (config["storage"], config["discard"], config["retention"]) == ("file", "new", "workqueue")
     consumer = nats.ask(f"CONSUMER.INFO.{ENVELOPES}.{ingest.CONSUMER}")["config"]
     assert (consumer["ack_policy"], consumer["max_deliver"]) == ("explicit", -1)
-    assert "the stream usersync-in loses events. It keeps one copy" in caplog.text
+    assert "the stream usersync-in can lose events. It keeps one copy" in caplog.text
     with pytest.raises(SettingsError, match="a stream, which events cannot be read from"):
         log.search()
 

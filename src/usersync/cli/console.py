@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-actions",
     is_flag=True,
-    help="Add buttons to the pages of a user and of a subscription: sync, retry, erase; pause, replay.",
+    help="Add buttons that sync, retry and erase a user, and retry, pause, resume and replay a subscription.",
 )
 @common_options
 def console(call: Call, port: int | None, *, opens: bool, allow_actions: bool) -> None:

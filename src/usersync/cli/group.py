@@ -34,7 +34,7 @@ SECTIONS: Sections = {
         Entry("resume", "End the pause, and sync the users who changed during it."),
         Entry("erase", "Erase the personal data of a deleted user. The events stay."),
         Entry("metrics", "Export metrics of both users tables and of this machine's audit spool."),
-        Entry("worker", "Handle events, and do what is due, until the process is stopped."),
+        Entry("worker", "Handle events and run the periodic tasks, until the process is stopped."),
         Entry("subscriptions", "Subscriptions: which events of the audit log are handled, and how far."),
         Entry("audit", "The audit log: follow, search, export, prune, track tables, deliver events."),
     ),

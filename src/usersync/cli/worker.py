@@ -24,8 +24,8 @@ _SHORTEST, _LONGEST = 2, 600
     epilog=examples(
         ("usersync worker myapp.events:handlers", "until SIGTERM or Ctrl-C"),
         ("usersync worker", "only what needs no handlers"),
-        ("usersync worker myapp.events:handlers --health 0.0.0.0:8080", "for probes"),
-        ("usersync worker --ingest nats://nats-1,nats-2", "of AuditLog('nats://…')"),
+        ("usersync worker myapp.events:handlers --health 0.0.0.0:8080", "answer probes"),
+        ("usersync worker --ingest nats://nats-1,nats-2", "also store events of a stream"),
     )
 )
 @click.argument("handlers", metavar="[MODULE:NAME]", required=False)
@@ -46,8 +46,8 @@ _SHORTEST, _LONGEST = 2, 600
 @click.option(
     "--ingest",
     metavar="URL",
-    help="Store the events that applications send to NATS JetStream at this nats:// or tls:// URL. Default: "
-    "USERSYNC_INGEST, from the environment, .env.local or .env.",
+    help="Also store the events that applications publish to NATS JetStream (AuditLog('nats://…')), from "
+    "this nats:// or tls:// URL. Default: USERSYNC_INGEST, from the environment, .env.local or .env.",
 )
 @common_options
 def worker(
@@ -57,16 +57,16 @@ def worker(
     address: tuple[str, int] | None,
     ingest: str | None,
 ) -> None:
-    """Handle events, and do what is due, until the process is stopped.
+    """Handle events and run the periodic tasks, until the process is stopped.
 
     Calls the handlers of MODULE:NAME, an object of usersync.Handlers, for each event of their subscriptions.
     Register them first: 'usersync subscriptions sync'. It also retries sync failures that are due, compares
     all users every night, creates partitions of the audit log, applies [audit.retention], and delivers the
     spooled events that dead processes of this account have left on this machine.
 
-    Any number of workers can run: they share the work, and take over that of a dead one. SIGTERM ends a
-    worker after the events in hand. No sign-up waits for a worker. It requires a database connection as the
-    role that owns usersync, directly or through a transaction pooler.
+    Any number of workers can run: they share the work. If a worker dies, the others take over its work. On
+    SIGTERM, a worker finishes the events that it is handling, and ends. No sign-up waits for a worker. It
+    requires a database connection as the role that owns usersync, directly or through a transaction pooler.
     """
     from usersync.cli.loading import load  # noqa: PLC0415 - only if used
     from usersync.config.environment import look_up  # noqa: PLC0415 - only if used
@@ -85,10 +85,10 @@ def worker(
         found.start()
         call.output.tell(f"Working on {call.target}. Ctrl-C to end.")
         if health is not None:
-            call.output.tell(f"Health at http://{in_url(health.host)}:{health.port}/readyz")
+            call.output.tell(f"Probes: http://{in_url(health.host)}:{health.port}/livez and /readyz")
         while found.is_running and not ending:
             time.sleep(0.1)
-        call.output.tell("Ending after the events in hand")
+        call.output.tell("Stopping: waiting for events that are being handled")
         found.close()
 
 

@@ -1,4 +1,4 @@
-"""The event that ``usersync subscriptions test`` sends. It is in no log."""
+"""The test event that ``usersync subscriptions test`` sends. It is not in the audit log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SAMPLE_ACTION = "usersync.test"
 
 
 def sample_event() -> NumberedEvent:
-    """An event of this moment."""
+    """A test event that occurred now."""
     now = datetime.now(UTC)
     known = {
         "id": uuid4(),

@@ -117,7 +117,7 @@ class Ingest:
             metadata = {INSTALLATION: position.installation, POSITION: str(position)}
             stream = await find_or_create(connection, self._name, INGEST, metadata)
             for each in risks(stream, INGEST):
-                logger.warning("the stream %s loses events. %s", stream.name, each)
+                logger.warning("the stream %s can lose events. %s", stream.name, each)
             stream = await self._note(connection, stream, position)
             pull = await self._consumer(connection, stream)
             logger.info("storing the events of %s, stream %s", self._address, stream.name)
@@ -138,8 +138,8 @@ class Ingest:
         pull = await connection.pull(stream.name, CONSUMER, ack_wait=ACK_WAIT_S)
         if pull.most_deliveries > 0:
             logger.warning(
-                "the consumer %s of the stream %s loses events: it gives up a message after %s deliveries. "
-                "Set its max_deliver to -1.",
+                "the consumer %s of the stream %s can lose events: JetStream delivers a message %s times at "
+                "most. Set max_deliver of the consumer to -1.",
                 CONSUMER,
                 stream.name,
                 pull.most_deliveries,

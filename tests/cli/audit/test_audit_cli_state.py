@@ -92,7 +92,7 @@ def test_the_lines_of_a_state_and_of_a_difference(bolt, monkeypatch):
         "",
     ]
     assert "  stock  7       2026-03-02 10:00:00  ada" in lines
-    assert "  price  5       before a later change" in lines
+    assert "  price  5       from a later event" in lines
     bolt.record("x.made", entity=("product", 42), changes={"n" * 60: [None, "\u202e" + "long " * 60]})
     for width in (60, 80):
         monkeypatch.setenv("COLUMNS", str(width))

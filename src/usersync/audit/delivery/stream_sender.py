@@ -126,7 +126,7 @@ class StreamSender:
         if stream.generation not in self._checked:
             self._checked.add(stream.generation)
             for each in risks(stream, INGEST):
-                _log.warning("the stream %s loses events. %s", stream.name, each)
+                _log.warning("the stream %s can lose events. %s", stream.name, each)
 
     async def _opened(self) -> Connection:
         from usersync.transports.jetstream.connection import connect  # noqa: PLC0415 - needs an extra

@@ -72,7 +72,7 @@ class HistoryView:
 
 @dataclass(frozen=True)
 class StateView:
-    """An entity at a time: each field, its value, and who has set it."""
+    """An entity at a time: each field, its value, and the event that set it."""
 
     entity: str
     state: EntityState
@@ -97,7 +97,7 @@ class StateView:
 def _field_cells(each: FieldState, width: int) -> tuple[str, str, str]:
     event, is_wide = each.set_by, width >= _WIDE
     who = f"  {clip(actor(event), 12)}" if event and is_wide else ""
-    origin = f"{moment(event.occurred_at)}{who}" if event else "before a later change"
+    origin = f"{moment(event.occurred_at)}{who}" if event else "from a later event"
     return clip(each.name, 24), short(each.value, max(width - (64 if is_wide else 52), 8)), faint(origin)
 
 
@@ -124,7 +124,7 @@ class DifferenceView:
         return 0 if self.after.has_events else 1
 
     def lines(self, width: int) -> Iterator[str]:
-        yield f"{bold(plain(self.entity))}  {count(len(self.changes), 'field')} with another value"
+        yield f"{bold(plain(self.entity))}  {count(len(self.changes), 'field')} changed"
         for state in (self.before, self.after):
             yield from wrap(" ".join(state.notes), width, first=f"  {moment(state.at)}  ")
         if self.changes:
@@ -165,7 +165,7 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
     epilog=examples(
         ("usersync audit history product/42", "old and new values, who, when"),
         ("usersync audit history product/42 --at 2d", "its fields two days ago"),
-        ("usersync audit history product/42 --from 2d", "what has changed since"),
+        ("usersync audit history product/42 --from 2d", "the fields that changed since"),
         ("usersync audit history shop.orders/7", "a row of a tracked table"),
         ("usersync audit history 'shop.lines/[7, 2]'", "a key of two columns"),
     )
@@ -182,14 +182,14 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
     "--at",
     callback=as_moment,
     metavar="TIME",
-    help="The fields at this time: a duration before now (2h, 3d) or a date (2026-03-31T18:30).",
+    help="Show the fields at this time: a duration before now (2h, 3d) or a time (2026-03-31T18:30, UTC).",
 )
 @click.option(
     "--from",
     "since",
     callback=as_moment,
     metavar="TIME",
-    help="The difference between this time and now, or the time of --at.",
+    help="Show the fields that differ between this time and now, or between this time and --at.",
 )
 @common_options
 def history(
@@ -201,10 +201,10 @@ def history(
     at: datetime | None,
     since: datetime | None,
 ) -> View:
-    """Show the events of one entity, field by field, or its state at a time.
+    """Show the events of one entity, field by field, or its fields at a time.
 
-    The oldest event comes first. Times are in UTC. Exit code 1 if there is no event. A state is computed from
-    the changes of the events: a change that was not recorded is missing.
+    The oldest event comes first. Times are in UTC. Exit code 1 if there is no event. With --at or --from, the
+    values are computed from the changes in the events. A change that was not recorded is missing.
     """
     from usersync.audit import reading  # noqa: PLC0415 - only if used
 
@@ -213,7 +213,7 @@ def history(
         raise click.UsageError(f"{kind!r} is incomplete; write type and id, for example product/42")
     if at or since:
         if limit or after:
-            raise click.UsageError("--limit and --after do not work with --at and --from")
+            raise click.UsageError("--at and --from do not support --limit and --after: leave those out")
         return _state(call, kind, key, at, since)
     page = call.run(reading.history(kind, key, after=after, limit=limit or _USUAL))
     return HistoryView(f"{kind}/{key}", page, call.target)

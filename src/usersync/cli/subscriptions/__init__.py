@@ -14,7 +14,7 @@ SECTIONS: Sections = {
         Entry("add", "Send events to a webhook, or publish them to a stream.", _PACKAGE),
         Entry("sync", "Register the handlers of an application.", _PACKAGE),
         Entry("show", "Show one subscription, its parked events and last attempts.", _PACKAGE),
-        Entry("attempts", "List the attempts: when, how long, the answer or the error.", _PACKAGE),
+        Entry("attempts", "List attempts to handle events: time, duration, answer or error.", _PACKAGE),
         Entry("pause", "Stop handling the events of a subscription. They wait.", _PACKAGE),
         Entry("resume", "Continue a paused subscription where it stopped.", _PACKAGE),
         Entry("dead", "List the dead events: all their attempts failed.", _PACKAGE),

@@ -58,7 +58,7 @@ _ADVICE = "The database has it encrypted with the key of USERSYNC_SECRET_KEY, wh
 @click.option(
     "--allow-private",
     is_flag=True,
-    help="For a webhook: allow addresses of this machine and of private networks, and http to them.",
+    help="Allow a webhook to an address of this machine or of a private network, and http to it.",
 )
 @click.option(
     "--from-beginning",
@@ -69,7 +69,7 @@ _ADVICE = "The database has it encrypted with the key of USERSYNC_SECRET_KEY, wh
 @click.option(
     "--backfill",
     is_flag=True,
-    help="First send an event user.created of each existing user, to this subscription only.",
+    help="First send an event user.created for each existing user, to this subscription only.",
 )
 @common_options
 def add(
@@ -88,17 +88,19 @@ def add(
 ) -> View:
     """Send events to a webhook, or publish them to a stream.
 
-    For a webhook, each event becomes a signed HTTP request (Standard Webhooks), and the command prints the
-    secret that the receiver verifies the requests with. For a stream, each event becomes a message of NATS
-    JetStream; the command creates the stream if it does not exist, and says in which ways the stream loses
-    events. 'usersync worker' sends the events; an event that fails is sent again later.
+    For a webhook, each event becomes a signed HTTP request (Standard Webhooks). The command prints the secret
+    that the receiver verifies the requests with. For a stream, each event becomes a message of NATS
+    JetStream. The command creates the stream if it does not exist, and warns of settings with which the
+    stream loses events. 'usersync worker' sends the events. An event that fails is sent again later.
     """
     if (webhook is None) == (stream is None):
         raise click.UsageError("Give the target of the events: --webhook URL or --stream URL.")
     wanted = EventFilter(tenant_id=tenant_id, outcome=outcome).describe()
     if stream is not None:
         if allow_private:
-            raise click.UsageError("--allow-private is for webhooks. A stream may be in a private network.")
+            raise click.UsageError(
+                "--allow-private is for webhooks only. A stream never needs it: leave it out."
+            )
         return _add_stream(
             call,
             name,

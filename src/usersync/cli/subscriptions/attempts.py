@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         ("usersync subscriptions attempts crm", "the newest attempts"),
-        ("usersync subscriptions attempts crm --event ID", "those of one event"),
+        ("usersync subscriptions attempts crm --event ID", "the attempts of one event"),
     )
 )
 @click.argument("name", metavar="NAME")
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 )
 @common_options
 def attempts(call: Call, name: str, event_id: UUID | None, limit: int) -> View:
-    """List the attempts: when, how long, the answer or the error.
+    """List attempts to handle events: time, duration, and the answer or the error.
 
-    The database keeps the last 20 attempts of each event for 7 days, and at most 100,000 of each
-    subscription. Those of parked and dead events stay as long as the event. An attempt during which the
-    worker process ended may be missing.
+    The database keeps the last 20 attempts of each event for 7 days, and at most 100,000 attempts of each
+    subscription. It keeps the attempts of a parked or dead event as long as the event. An attempt during
+    which the worker process ended may be missing.
     """
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 

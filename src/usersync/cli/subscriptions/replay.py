@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReplayedView:
-    """From which number on events are handled again."""
+    """The result of a replay: the number from which events are handled again."""
 
     name: str
     number: int | None
@@ -32,11 +32,11 @@ class ReplayedView:
 
     def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - no long lines
         if self.number is None:
-            yield warning("no events since then")
+            yield warning("no events since this time: nothing to replay")
             return
         yield f"{good('Replaying:')} {plain(self.name)} from event {self.number}, {_read_again(self.events)}"
         if self.ended:
-            yield f"{count(self.ended, 'event')} of them were parked or dead."
+            yield f"No longer parked or dead: {count(self.ended, 'event')}."
 
     def data(self) -> dict[str, Any]:
         return {
@@ -54,8 +54,8 @@ def _since(ctx: click.Context, param: click.Parameter, value: str) -> int | date
 
 @click.command(
     epilog=examples(
-        ("usersync subscriptions replay crm --since 2h", "asks, then delivers again"),
-        ("usersync subscriptions replay crm --since 4711 --yes", "from this event on"),
+        ("usersync subscriptions replay crm --since 2h", "asks first"),
+        ("usersync subscriptions replay crm --since 4711 --yes", "from event 4711 on"),
     )
 )
 @click.argument("name", metavar="NAME")
@@ -71,10 +71,11 @@ def _since(ctx: click.Context, param: click.Parameter, value: str) -> int | date
 def replay(call: Call, name: str, since: int | datetime, *, yes: bool) -> View:
     """Handle past events again, in their order.
 
-    The subscription gets all events from this one on again, with the same ids, so a receiver recognizes those
-    that it already has. With a time, it starts at the first event of the feed that happened then or later.
-    Parked and dead events from there on come again in their order, with all their attempts. A subscription
-    that is not so far yet stays where it is. Events that the retention has deleted are missing.
+    The subscription gets the event of --since and all later events again. The events have the same ids, so a
+    receiver recognizes an event that it already has. With a time, it starts at the first event of the feed
+    that happened at this time or later. Parked and dead events from there on are retried in their order, with
+    all attempts again. If the subscription has not read the feed that far, its position does not change.
+    Events that the retention has deleted are not sent.
     """
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamView:
-    """A subscription that publishes to a stream, and in which ways the stream loses events."""
+    """A new subscription that publishes to a stream, and the settings with which the stream loses events."""
 
     name: str
     url: str

@@ -63,7 +63,7 @@ class SyncedView:
 @click.option(
     "--backfill",
     is_flag=True,
-    help="New subscriptions to user.created first get such an event of each existing user.",
+    help="For new subscriptions: first send an event user.created for each existing user.",
 )
 @common_options
 def sync(call: Call, handlers: str, *, from_beginning: bool, backfill: bool) -> View:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TestView:
-    """What the receiver or the stream answered."""
+    """The answer of the receiver or of the stream."""
 
     name: str
     url: str

@@ -48,7 +48,8 @@ class SubscriptionsView:
                 )
             if each.backfilled is not None:
                 yield from wrap(
-                    f"{plain(each.name)} gets the existing users: {number(each.backfilled)} so far", width
+                    f"{plain(each.name)}: backfill of existing users, {number(each.backfilled)} read so far",
+                    width,
                 )
             if each.reason:
                 yield from wrap(f"{plain(each.name)} is paused: {plain(each.reason)}", width)

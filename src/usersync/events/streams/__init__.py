@@ -1,5 +1,5 @@
 """Streams: publishes events to NATS JetStream, one in each message.
 
-``subject`` says to which subject an event goes, ``delivery`` publishes it, and ``subscription`` has what the
-database stores of a stream.
+``subject`` makes the subject of an event, ``delivery`` publishes events, and ``subscription`` has the
+settings that the database stores.
 """

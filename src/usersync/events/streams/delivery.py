@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("usersync.worker")
 
-#: Seconds for one attempt. While a new leader is elected, which takes seconds, it is published again.
+#: Seconds for one attempt. While a new leader is elected, which takes seconds, the event is published again.
 TIME_LIMIT_S = 20.0
 _ANSWER_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 2.0
@@ -48,7 +48,7 @@ class StreamDelivery:
         warns: bool = True,
     ) -> None:
         self.concurrency = concurrency
-        #: For the worker: later than the limit here, whose error says more.
+        #: The worker's limit. It is longer than the limit of this class, whose error names the reason.
         self.time_limit = time_limit + 1
         self._limit = time_limit
         self._name = name
@@ -62,7 +62,7 @@ class StreamDelivery:
         self._opening = asyncio.Lock()
 
     async def deliver(self, event: NumberedEvent, attempt: int) -> Outcome:  # noqa: ARG002 - the protocol's
-        """Publish an event. Never raises for what NATS does."""
+        """Publish an event. Errors of NATS are a failed outcome, never an exception."""
         body, content_type = FORMATS[self._format_name](event)
         payload = body.encode()
         headers = {"Content-Type": content_type}
@@ -89,7 +89,7 @@ class StreamDelivery:
             except TimeoutError:
                 return Outcome.failed(f"NATS did not answer within {self._limit:g} s")
             else:
-                known = ", which had it already" if stored.is_duplicate else ""
+                known = ", which had the event already" if stored.is_duplicate else ""
                 return Outcome.succeeded(f"message {stored.number} of the stream {stored.stream}{known}")
             if until - loop.time() < wait:
                 return Outcome.failed(problem)
@@ -126,5 +126,7 @@ class StreamDelivery:
                     self._connection, self._prefix, EVENTS, {INSTALLATION: self._installation}
                 )
                 for each in risks(self._stream, EVENTS) if self._warns else ():
-                    logger.warning("%s: the stream %s loses events. %s", self._name, self._stream.name, each)
+                    logger.warning(
+                        "%s: the stream %s can lose events. %s", self._name, self._stream.name, each
+                    )
             return self._connection

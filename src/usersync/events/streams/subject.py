@@ -8,17 +8,17 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from usersync.audit.models import EventRecord
 
-#: Instead of an empty token, which a subject does not have: an event without a tenant.
+#: The token for an empty tenant or action. A subject has no empty tokens.
 NONE = "_"
 
-#: They have a meaning in a subject, or here.
+#: Characters with a meaning in a subject, and the percent sign, which encodes them.
 _SPECIAL = frozenset(".*>%")
 
 
 def subject_of(event: EventRecord, prefix: str) -> str:
     """The subject of an event. The parts of its action stay separate tokens: ``usersync.acme.order.paid``."""
     tenant = str(event.tenant_id) if event.tenant_id else ""
-    # A tenant of this name is another one than none.
+    # A tenant named "_" must differ from an event without a tenant.
     first = "%5F" if tenant == NONE else _token(tenant)
     return ".".join([prefix, first, *map(_token, (event.action or "").split("."))])
 

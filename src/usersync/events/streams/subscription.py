@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class StreamTarget:
     """What the subscription of a stream stores."""
 
-    #: Without the login.
+    #: The servers and the stream, without the login.
     address: StreamAddress
     format_name: str
     installation: str
@@ -41,7 +41,7 @@ class StreamTarget:
 
     @classmethod
     def of(cls, subscription: Subscription) -> StreamTarget:
-        """Of a stored subscription. Raises ``SettingsError`` if it is of another kind."""
+        """The target of a stored subscription. Raises ``SettingsError`` if it is of another kind."""
         if subscription.kind != subscriptions.STREAM:
             raise SettingsError(
                 f"the subscription {subscription.name} is a {subscription.kind}, not a stream",
@@ -57,7 +57,7 @@ class StreamTarget:
 
     @property
     def config(self) -> dict[str, Any]:
-        """For the database."""
+        """The ``config`` of the subscription, as the database stores it."""
         return {
             "url": self.address.url,
             "format": self.format_name,
@@ -91,7 +91,7 @@ def _encrypted(address: StreamAddress) -> str | None:
 
 
 def delivery_of(subscription: Subscription, *, warns: bool = True) -> StreamDelivery:
-    """What a worker publishes the events of a subscription with."""
+    """The delivery that publishes the events of a subscription."""
     target = StreamTarget.of(subscription)
     return StreamDelivery(
         subscription.name,
@@ -150,14 +150,14 @@ async def _check(delivery: StreamDelivery) -> CheckedStream:
     except StreamError as error:
         raise SettingsError(
             f"the stream is not usable: {error}",
-            hint="Check the URL, the rights of the user, and that the servers have JetStream.",
+            hint="Check the URL, the permissions of the NATS user, and that JetStream is enabled.",
         ) from None
     finally:
         await delivery.close()
 
 
 def send_sample(subscription: Subscription) -> Outcome:
-    """Publish an event that is in no log. Blocks."""
+    """Publish a test event, which is not in the audit log. Blocks until the stream answers."""
     return asyncio.run(_send(delivery_of(subscription, warns=False), sample_event()))
 
 

@@ -1,4 +1,4 @@
-"""The secrets of webhooks, generated here, and the logins of streams: stored encrypted.
+"""Encrypts the secrets of webhooks, which it also generates, and the logins of streams.
 
 ``USERSYNC_SECRET_KEY`` has the key, or several separated by commas: the first encrypts, all decrypt. The
 database does not have the key, so a reader of the database cannot sign.
@@ -55,7 +55,7 @@ class SecretBox:
         keys = [each for part in (found.value if found else "").split(",") if (each := part.strip())]
         if not keys:
             raise SettingsError(
-                f"{KEY_VARIABLE} is not set: it has the key of the secrets of webhooks and streams",
+                f"{KEY_VARIABLE} is not set: it has the key for secrets of webhooks and logins of streams",
                 hint=_NEW_KEY,
             )
         return cls(keys)
@@ -74,9 +74,9 @@ class SecretBox:
             return Secret(self._fernet.decrypt(stored.encode()).decode())
         except (InvalidToken, ValueError):
             raise SettingsError(
-                f"the secret of the subscription cannot be decrypted with the keys in {KEY_VARIABLE}",
-                hint="Add the key that the secret was encrypted with, after a comma. Otherwise, give a "
-                "webhook a new secret (usersync subscriptions rotate-secret), and remove and add a stream.",
+                f"no key in {KEY_VARIABLE} decrypts the secret of the subscription",
+                hint="Append the key that encrypted the secret, after a comma. If this key is lost: for a "
+                "webhook, run usersync subscriptions rotate-secret; for a stream, remove and add it again.",
             ) from None
 
 
