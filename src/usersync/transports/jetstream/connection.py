@@ -74,6 +74,17 @@ class _Client(Client):
         command: bytes = super()._connect_command()
         return command
 
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """No headers, if they cannot be read.
+
+        The server checks no headers. In nats-py, the error would end the reading of this connection for good.
+        """
+        try:
+            found: dict[str, str] | None = await super()._process_headers(headers)
+        except Exception:  # noqa: BLE001 - whatever a publisher has sent
+            return None
+        return found
+
 
 class Connection:
     """One connection, for one event loop. It follows the cluster to another server if one ends."""
@@ -206,13 +217,13 @@ class Pull:
             return found
 
     def _is_data(self, message: Msg) -> bool:
-        status = (message.headers or {}).get("Status")
-        if status is None:
+        # Not by its status: a publisher can send a header of this name.
+        if message.reply:
             self._requested -= 1
             return True
         # The request has ended: its time is over, or the consumer has another leader, or is gone.
         self._requested = 0
-        if status == _NO_CONSUMER:
+        if (message.headers or {}).get("Status") == _NO_CONSUMER:
             raise errors.NoRespondersError
         return False
 
