@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from uuid import uuid4
 
 import pytest
 from working import wait_for
@@ -196,6 +198,36 @@ def test_what_no_database_can_store_is_quarantined_and_holds_up_nothing(working,
     (rejected,) = working.owner.execute("select count(*) from usersync.audit_rejects").fetchone()
     # Empty lines are no events. The database keeps what is JSON.
     assert (quarantined, rejected) == (4, 1)
+
+
+def test_headers_of_a_publisher_hold_up_nothing(working, nats):
+    # As the server itself writes them, and such as nats-py cannot read.
+    headers = [
+        b"NATS/1.0\r\nStatus: 503\r\n\r\n",
+        b"NATS/1.0\r\nStatus: 404\r\n\r\n",
+        b"NATS/1.0 503 No\r\n\r\n",
+        b"\r\n\r\n",
+        b"NATS/1.0 \xff\xff\r\n\r\n",
+    ]
+    with working.worker(ingest=nats.url):
+        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        with socket.create_connection(("127.0.0.1", nats.port)) as publisher:
+            publisher.sendall(b'CONNECT {"headers": true, "verbose": false}\r\n')
+            for number, header in enumerate(headers):
+                content = header + json.dumps({"action": "order.paid", "metadata": {"n": number}}).encode()
+                size = f"HPUB {ENVELOPES}.events {len(header)} {len(content)}\r\n"
+                publisher.sendall(size.encode() + content + b"\r\n")
+            wait_stored(working, range(len(headers)))
+
+
+def test_a_process_that_ends_at_once_sends_its_events(nats, tmp_path):
+    config = {"name": ENVELOPES, "subjects": [f"{ENVELOPES}.>"], "metadata": {INSTALLATION: str(uuid4())}}
+    nats.ask(f"STREAM.CREATE.{ENVELOPES}", config)
+    # With a name, which asyncio would resolve in a thread that Python does not start at its exit.
+    url = f"nats://localhost:{nats.port}"
+    script = "import sys, usersync; usersync.AuditLog(sys.argv[1], spool_dir=sys.argv[2]).record('a.b')"
+    subprocess.run([sys.executable, "-c", script, url, tmp_path], check=True)
+    assert len(envelopes(nats)) == 1
 
 
 def test_a_stream_that_was_deleted_is_created_again_and_gets_what_it_lost(working, nats, opened, monkeypatch):
