@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,6 +50,14 @@ def envelope(payloads: list[bytes]) -> bytes:
 def events_of(body: bytes) -> list[bytes]:
     """The events of an envelope."""
     return [line for line in body.split(b"\n") if line.strip()]
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that starts no thread, because Python starts none at the interpreter's exit."""
+
+    async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
+        """Resolve a host name in this thread, which has nothing else to do."""
+        return socket.getaddrinfo(*args, **options)
 
 
 class StreamSender:
@@ -139,7 +148,7 @@ class StreamSender:
         from usersync.transports.jetstream import connection as jetstream  # noqa: PLC0415 - needs an extra
 
         if self._runner is None:
-            self._runner = asyncio.Runner()
+            self._runner = asyncio.Runner(loop_factory=_Loop)
         self._used_at = time.monotonic()
         try:
             return self._runner.run(work())
