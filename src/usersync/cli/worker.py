@@ -24,7 +24,7 @@ _SHORTEST, _LONGEST = 2, 600
     epilog=examples(
         ("usersync worker myapp.events:handlers", "until SIGTERM or Ctrl-C"),
         ("usersync worker", "only what needs no handlers"),
-        ("usersync worker myapp.events:handlers --health 0.0.0.0:8080", "answer probes"),
+        ("usersync worker --health 0.0.0.0:8080", "answer probes"),
         ("usersync worker --ingest nats://nats-1,nats-2", "also store events of a stream"),
     )
 )

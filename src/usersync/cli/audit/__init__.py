@@ -16,7 +16,7 @@ SECTIONS: Sections = {
         _entry("tail", "Show the newest events, then follow."),
         _entry("search", "Find events, the newest first, page by page."),
         _entry("show", "Show one event with all its fields."),
-        _entry("history", "Show the events of one entity, field by field."),
+        _entry("history", "Show the events of one entity, or its fields at a time."),
         _entry("stats", "Count events by day and action."),
         _entry("export", "Export events as JSON Lines, CSV or Parquet."),
     ),

@@ -201,7 +201,7 @@ def history(
     at: datetime | None,
     since: datetime | None,
 ) -> View:
-    """Show the events of one entity, field by field, or its fields at a time.
+    """Show the events of one entity, or its fields at a time.
 
     The oldest event comes first. Times are in UTC. Exit code 1 if there is no event. With --at or --from, the
     values are computed from the changes in the events. A change that was not recorded is missing.

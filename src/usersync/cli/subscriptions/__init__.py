@@ -13,7 +13,7 @@ SECTIONS: Sections = {
         Entry("list", "List the subscriptions, their lag, parked and dead events.", _PACKAGE),
         Entry("add", "Send events to a webhook, or publish them to a stream.", _PACKAGE),
         Entry("sync", "Register the handlers of an application.", _PACKAGE),
-        Entry("show", "Show one subscription, its parked events and last attempts.", _PACKAGE),
+        Entry("show", "Show one subscription, its parked events and its last attempts.", _PACKAGE),
         Entry("attempts", "List attempts to handle events: time, duration, answer or error.", _PACKAGE),
         Entry("pause", "Stop handling the events of a subscription. They wait.", _PACKAGE),
         Entry("resume", "Continue a paused subscription where it stopped.", _PACKAGE),

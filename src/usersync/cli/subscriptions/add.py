@@ -20,7 +20,7 @@ _ADVICE = "The database has it encrypted with the key of USERSYNC_SECRET_KEY, wh
 @click.command(
     epilog=examples(
         ("usersync subscriptions add crm --webhook URL --on 'user.*'", "users"),
-        ("usersync subscriptions add siem --stream nats://nats-1,nats-2 --on '*'", "all"),
+        ("usersync subscriptions add siem --stream nats://nats-1 --on '*'", "all"),
     )
 )
 @click.argument("name", metavar="NAME")

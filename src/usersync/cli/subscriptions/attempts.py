@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @common_options
 def attempts(call: Call, name: str, event_id: UUID | None, limit: int) -> View:
-    """List attempts to handle events: time, duration, and the answer or the error.
+    """List attempts to handle events: time, duration, answer or error.
 
     The database keeps the last 20 attempts of each event for 7 days, and at most 100,000 attempts of each
     subscription. It keeps the attempts of a parked or dead event as long as the event. An attempt during

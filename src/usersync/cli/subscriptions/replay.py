@@ -69,10 +69,10 @@ def _since(ctx: click.Context, param: click.Parameter, value: str) -> int | date
 @click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
 @common_options
 def replay(call: Call, name: str, since: int | datetime, *, yes: bool) -> View:
-    """Handle past events again, in their order.
+    """Handle past events again.
 
-    The subscription gets the event of --since and all later events again. The events have the same ids, so a
-    receiver recognizes an event that it already has. With a time, it starts at the first event of the feed
+    The subscription gets the event of --since and all later events again, in their order, with the same ids.
+    A receiver can skip ids that it already has. With a time, the replay starts at the first event of the feed
     that happened at this time or later. Parked and dead events from there on are retried in their order, with
     all attempts again. If the subscription has not read the feed that far, its position does not change.
     Events that the retention has deleted are not sent.

@@ -41,7 +41,7 @@ class TestView:
 @click.argument("name", metavar="NAME")
 @common_options
 def test(call: Call, name: str) -> View:
-    """Send a test event to a webhook or a stream, and show the answer.
+    """Send a test event to a webhook or a stream.
 
     The event has the action usersync.test, and is not in the audit log. It is sent at once and from this
     machine, even if the subscription is paused.
