@@ -39,6 +39,9 @@ demo: $(VENV)/.demo  ## The whole story on a throw-away PostgreSQL
 demo-console: $(VENV)/.demo  ## The same, then its database in the browser
 	$(BIN)/usersync demo --console
 
+demo-scale: $(VENV)/.stamp  ## Three JetStream nodes, four applications, two workers; a node is killed, and nothing is lost
+	$(BIN)/python bench/scale_demo.py
+
 # Programs that tests use and the npm registry has, fixed by the lock's checksums. Without npm their tests are skipped.
 $(VENV)/node/.stamp: $(VENV)/.stamp .ci/node/package.json .ci/node/package-lock.json
 	mkdir -p $(@D) && cp .ci/node/package.json .ci/node/package-lock.json $(@D)/
@@ -153,4 +156,4 @@ package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel
 clean:  ## Remove what make has made
 	rm -rf $(VENV) $(VENV)-lowest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo demo-console test test-all test-lowest live lint audit types format docs docs-check site golden verify screenshot bench bench-quick lock ci package clean
+.PHONY: help install demo demo-console demo-scale test test-all test-lowest live lint audit types format docs docs-check site golden verify screenshot bench bench-quick lock ci package clean

@@ -38,6 +38,7 @@ BENCHMARKS = (
     "feed",
     "search",
     "user_delete",
+    "streams",
 )
 
 #: Each size with its default, and its value with --quick.

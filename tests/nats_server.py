@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import signal
 import socket
 import subprocess
@@ -112,9 +113,12 @@ def run_with(url: str, work: Callable[[Connection], Awaitable[Any]]) -> Any:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A free port below those that the system gives to connections, so none of them takes it meanwhile."""
+    while True:
+        port = 12_000 + secrets.randbelow(18_000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

@@ -257,6 +257,8 @@ def test_streams(page, database, postgres, nats):
             time.sleep(0.05)
     page.python["audit"].close()
     page.run(2)
+    page.pass_over()
+    page.run(1)
     for url in page.blocks.popleft()[1].split():
         assert StreamAddress.parse(url).servers
     page.run()

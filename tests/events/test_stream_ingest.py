@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from working import wait_for
 
-from nats_server import ids_of, nats_cluster, run_with
+from nats_server import ids_of
 from usersync import AuditLog
 from usersync.audit.delivery import writer
 from usersync.audit.spool.file import Spool
@@ -343,17 +344,10 @@ def test_a_missing_package_is_named_at_once(working, monkeypatch):
         working.new(None, ingest="nats://127.0.0.1")
 
 
-def test_a_leader_is_killed_and_nodes_restart(working, tmp_path, opened):
-    with nats_cluster(tmp_path / "nats") as cluster:
-        log = opened(cluster.url)
-        with working.worker(ingest=cluster.url), working.worker(ingest=cluster.url):
-            record(log, range(500))
-            assert log.flush(30)
-            info = run_with(cluster.url, lambda connection: connection.ask(f"STREAM.INFO.{ENVELOPES}"))
-            assert info["config"]["num_replicas"] == 3
-            leader = cluster.leader(ENVELOPES)
-            leader.kill()
-            record(log, range(500, 1500))
-            assert log.flush(60)
-            leader.start()
-            wait_stored(working, range(1500))
+def test_three_nodes_lose_and_double_nothing_while_their_leader_and_a_worker_are_killed():
+    demo = Path(__file__).parents[2] / "bench" / "scale_demo.py"
+    command = [sys.executable, demo, "--events", "1500", "--rate", "750"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+    assert "killing the leader of the stream" in done.stdout, done.stderr
+    assert done.stdout.endswith("nothing is lost, and nothing is doubled\n"), done.stdout + done.stderr
+    assert done.returncode == 0

@@ -34,6 +34,8 @@ _log = logging.getLogger("usersync.audit")
 _HEADER_BYTES = 1024
 #: How often the stream is looked at, to see that it is still the same one.
 _LOOK_MS = 10_000
+#: A node that ends does not answer. Sending a batch again is safe, because it keeps its id.
+_ANSWER_S = 5.0
 
 _NO_STREAM = (
     "no stream takes the events ({reason}). 'usersync worker --ingest' creates it. Events are kept up to the "
@@ -117,7 +119,7 @@ class StreamSender:
             body,
             batch_id,
             headers={"Content-Type": "application/x-ndjson"},
-            limit=self._timeout,
+            limit=min(self._timeout, _ANSWER_S),
         )
         if stored.number <= self._last and not stored.is_duplicate:
             # Another stream of this name: the next step looks at it.
