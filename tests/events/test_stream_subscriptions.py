@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 from working import wait_for
 
 from event_receivers import BARE, EVENT, HOSTILE
+from nats_credentials import with_credentials
 from nats_server import as_json, ids_of, nats_server, run_with
 from usersync.cli.main import run
 from usersync.config.extras import EXTRAS, Requirement
@@ -231,14 +232,38 @@ def test_a_stream_that_loses_events_is_explained():
     assert not risks(Stream("s", "", sound), EVENTS)
 
 
+def reach(url):
+    """Connect, and close the connection."""
+
+    async def connected():
+        await (await connect(StreamAddress.parse(url), "test")).close()
+
+    asyncio.run(connected())
+
+
+def test_a_file_of_credentials_is_a_login(tmp_path):
+    path = tmp_path / "nats.creds"
+    with nats_server(tmp_path / "nats", with_credentials(path)) as server:
+        reach(f"{server.url}?credentials={path}")
+        with pytest.raises(StreamError, match="Authorization Violation"):
+            reach(server.url)
+        with pytest.raises(StreamError, match="No such file") as raised:
+            reach(f"{server.url}?credentials={path}x")
+    seed = path.read_text().splitlines()[5]
+    assert seed not in str(raised.value)
+
+
+def test_a_client_certificate_is_a_login(tmp_path, certificate):
+    files = f'cert_file: "{certificate}", key_file: "{certificate}", ca_file: "{certificate}"'
+    with nats_server(tmp_path / "nats", f"tls {{ {files}, verify: true }}") as server:
+        url = f"tls://127.0.0.1:{server.port}?ca={certificate}"
+        reach(f"{url}&certificate={certificate}&key={certificate}")
+        with pytest.raises(StreamError, match="cannot connect"):
+            reach(url)
+
+
 def test_tls_is_verified(tmp_path, certificate):
     options = f'tls {{ cert_file: "{certificate}", key_file: "{certificate}" }}'
-
-    def reach(url):
-        async def connected():
-            await (await connect(StreamAddress.parse(url), "test")).close()
-
-        asyncio.run(connected())
 
     with nats_server(tmp_path / "nats", options) as server:
         secure = f"tls://127.0.0.1:{server.port}"
