@@ -17,6 +17,8 @@ from working import wait_for
 from nats_server import ids_of
 from usersync import AuditLog
 from usersync.audit.delivery import writer
+from usersync.audit.delivery.protocol import UnavailableError
+from usersync.audit.delivery.sender import Sender
 from usersync.audit.spool.file import Spool
 from usersync.audit.spool.listing import survey_spools
 from usersync.config.extras import EXTRAS, Requirement
@@ -320,6 +322,29 @@ def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
         assert log.flush(30)
         wait_stored(working, range(300))
     assert not log.stats().quarantined
+
+
+def test_a_worker_that_does_not_reach_the_database_gives_its_messages_back(
+    working, nats, opened, monkeypatch, caplog
+):
+    monkeypatch.setattr(ingest, "_FIRST_WAIT_S", 0.01)
+    send, failures = Sender.send, [UnavailableError("the database is away")] * (2 * ingest._ATTEMPTS)
+
+    def fail(sender, payloads, **options):
+        # The sender of the worker; applications have another one.
+        if payloads and failures:
+            raise failures.pop()
+        return send(sender, payloads, **options)
+
+    monkeypatch.setattr(Sender, "send", fail)
+    log = opened(nats.url)
+    with working.worker(ingest=nats.url):
+        record(log, range(700))
+        assert log.flush(20)
+        wait_stored(working, range(700))
+    assert not failures
+    # They were delivered again at once, and not after the wait for an acknowledgement.
+    assert "are not stored: UnavailableError: the database is away" in caplog.text
 
 
 def test_a_stream_of_another_installation_is_left_alone(working, nats, caplog):
