@@ -20,7 +20,8 @@ PAGE = 500
 #: How many pages are read, and transactions are numbered, in each turn.
 TURNS = 20
 
-_INSERT = """
+#: Inserts events of 1,000 entities.
+INSERT = """
     insert into public.audit_logs (
         id, occurred_at, action, outcome, actor_type, entity_type, entity_id, source)
     select gen_random_uuid(), now() - (%(count)s - n) * interval '1 millisecond', 'stock.adjusted',
@@ -54,7 +55,7 @@ class Feed:
 
     def insert(self, count: int = PAGE) -> None:
         """Insert events, in one transaction."""
-        self._superuser.execute(_INSERT, {"count": count})
+        self._superuser.execute(INSERT, {"count": count})
 
     def number(self) -> None:
         """Number new events."""

@@ -37,6 +37,8 @@ BENCHMARKS = (
     "tracking",
     "feed",
     "search",
+    "worker",
+    "webhooks",
     "user_delete",
     "streams",
 )
@@ -52,6 +54,10 @@ SIZES = {
     "bulk": (50_000, 10_000, "rows of a bulk change of a tracked table"),
     "feed_events": (1_000_000, 50_000, "events among which the feed reads"),
     "search_events": (1_000_000, 50_000, "events among which a search finds its page"),
+    "handled_events": (20_000, 2_000, "events that workers handle"),
+    "looks": (27, 6, "events that an idle worker handles, at each interval"),
+    "jobs": (300, 50, "jobs of a task queue, and events that do the same"),
+    "webhooks": (2_000, 500, "requests that are sent"),
     "deleted": (1_000_000, 20_000, "events of the user who is deleted"),
     "record_events": (20_000, 1_000, "events that are recorded"),
     "record_rounds": (5, 1, "rounds in which they are recorded"),
@@ -145,7 +151,7 @@ def measured(name: str, lab: Lab) -> dict[str, Any]:
 
 def machine(lab: Lab) -> dict[str, Any]:
     """The machine and versions of the measurement."""
-    packages = ("psycopg", "django-pghistory", "postgresql-audit")
+    packages = ("psycopg", "django-pghistory", "postgresql-audit", "procrastinate", "aiohttp")
     return {
         "system": f"{platform.system()} {platform.release()}",
         "processor": processor(),

@@ -45,7 +45,8 @@ def test_one_benchmark_leaves_what_is_there_of_the_others(tmp_path):
 
 TINY = (
     "--quick --rounds 1 --statements 20 --commits 10 --imported 20 --users 100 --events 100 --bulk 20 "
-    "--feed-events 1500 --search-events 1000 --deleted 20 --record-events 10 --record-rounds 1"
+    "--feed-events 1500 --search-events 1000 --handled-events 50 --looks 1 --jobs 3 --webhooks 70 "
+    "--deleted 20 --record-events 10 --record-rounds 1"
 )
 
 #: Without waiting for the disk: here, the times do not count.
