@@ -28,6 +28,12 @@ from usersync.transports.run import run as operation
 pytestmark = pytest.mark.newest_server
 
 
+NO_SEED = (
+    "-----BEGIN NATS USER JWT-----\nabc\n------END NATS USER JWT------\n"
+    "-----BEGIN USER NKEY SEED-----\nSUABC\n------END USER NKEY SEED------\n"
+)
+
+
 @pytest.fixture
 def command(working, monkeypatch, tmp_path, capsys):
     """Runs ``usersync subscriptions``. Returns the exit code, and what it prints."""
@@ -101,6 +107,16 @@ def test_a_stream_from_the_first_event_to_the_last(working, command, nats, caplo
 )
 def test_subjects(tenant, action, subject):
     assert subject_of(replace(EVENT, tenant_id=tenant, action=action), "usersync") == subject
+
+
+def test_a_subject_fits_into_a_line_of_the_protocol():
+    longest = max(
+        # Of each length in UTF-8: a separator or a control character, and a character without a meaning.
+        len(subject_of(replace(EVENT, tenant_id=each * 200, action=each * 200), "x" * 64).encode())
+        for each in ("*", "\x85", "\xad", "\u2028", "\ufdd0", "\U000e0001", "\U0010ffff")
+    )
+    # The line also has the subject for the answer.
+    assert longest < 4096 - 256
 
 
 def test_every_event_is_published_whatever_it_contains(nats):
@@ -284,3 +300,16 @@ def test_errors_do_not_show_the_login(url):
     for text in (str(raised.value), repr(address), str(address), str(raised.value.hint)):
         assert "secret-user" not in text
         assert "hidden-word" not in text
+
+
+@pytest.mark.parametrize("content", ["", NO_SEED])
+def test_invalid_credentials_are_an_error_that_shows_no_part_of_them(tmp_path, content):
+    path = tmp_path / "nats.creds"
+    path.write_text(content)
+    user = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+    with (
+        nats_server(tmp_path / "nats", f"authorization {{ users: [{{ nkey: {user} }}] }}") as server,
+        pytest.raises(StreamError, match="the file of credentials is not valid") as caught,
+    ):
+        asyncio.run(connect(StreamAddress.parse(f"{server.url}?credentials={path}"), "test"))
+    assert "SUABC" not in str(caught.value)

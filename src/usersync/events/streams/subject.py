@@ -13,6 +13,7 @@ NONE = "_"
 
 #: Characters with a meaning in a subject, and the percent sign, which encodes them.
 _SPECIAL = frozenset(".*>%")
+_LAST_OF_FIRST_PLANE = "\uffff"
 
 
 def subject_of(event: EventRecord, prefix: str) -> str:
@@ -29,6 +30,9 @@ def _token(text: str) -> str:
 
 
 def _encoded(character: str) -> str:
-    if character.isprintable() and character != " " and character not in _SPECIAL:
+    # Later planes have no spaces and no control characters. Encoded, they make the subject of a long action
+    # and a long tenant larger than 4096 bytes, and then the server closes the connection.
+    is_plain = character.isprintable() or character > _LAST_OF_FIRST_PLANE
+    if is_plain and character != " " and character not in _SPECIAL:
         return character
     return "%2E" if character == "." else quote(character, safe="", errors="replace")

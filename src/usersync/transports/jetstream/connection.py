@@ -267,10 +267,15 @@ async def connect(address: StreamAddress, name: str) -> Connection:
                 tls=_tls(address),
                 **login,
             )
-    except (OSError, ValueError, errors.Error, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - an invalid file or answer raises anything
         is_general = isinstance(error, errors.NoServersError | TimeoutError)
         cause = last[0] if is_general and last else error
-        problem = StreamError(f"cannot connect to {address}: {_reason(cause)}")
+        if isinstance(cause, OSError | ValueError | errors.Error | TimeoutError):
+            reason = _reason(cause)
+        else:
+            what = "the file of credentials" if address.credentials else "the greeting of the server"
+            reason = f"{what} is not valid ({type(cause).__name__})"
+        problem = StreamError(f"cannot connect to {address}: {reason}")
     else:
         return Connection(client)
     await Connection(client).close()
