@@ -81,7 +81,7 @@ class NatsServer:
 
     def ask(self, question: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask JetStream, for example ``STREAM.INFO.name``."""
-        return self.run(lambda connection: connection.ask(question, body))
+        return self.run(lambda connection: connection.request(question, body))
 
     def delete_streams(self) -> None:
         for name in self.ask("STREAM.NAMES").get("streams") or ():
@@ -91,7 +91,7 @@ class NatsServer:
         """Subject, headers and body of every message."""
 
         async def read(connection: Connection) -> list[tuple[str, dict[str, str], bytes]]:
-            state = (await connection.ask(f"STREAM.INFO.{stream}"))["state"]
+            state = (await connection.request(f"STREAM.INFO.{stream}"))["state"]
             found = []
             for number in range(state["first_seq"], state["last_seq"] + 1):
                 message = await connection.streams.get_msg(stream, number)

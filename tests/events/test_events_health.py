@@ -72,7 +72,7 @@ def test_a_worker_says_whether_it_lives_and_works(working, tmp_path, monkeypatch
             wait_for(lambda: ask(server, "/readyz") == (200, "ok\n"), "the worker to be ready again")
 
             worker.stop()
-            assert ask(server, "/readyz") == (503, "the worker ends\n")
+            assert ask(server, "/readyz") == (503, "the worker is stopping\n")
             assert ask(server, "/livez") == (200, "ok\n")
             proceed.set()
             worker.close()

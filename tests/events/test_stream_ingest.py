@@ -80,7 +80,7 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
     record(earlier, range(5))
     # No worker has created the stream yet. The events wait, and the log says why.
     wait_for(lambda: earlier.stats().last_error, "the first attempt")
-    assert "no stream takes the events" in earlier.stats().last_error
+    assert "the stream does not exist" in earlier.stats().last_error
     assert "'usersync worker --ingest' creates it" in earlier.stats().last_error
     # The process ends. The next one of this machine sends what it has left.
     earlier.close(0)
@@ -108,7 +108,7 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
     consumer = nats.ask(f"CONSUMER.INFO.{ENVELOPES}.{ingest.CONSUMER}")["config"]
     assert (consumer["ack_policy"], consumer["max_deliver"]) == ("explicit", -1)
     assert "the stream usersync-in can lose events. It keeps one copy" in caplog.text
-    with pytest.raises(SettingsError, match="a stream, which events cannot be read from"):
+    with pytest.raises(SettingsError, match="a stream, which does not support reading"):
         log.search()
 
 
@@ -357,7 +357,7 @@ def test_a_stream_of_another_installation_is_left_alone(working, nats, caplog):
         },
     )
     with working.worker(ingest=nats.url):
-        wait_for(lambda: "has the events of another installation" in caplog.text, "the warning")
+        wait_for(lambda: "belongs to another installation" in caplog.text, "the warning")
     assert nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["consumer_count"] == 0
 
 

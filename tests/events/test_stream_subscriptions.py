@@ -161,7 +161,7 @@ def test_a_login_is_stored_encrypted_and_shown_nowhere(working, command, tmp_pat
             with monkeypatch.context() as patched:
                 patched.setenv(KEY_VARIABLE, Fernet.generate_key().decode())
                 assert command("test", "siem")[0] != 0
-        messages = run_with(url, lambda connection: connection.ask("STREAM.INFO.usersync"))["state"][
+        messages = run_with(url, lambda connection: connection.request("STREAM.INFO.usersync"))["state"][
             "messages"
         ]
         assert messages == len(ids)
@@ -180,10 +180,10 @@ def test_a_login_is_stored_encrypted_and_shown_nowhere(working, command, tmp_pat
 
 def test_invalid_commands_create_nothing(working, command, nats):
     for target, problem in (
-        (("--stream", "nats://"), "cannot be read"),
-        (("--stream", "http://127.0.0.1/"), "cannot be read"),
+        (("--stream", "nats://"), "is not valid"),
+        (("--stream", "http://127.0.0.1/"), "is not valid"),
         (("--stream", f"{nats.url}?stream=a.b"), "not the name of a stream"),
-        (("--stream", f"{nats.url}?password=x"), "an option that cannot be read: 'password'"),
+        (("--stream", f"{nats.url}?password=x"), "an unknown or empty option: 'password'"),
         (("--stream", "nats://127.0.0.1:1"), "cannot connect to nats://127.0.0.1:1"),
         (("--stream", nats.url.replace("nats:", "tls:")), "the server does not offer TLS"),
         (("--stream", nats.url, "--webhook", "https://x.example/"), "--webhook URL or --stream URL"),
@@ -196,7 +196,7 @@ def test_invalid_commands_create_nothing(working, command, nats):
         "name": "mine", "subjects": ["usersync.>"], "metadata": {INSTALLATION: str(EVENT.id)},
     })  # fmt: skip
     code, told = command("add", "siem", "--stream", nats.url, "--on", "a.b")
-    assert (code, "the stream mine has the events of another installation" in " ".join(told.split())) == (
+    assert (code, "the stream mine belongs to another installation" in " ".join(told.split())) == (
         2,
         True,
     )
@@ -227,16 +227,16 @@ def test_a_stream_that_loses_events_is_explained():
     assert [each.partition(":")[0] for each in told] == [
         "It keeps one copy of each message",
         "It keeps messages in memory",
-        "It acknowledges messages before they are on disk (persist mode async)",
-        "It acknowledges no message (no_ack), so usersync cannot know what it has stored.",
+        "It acknowledges messages before they are on disk (persist_mode async)",
+        "It acknowledges no message (no_ack)",
         (
-            "When it is full (max_bytes), it deletes the oldest messages (discard old), read or not. Use "
+            "When it is full (max_bytes), it deletes the oldest messages (discard old), read or unread. Use "
             "discard new"
         ),
-        "It keeps messages only for consumers that exist (retention interest)",
-        "It deletes messages after 7 days (max_age), stored in the database or not.",
-        "It takes messages of up to 1,000 bytes only, and an event may be larger",
-        "It recognizes a repeated message for 1 s only",
+        "It keeps messages only for existing consumers (retention interest)",
+        "It deletes messages after 7 days (max_age), even if no worker has stored them.",
+        "It rejects messages larger than 1,000 bytes (max_msg_size)",
+        "Its duplicate window is 1 s",
     ]
     sound = {
         "storage": "file",

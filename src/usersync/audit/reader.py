@@ -83,8 +83,8 @@ class Reader:
             )
         if isinstance(self._source, StreamAddress):
             raise SettingsError(
-                "this AuditLog sends to a stream, which events cannot be read from",
-                hint="Create another one with a connection string, a pool or a DataApi.",
+                "this AuditLog publishes to a stream, which does not support reading",
+                hint="Create another AuditLog with a connection string, a pool or a DataApi.",
             )
         return self._source
 

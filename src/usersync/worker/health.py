@@ -1,4 +1,4 @@
-"""Answers ``/livez``, ``/readyz`` and ``/metrics`` over HTTP, for a supervisor and for Prometheus."""
+"""Answers ``/livez``, ``/readyz`` and ``/metrics`` over HTTP: probes of Kubernetes, and Prometheus."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
     from usersync.worker.worker import Worker
 
-    #: The status and the text of an answer.
+    #: The status, the content type and the body of an answer.
     Answer = tuple[HTTPStatus, str, str]
 
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 
 _PLAIN = "text/plain; charset=utf-8"
-#: A client gets so much time to send its request.
+#: The time limit for a client to send its request, in seconds.
 _REQUEST_S = 5.0
 
 
 class HealthServer:
-    """Listens at an address until ``close()``. Port 0 is any free port.
+    """Listens at an address until ``close()``. Port 0: any free port.
 
-    ``/livez`` is 200 while the worker's threads run, ``/readyz`` while it renews its leases and reads the
-    feed. Otherwise both are 503, with the reason. ``/metrics`` has the metrics of ``usersync metrics``, which
-    are read at most once in ``max_age`` seconds; it requires the extra ``prometheus``. Raises
-    ``SettingsError`` if it cannot listen.
+    ``/livez`` (liveness) is 200 while the worker's threads run. ``/readyz`` (readiness) is 200 while the
+    worker renews its leases and reads the feed. Otherwise both are 503, with the reason. ``/metrics`` has the
+    metrics of ``usersync metrics``, read at most once in ``max_age`` seconds. It requires the extra
+    ``prometheus``. Raises ``SettingsError`` if it cannot listen.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class HealthServer:
         host, port = address
         self._sync = UserSync(dsn)
         answers = {
-            LIVE: lambda: _health(worker.fault()),
-            READY: lambda: _health(worker.obstacle()),
+            LIVE: lambda: _health(worker.liveness_problem()),
+            READY: lambda: _health(worker.readiness_problem()),
             METRICS: _metrics(self._sync, spool_dir, max_age),
         }
         try:
@@ -69,7 +69,7 @@ class HealthServer:
         self.close()
 
     def close(self) -> None:
-        """Stop to listen."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -102,11 +102,11 @@ def _server_class(host: str) -> type[ThreadingHTTPServer]:
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
-        # A probe whose thread hangs must not hold up the end of the worker.
+        # A probe whose thread hangs must not delay the end of the worker.
         block_on_close = False
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that has gone is no error of the worker."""
+            """Log nothing: a client that disconnects is not an error of the worker."""
 
     return Server
 
@@ -129,6 +129,6 @@ def _handler(answers: dict[str, Callable[[], Answer]]) -> type[BaseHTTPRequestHa
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Probes come every few seconds."""
+            """Log nothing: probes send a request every few seconds."""
 
     return Handler

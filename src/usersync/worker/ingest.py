@@ -1,7 +1,7 @@
-"""Takes envelopes of events from a stream and stores the events in the database.
+"""Consumes envelopes of events from a stream and stores the events in the database.
 
-A message is acknowledged after the commit, and an event is stored once, however often it is sent. So no event
-is lost or doubled, whichever process or server ends when. Any number of workers may share a stream.
+A message is acknowledged after the commit, and an event is stored once, however often it is delivered. So no
+event is lost or doubled, even if a process or a server is killed. Any number of workers can share a stream.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from usersync.transports.jetstream.stream import (
     INSTALLATION,
     POSITION,
     find_or_create,
-    note_position,
     risks,
+    write_position,
 )
 from usersync.worker.attempts import describe
 
@@ -48,29 +48,29 @@ if TYPE_CHECKING:
 
     from usersync.core.position import DatabasePosition
     from usersync.transports.jetstream.address import StreamAddress
-    from usersync.transports.jetstream.connection import Pull
+    from usersync.transports.jetstream.connection import PullConsumer
     from usersync.transports.jetstream.stream import Stream
 
 logger = logging.getLogger("usersync.worker")
 
 #: The name of the consumer that all workers share.
 CONSUMER = "usersync"
-#: After so many seconds without a word from a worker, its messages are delivered to another one.
+#: JetStream redelivers messages that a worker has not acknowledged for this many seconds.
 ACK_WAIT_S = 10.0
-#: So many messages are taken at a time, and as many while these are stored.
-AT_ONCE = 16
+#: The number of messages in a fetch. The next fetch runs while these messages are stored.
+FETCH_MESSAGES = 16
 _FETCH_S = 1.0
-#: How often the worker says that it still works on its messages.
-_BEAT_S = ACK_WAIT_S / 3
+#: How often a worker extends the time to acknowledge the messages that it is storing.
+_HEARTBEAT_S = ACK_WAIT_S / 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
-#: After so many attempts in a row, the messages are left to workers that may reach the database.
+#: After this many failed attempts in a row, JetStream redelivers the messages, maybe to another worker.
 _ATTEMPTS = 3
 #: How long a batch may take in the database.
 _SEND_S = 20.0
 
 
 class Ingest:
-    """Stores what comes, until it is told to stop. Of one thread."""
+    """Stores the events of a stream in the database until ``stopping`` is set. For one thread."""
 
     def __init__(self, dsn: str, address: StreamAddress, stopping: threading.Event) -> None:
         self._address = address
@@ -82,12 +82,12 @@ class Ingest:
         self._delivery = Delivery(self._sender, options, self._counters)
         destination = destination_of(dsn, None)
         directory = SpoolDirectory(Path(default_spool_dir()) / destination.directory)
-        #: For events that the database takes in no form.
+        #: For events that the database cannot store in any form.
         self._quarantine = Intake(directory, options, self._counters, destination, maintained=False)
         self._position: DatabasePosition | None = None
 
     def run(self) -> None:
-        """Store until ``stopping`` is set. Raises nothing that may end."""
+        """Store events until ``stopping`` is set. Retries after errors."""
         with closing(self._sender), closing(self._quarantine):
             asyncio.run(self._serve())
 
@@ -96,19 +96,19 @@ class Ingest:
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
-                await self._follow()
+                await self._connect_and_store()
             except Exception as error:
                 if self._stopping.is_set():
                     return
-                # A connection that held for a while is no failure in a row.
+                # After a connection that worked for a while, count the failures from 1 again.
                 failures = failures + 1 if time.monotonic() - began < _LONGEST_WAIT_S else 1
                 is_known = isinstance(error, StreamError | UnavailableError | psycopg.Error | OSError)
                 text = describe(error)
                 logger.warning("events of %s are not stored: %s", self._address, text, exc_info=not is_known)
-                await self._rest(_wait(failures))
+                await self._sleep(_backoff(failures))
 
-    async def _follow(self) -> None:
-        """Connect, and store what comes. Raises what ended it."""
+    async def _connect_and_store(self) -> None:
+        """Connect, and store events until ``stopping`` is set. Raises the error that ended the connection."""
         position = await asyncio.to_thread(self._sender.locate)
         if position is None:
             raise UnavailableError("the database has no installation id: run usersync apply")
@@ -118,56 +118,60 @@ class Ingest:
             stream = await find_or_create(connection, self._name, INGEST, metadata)
             for each in risks(stream, INGEST):
                 logger.warning("the stream %s can lose events. %s", stream.name, each)
-            stream = await self._note(connection, stream, position)
-            pull = await self._consumer(connection, stream)
+            stream = await self._write_position(connection, stream, position)
+            consumer = await self._consumer(connection, stream)
             logger.info("storing the events of %s, stream %s", self._address, stream.name)
-            await self._store_all(connection, stream, pull)
+            await self._store_all(connection, stream, consumer)
         finally:
             await connection.close()
 
-    async def _note(self, connection: Connection, stream: Stream, position: DatabasePosition) -> Stream:
-        """Tell applications that the database has moved: they send again what they delivered lately."""
+    async def _write_position(
+        self, connection: Connection, stream: Stream, position: DatabasePosition
+    ) -> Stream:
+        """Write the database's position into the stream. If it changed, applications send events again."""
         self._position = position
         try:
-            return await note_position(connection, stream, str(position))
+            return await write_position(connection, stream, str(position))
         except StreamError as error:
             logger.warning("the metadata of the stream %s cannot be changed: %s", stream.name, error)
             return stream
 
-    async def _consumer(self, connection: Connection, stream: Stream) -> Pull:
-        pull = await connection.pull(stream.name, CONSUMER, ack_wait=ACK_WAIT_S)
-        if pull.most_deliveries > 0:
+    async def _consumer(self, connection: Connection, stream: Stream) -> PullConsumer:
+        consumer = await connection.pull_consumer(stream.name, CONSUMER, ack_wait=ACK_WAIT_S)
+        if consumer.max_deliver > 0:
             logger.warning(
                 "the consumer %s of the stream %s can lose events: JetStream delivers a message %s times at "
                 "most. Set max_deliver of the consumer to -1.",
                 CONSUMER,
                 stream.name,
-                pull.most_deliveries,
+                consumer.max_deliver,
             )
-        return pull
+        return consumer
 
-    async def _store_all(self, connection: Connection, stream: Stream, pull: Pull) -> None:
-        following = asyncio.ensure_future(pull.fetch(AT_ONCE, _FETCH_S))
+    async def _store_all(self, connection: Connection, stream: Stream, consumer: PullConsumer) -> None:
+        following = asyncio.ensure_future(consumer.fetch(FETCH_MESSAGES, _FETCH_S))
         try:
             while not self._stopping.is_set():
                 messages = await following
-                # The next messages come while these are stored.
-                following = asyncio.ensure_future(pull.fetch(AT_ONCE, _FETCH_S))
+                # Fetch the next messages while these are stored.
+                following = asyncio.ensure_future(consumer.fetch(FETCH_MESSAGES, _FETCH_S))
                 if messages:
                     await self._store(connection, messages)
                 position = self._sender.position
                 if position is not None and position != self._position:
-                    stream = await self._note(connection, stream, position)
+                    stream = await self._write_position(connection, stream, position)
         finally:
             with suppress(StreamError):
-                await connection.give_back([*(await following), *(await pull.end())])
+                await connection.nak([*(await following), *(await consumer.end())])
                 await connection.flush()
 
     async def _store(self, connection: Connection, messages: Sequence[Msg]) -> None:
-        """Store the events of messages, and acknowledge them. Gives back those that it cannot store."""
-        source = Envelopes([events_of(each.data) for each in messages], self._position, self._keep)
+        """Store the events of messages, and acknowledge the messages. Naks those that it cannot store."""
+        source = Envelopes(
+            [events_of(each.data) for each in messages], self._position, self._quarantine_event
+        )
         done = failures = 0
-        async with _kept(connection, messages):
+        async with _heartbeat(connection, messages):
             while done < len(messages):
                 problem: Exception | None = None
                 try:
@@ -179,34 +183,34 @@ class Ingest:
                 if problem is None:
                     continue
                 failures += 1
-                # If an event is the cause, other workers would fail, too. After some attempts it is isolated.
+                # If an event is the cause, other workers would fail, too. It is isolated after some attempts.
                 is_stuck = isinstance(problem, StuckError)
                 if self._stopping.is_set() or (failures >= _ATTEMPTS and not is_stuck):
-                    await connection.give_back(messages[done:])
+                    await connection.nak(messages[done:])
                     await connection.flush()
                     raise problem
                 logger.warning("events of %s are not stored yet: %s", self._address, describe(problem))
-                await self._rest(_wait(failures))
+                await self._sleep(_backoff(failures))
         await connection.flush()
 
     def _deliver(self, source: Envelopes) -> None:
         while source.done < source.last and not self._stopping.is_set():
             self._delivery.deliver(source)
         if source.done < source.last:
-            raise UnavailableError("the worker ends")
+            raise UnavailableError("the worker is stopping")
 
-    def _keep(self, payload: bytes, reason: str) -> None:
+    def _quarantine_event(self, payload: bytes, reason: str) -> None:
         spool = self._quarantine.open_spool()
         if spool is None:
             raise OSError(f"an event cannot be quarantined: {self._counters.spool_error}")
         spool.add_quarantined([(time.time_ns() // 1_000_000, payload, reason)])
 
-    async def _rest(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         await asyncio.to_thread(self._stopping.wait, seconds)
 
 
 class Envelopes:
-    """The events of some messages, as a source for a ``Delivery``."""
+    """The events of several messages, as a source for a ``Delivery``."""
 
     def __init__(
         self,
@@ -219,14 +223,14 @@ class Envelopes:
         self._ends: list[int] = []
         for events in messages:
             self._ends.append((self._ends[-1] if self._ends else 0) + len(events))
-        self._keep = keep
+        self._quarantine_event = keep
         self.last = len(payloads)
         self.done = 0
         self.binding: Any = StreamBinding(position)
 
     @property
     def finished(self) -> int:
-        """How many of the messages are done, from the first on."""
+        """How many of the messages are done. They are done in their order."""
         return sum(end <= self.done for end in self._ends)
 
     def read(self, events: int, size: int) -> list[Entry]:
@@ -235,7 +239,7 @@ class Envelopes:
         return fitting(((number, payload, b"blob") for number, payload in waiting), size)
 
     def name_batch(self, through: int) -> str:
-        """See ``Source``. The database needs no id of a batch."""
+        """See ``Source``. Only streams need the id of a batch."""
         raise NotImplementedError(through)
 
     def discard(self, through: int, size: int = 0) -> None:  # noqa: ARG002 - see Source
@@ -243,13 +247,13 @@ class Envelopes:
         self.done = through
 
     def quarantine(self, entry: Entry, reason: str) -> None:
-        """Keep the event in this machine's spool."""
-        self._keep(entry.payload, reason)
+        """Quarantine the event in the spool of this machine."""
+        self._quarantine_event(entry.payload, reason)
         self.done = entry.number
 
 
 class StreamBinding:
-    """Binds the events of a stream to the installation that the stream is for."""
+    """Binds the events of a stream to the installation that the stream belongs to."""
 
     def __init__(self, position: DatabasePosition | None) -> None:
         self._position = position
@@ -258,23 +262,23 @@ class StreamBinding:
         """See ``DatabaseBinding``."""
         expected = self._position
         if expected is None or position is None or position.installation != expected.installation:
-            raise WrongDatabaseError("the stream is for another database than the connected one")
+            raise WrongDatabaseError("the stream belongs to another database than the connected one")
         return expected.installation
 
 
-def _wait(failures: int) -> float:
+def _backoff(failures: int) -> float:
     longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(failures - 1, 20))
     return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads attempts
 
 
 @contextlib.asynccontextmanager
-async def _kept(connection: Connection, messages: Sequence[Msg]) -> AsyncIterator[None]:
-    """Say from time to time that the messages are worked on, so that no other worker gets them."""
+async def _heartbeat(connection: Connection, messages: Sequence[Msg]) -> AsyncIterator[None]:
+    """Extend the time to acknowledge the messages regularly, so that JetStream does not redeliver them."""
 
     async def beat() -> None:
         while True:
-            await asyncio.sleep(_BEAT_S)
-            await connection.hold(messages)
+            await asyncio.sleep(_HEARTBEAT_S)
+            await connection.in_progress(messages)
 
     beating = asyncio.ensure_future(beat())
     try:

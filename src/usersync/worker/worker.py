@@ -51,7 +51,7 @@ _SLOWER = 1.2
 #: How often the leases are renewed while shards move between workers. Otherwise five times a lease.
 _MOVING_S = 0.25
 _PERIODIC_S = 5.0
-#: If the thread of the leases has not come round for so long, it hangs.
+#: After this time without an attempt to renew the leases, the thread that renews them counts as hung.
 _HANGS_S = 120.0
 _SPOOLS_S = 60.0
 _REFUSED_S = 30.0
@@ -94,11 +94,11 @@ class Worker:
         self._threads: list[threading.Thread] = []
         #: When the leases were renewed, and the feed was read.
         self._renewed_at = self._read_at = float("-inf")
-        #: When the thread of the leases came round, whether it could renew them or not.
+        #: When the last attempt to renew the leases ended, successful or not.
         self._tried_at = now()
-        #: Why the database could not be asked.
+        #: The last error of the database.
         self._problem = ""
-        #: The long task in hand.
+        #: The long task that this worker is running.
         self._long: periodic.Task | None = None
 
     def check(self) -> None:
@@ -159,20 +159,20 @@ class Worker:
         """Whether it has not been stopped, and nothing has ended it."""
         return not self._stopping.is_set()
 
-    def fault(self) -> str | None:
-        """Why this process should be replaced. None if it works, or is about to end."""
+    def liveness_problem(self) -> str | None:
+        """Why this process should be restarted. None if it works, or is stopping."""
         if not self.is_running:
             return None
         if dead := [each.name for each in self._threads if not each.is_alive()]:
             return f"the thread {dead[0]!r} has ended"
         if now() - self._tried_at > max(_HANGS_S, 4 * self._lease):
-            return f"the thread of the leases has hung for {now() - self._tried_at:.0f} s"
+            return f"the thread that renews the leases has hung for {now() - self._tried_at:.0f} s"
         return None
 
-    def obstacle(self) -> str | None:
-        """Why it cannot work now. None if it renews its leases and reads the feed."""
+    def readiness_problem(self) -> str | None:
+        """Why the worker cannot handle events now. None if it renews its leases and reads the feed."""
         if not self.is_running:
-            return "the worker ends"
+            return "the worker is stopping"
         at = min(self._renewed_at, self._read_at if self._has_log else self._renewed_at)
         if now() - at < self._lease:
             return None
@@ -180,7 +180,7 @@ class Worker:
         return f"{what}: {self._problem}" if self._problem else f"{what} yet"
 
     def stop(self) -> None:
-        """Let it end after the events in hand. Does not wait."""
+        """Start no more events, and end when those in progress have ended. Does not wait."""
         self._stopping.set()
         self._shares_changed.set()
         for each in list(self._runners.values()):
@@ -228,7 +228,7 @@ class Worker:
             if any(each.hangs for each in self._runners.values()):
                 raise SettingsError(
                     "too many handlers hang, and their threads cannot be ended",
-                    hint="Give the calls in your handlers time-outs. Let the process be started again.",
+                    hint="Set time-outs for the calls in your handlers, and restart the process.",
                 )
             self._wait_for_shares(found)
         # One of them may have been created after stop(). Until they have ended, their leases go on.
@@ -241,7 +241,7 @@ class Worker:
         session.close()
 
     def _wait_for_shares(self, found: tuple[leases.Assignment, ...]) -> None:
-        """Wait until the leases are to be renewed. Soon, if another worker starts or ends."""
+        """Wait until the leases must be renewed: shorter if another worker starts or ends."""
         usual = self._lease / 5
         self._stopping.wait(min(_MOVING_S, usual))
         lacks = any(len(each.shards) < each.fair for each in found)
@@ -333,7 +333,7 @@ class Worker:
         session.close()
 
     def _do_long(self) -> None:
-        """Tasks that may take longer than others should wait."""
+        """Run the long tasks, in a thread of their own so that other tasks need not wait for them."""
         session = transport_for(self._dsn)
         while self.is_running:
             for task in (periodic.COMPARISON, *((periodic.RETENTION,) if self._has_log else ())):
@@ -362,7 +362,7 @@ class Worker:
 
 
 def _ingested(url: str | None) -> StreamAddress | None:
-    """The stream whose events are stored. Raises ``SettingsError`` for a URL that is not valid."""
+    """The stream to ingest. Raises ``SettingsError`` for a URL that is not valid."""
     if url is None:
         return None
     if lacking := missing("nats", "storing the events of a stream"):

@@ -1,7 +1,7 @@
-"""Sends a batch to a stream of NATS JetStream, as one message: an envelope.
+"""Publishes a batch of events to NATS JetStream, as one message: an envelope.
 
 ``usersync worker --ingest`` stores the events of the envelopes in the database. So an event that this sender
-has delivered is stored on a majority of the stream's replicas, and not yet in the database.
+has delivered is stored in a majority of the stream's replicas, and maybe not yet in the database.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _log = logging.getLogger("usersync.audit")
 
 #: Room for the headers of a message.
 _HEADER_BYTES = 1024
-#: How often the stream is looked at, to see that it is still the same one.
+#: How often the sender checks that the stream is still the same one.
 _LOOK_MS = 10_000
 #: A node that ends does not answer. Sending a batch again is safe, because it keeps its id.
 _ANSWER_S = 5.0
 
 _NO_STREAM = (
-    "no stream takes the events ({reason}). 'usersync worker --ingest' creates it. Events are kept up to the "
-    "spool's limit"
+    "the stream does not exist ({reason}). Start 'usersync worker --ingest', which creates it. Until then, "
+    "events are kept in the spool, up to its limit"
 )
 
 
@@ -63,9 +63,9 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class StreamSender:
-    """A sender for the writer's thread, in which it creates its connection and its event loop.
+    """A sender for the writer's thread. It creates its connection and its event loop in this thread.
 
-    It tries a batch once. The writer waits and retries, as it does for a PostgreSQL connection.
+    It publishes a batch once. The writer waits and retries, as it does for a PostgreSQL connection.
     """
 
     required_probes = 1
@@ -77,12 +77,12 @@ class StreamSender:
         self._runner: asyncio.Runner | None = None
         self._connection: Connection | None = None
         self._used_at = 0.0
-        #: The number of the last message. A smaller one means that the stream was created again.
+        #: The sequence number of the last message. A smaller one means that the stream was created again.
         self._last = 0
         #: The generations of the stream whose settings were checked.
         self._checked: set[str] = set()
-        #: The installation that the stream is for. The timeline is another one when the stream was created
-        #: again, or when its database has moved: then delivered events may be lost, and are sent again.
+        #: The installation that the stream belongs to. Its timeline changes if the stream was created again,
+        #: or if the database failed over: then delivered events may be lost, and are sent again.
         self.position: DatabasePosition | None = None
         self.answered_ms = 0
 
@@ -98,12 +98,12 @@ class StreamSender:
         return Receipt(len(payloads), 0, 0)
 
     def locate(self) -> DatabasePosition | None:
-        """Ask which installation the stream is for. Raises ``UnavailableError``."""
+        """Read which installation the stream belongs to. Raises ``UnavailableError``."""
         self._run(self._look)
         return self.position
 
     def takes_events(self) -> bool:
-        """False: a stream stores every event that is not too large, so no event is the cause of a failure."""
+        """False: a stream stores every event that is not too large, so no single event causes a failure."""
         return False
 
     async def _publish(self, body: bytes, belongs_to: str, batch_id: str) -> None:
@@ -111,9 +111,9 @@ class StreamSender:
         if now_ms() - self.answered_ms >= _LOOK_MS:
             await self._look()
         if belongs_to != "*" and not f"{self.position} ".startswith(f"{belongs_to} "):
-            raise WrongDatabaseError(f"the stream is for another database than {belongs_to}")
-        if len(body) + _HEADER_BYTES > connection.most_bytes:
-            raise RefusedError(f"larger than a message of NATS may be ({connection.most_bytes:,} bytes)")
+            raise WrongDatabaseError(f"the stream belongs to another database than {belongs_to}")
+        if len(body) + _HEADER_BYTES > connection.max_payload:
+            raise RefusedError(f"larger than the server's max_payload ({connection.max_payload:,} bytes)")
         stored = await connection.publish(
             f"{self._name}.events",
             body,
@@ -122,7 +122,7 @@ class StreamSender:
             limit=min(self._timeout, _ANSWER_S),
         )
         if stored.number <= self._last and not stored.is_duplicate:
-            # Another stream of this name: the next step looks at it.
+            # Another stream of this name: the next call reads its metadata.
             self.position = None
         self._last = stored.number
 
@@ -157,7 +157,7 @@ class StreamSender:
         except jetstream.TooLargeError as error:
             problem: Exception = RefusedError(str(error))
         except jetstream.NoStreamError as error:
-            # A leader is being elected, or the stream was deleted. The next attempt looks at it.
+            # A leader is being elected, or the stream was deleted. The next attempt reads its metadata.
             self.position = None
             problem = UnavailableError(_NO_STREAM.format(reason=error))
         except jetstream.StreamError as error:
@@ -171,7 +171,7 @@ class StreamSender:
         raise problem
 
     def close_if_idle(self) -> None:
-        """Called while no events wait: closes a connection that has been idle for long."""
+        """Close a connection that has been idle for long. Called while no events wait."""
         if self._connection is not None and time.monotonic() - self._used_at > IDLE_S:
             self.close()
 
@@ -185,5 +185,5 @@ class StreamSender:
                     runner.run(connection.close())
 
     def descriptors(self) -> list[int]:
-        """Empty: the inherited descriptors hold no locks, and closing them in a child ends no connection."""
+        """Empty: inherited sockets hold no locks, and a child that closes them does not end a connection."""
         return []

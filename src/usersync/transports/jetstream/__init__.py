@@ -4,10 +4,11 @@
 
     address.py     StreamAddress: a checked nats:// URL
     connection.py  connects and publishes, with nats-py
-    stream.py      creates a stream, and says in which ways it loses events
+    stream.py      creates a stream, and names settings with which a stream loses events
 
-There are two streams. Applications publish envelopes of events to one, and ``usersync worker --ingest``
-stores them in the database. To the other, a worker publishes the events of subscriptions, one in a message.
+There are two streams. Applications publish events to one, several in a message (an envelope), and
+``usersync worker --ingest`` stores them in the database. Workers publish the events of subscriptions to the
+other, one in a message.
 """
 
 from usersync.transports.jetstream.address import StreamAddress

@@ -37,7 +37,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class StreamAddress:
-    """Where a stream is. Neither ``str()`` nor ``repr()`` has the login."""
+    """A parsed URL of a stream. Neither ``str()`` nor ``repr()`` contains the login."""
 
     #: Host and port of each server.
     servers: tuple[str, ...]
@@ -45,9 +45,9 @@ class StreamAddress:
     requires_tls: bool
     #: ``user:password``, percent-encoded, or a token; empty if there is none.
     login: Sealed = field(repr=False, compare=False)
-    #: The name of the stream, which is also the first token of its subjects; None is the usual one.
+    #: The name of the stream, which is also the first token of its subjects. None: the default name.
     stream: str | None = None
-    #: Files on this machine: of NATS credentials (JWT and seed), and in PEM.
+    #: Paths of files on this machine: NATS credentials (JWT and seed); certificates and a key in PEM.
     credentials: str | None = None
     ca: str | None = None
     certificate: str | None = None
@@ -59,7 +59,7 @@ class StreamAddress:
         text = url.text if isinstance(url, Sealed) else url
         found = None if len(text) > _LONGEST or CONTROL.search(text) else _URL.fullmatch(text.strip())
         if found is None:
-            raise SettingsError(f"{where} cannot be read", hint=_HINT)
+            raise SettingsError(f"{where} is not valid", hint=_HINT)
         options = _options(found["options"] or "", where)
         return cls(
             tuple(_server(each, where) for each in found["servers"].split(",")),
@@ -96,7 +96,7 @@ class StreamAddress:
         return f"{'tls' if self.requires_tls else 'nats'}://{','.join(self.servers)}{query}"
 
     def identity(self, usual_stream: str) -> str:
-        """What a spool remembers: the servers and the stream, however they are reached."""
+        """Identifies the destination of a spool: the servers and the stream, without login and files."""
         return f"nats:{','.join(sorted(self.servers))}/{self.stream or usual_stream}"
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ def _server(text: str, where: str) -> str:
     found = _SERVER.fullmatch(text.strip())
     port = int(found["port"] or _PORT) if found else 0
     if found is None or not 0 < port <= _LAST_PORT:
-        raise SettingsError(f"{where} has a server that cannot be read", hint=_HINT)
+        raise SettingsError(f"{where} has a server that is not valid: expected HOST or HOST:PORT", hint=_HINT)
     return f"{found['host']}:{port}"
 
 
@@ -120,7 +120,7 @@ def _options(text: str, where: str) -> dict[str, str]:
     options = dict(parse_qsl(text, keep_blank_values=True))
     for option, value in options.items():
         if option not in {"stream", *_FILES} or not value:
-            raise SettingsError(f"{where} has an option that cannot be read: {option[:40]!r}", hint=_HINT)
+            raise SettingsError(f"{where} has an unknown or empty option: {option[:40]!r}", hint=_HINT)
     name = options.get("stream")
     if name is not None and not _NAME.fullmatch(name):
         raise SettingsError(

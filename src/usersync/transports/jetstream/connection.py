@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 _CONNECT_S, _AGAIN_S = 2, 0.2
 #: Seconds to connect to any of the servers.
 _CONNECT_ALL_S = 10.0
-#: How long an answer about a stream may take.
+#: The time limit of a request to JetStream.
 ANSWER_S = 5.0
 
 _API = "$JS.API"
-#: How much longer than its time the answer to a request for messages may take.
+#: How long after the end of a request for messages its last answer may come.
 _GRACE_S = 1.0
 _NO_CONSUMER = "503"
 
 
 class StreamError(Exception):
-    """NATS did not do what was asked, for a reason that may end. The message names no secret."""
+    """NATS or JetStream failed. A later attempt may succeed. The message contains no secret."""
 
 
 class NoStreamError(StreamError):
-    """There is no such stream or consumer, or no stream for the subject. Also while a leader is elected."""
+    """No such stream or consumer, or no stream with the subject. Also raised while a leader is elected."""
 
 
 class TooLargeError(StreamError):
@@ -51,7 +51,7 @@ class TooLargeError(StreamError):
 
 
 @dataclass(frozen=True)
-class Stored:
+class PublishAck:
     """The acknowledgement of a published message: its stream has stored it in a majority of the replicas."""
 
     stream: str
@@ -61,9 +61,9 @@ class Stored:
 
 
 class _Client(Client):
-    """Refuses to log in without TLS if the address requires it.
+    """Does not log in without TLS if the URL requires TLS.
 
-    The server's greeting is not encrypted, so an attacker could remove from it that the server has TLS.
+    The server's first message (INFO) is not encrypted, so an attacker could remove ``tls_required`` from it.
     """
 
     requires_tls = False
@@ -87,7 +87,7 @@ class _Client(Client):
 
 
 class Connection:
-    """One connection, for one event loop. It follows the cluster to another server if one ends."""
+    """A connection, for one event loop. If its server ends, it reconnects to another one of the cluster."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -95,18 +95,18 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is connected, or connects again."""
+        """Whether the connection is open, or reconnects."""
         return not self._client.is_closed
 
     @property
-    def most_bytes(self) -> int:
-        """The largest message that the server accepts, with its headers."""
+    def max_payload(self) -> int:
+        """The largest message that the server accepts, in bytes, with headers."""
         return self._client.max_payload
 
     async def publish(
         self, subject: str, body: bytes, message_id: str, *, headers: Mapping[str, str], limit: float
-    ) -> Stored:
-        """Publish a message, and wait ``limit`` seconds at most until its stream has stored it.
+    ) -> PublishAck:
+        """Publish a message, and wait at most ``limit`` seconds for the acknowledgement of its stream.
 
         Raises ``StreamError``.
         """
@@ -114,23 +114,23 @@ class Connection:
             answer = await self.streams.publish(
                 subject, body, timeout=limit, headers={"Nats-Msg-Id": message_id, **headers}
             )
-            return Stored(answer.stream, answer.seq, bool(answer.duplicate))
+            return PublishAck(answer.stream, answer.seq, bool(answer.duplicate))
 
-    async def ask(self, question: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask JetStream, for example ``STREAM.INFO.name``, and return its answer. Raises ``StreamError``."""
+    async def request(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request to JetStream's API, for example ``STREAM.INFO.name``. Raises ``StreamError``."""
         with _translated():
             reply: Msg = await self._client.request(
-                f"{_API}.{question}", json.dumps(body or {}).encode(), timeout=ANSWER_S
+                f"{_API}.{subject}", json.dumps(body or {}).encode(), timeout=ANSWER_S
             )
             answer: dict[str, Any] = json.loads(reply.data)
             if "error" in answer:
                 raise stream_errors.APIError.from_error(answer["error"])
             return answer
 
-    async def pull(self, stream: str, consumer: str, *, ack_wait: float) -> Pull:
-        """A consumer of a stream, which is created if it is missing. Raises ``StreamError``."""
+    async def pull_consumer(self, stream: str, consumer: str, *, ack_wait: float) -> PullConsumer:
+        """A consumer of a stream. Creates it if it does not exist. Raises ``StreamError``."""
         try:
-            found = await self.ask(f"CONSUMER.INFO.{stream}.{consumer}")
+            found = await self.request(f"CONSUMER.INFO.{stream}.{consumer}")
         except NoStreamError:
             config = {
                 "name": consumer,
@@ -142,68 +142,66 @@ class Connection:
                 "replay_policy": "instant",
                 "max_ack_pending": 1000,
             }
-            question = f"CONSUMER.CREATE.{stream}.{consumer}"
-            found = await self.ask(question, {"stream_name": stream, "config": config})
+            subject = f"CONSUMER.CREATE.{stream}.{consumer}"
+            found = await self.request(subject, {"stream_name": stream, "config": config})
         with _translated():
             subscription = await self._client.subscribe(self._client.new_inbox())
-        question = f"{_API}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        return Pull(self._client, subscription, question, found["config"].get("max_deliver", -1))
+        subject = f"{_API}.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        return PullConsumer(self._client, subscription, subject, found["config"].get("max_deliver", -1))
 
     async def acknowledge(self, messages: Sequence[Msg]) -> None:
-        """Say that messages are done. Raises ``StreamError``."""
+        """Acknowledge messages: JetStream does not redeliver them. Raises ``StreamError``."""
         with _translated():
             for each in messages:
                 await each.ack()
 
-    async def give_back(self, messages: Sequence[Msg]) -> None:
-        """Let messages be delivered again, to any worker. Raises ``StreamError``."""
+    async def nak(self, messages: Sequence[Msg]) -> None:
+        """Negatively acknowledge messages: JetStream redelivers them at once. Raises ``StreamError``."""
         with _translated():
             for each in messages:
                 await each.nak()
 
-    async def hold(self, messages: Sequence[Msg]) -> None:
-        """Say that messages are still worked on. Raises ``StreamError``."""
+    async def in_progress(self, messages: Sequence[Msg]) -> None:
+        """Extend the time to acknowledge messages (``ack_wait``). Raises ``StreamError``."""
         with _translated():
             for each in messages:
                 if not each.is_acked:
                     await each.in_progress()
 
     async def flush(self) -> None:
-        """Wait until the server has what was sent, such as acknowledgements. Raises ``StreamError``."""
+        """Wait until the server has received everything, such as acknowledgements. Raises ``StreamError``."""
         with _translated():
             await self._client.flush(int(ANSWER_S))
 
     async def close(self) -> None:
-        """Close the connection. What was not flushed may be lost."""
+        """Close the connection. Messages and acknowledgements that were not flushed may be lost."""
         with suppress(Exception):
             async with asyncio.timeout(_CONNECT_S):
                 await self._client.close()
 
 
-class Pull:
-    """Takes messages of a consumer. A request for messages lingers, so that a message comes at once.
+class PullConsumer:
+    """Fetches messages of a pull consumer. One request stays open, so a new message is delivered at once.
 
-    nats-py has ``fetch()`` for this, which waits until its time is over if it gets fewer messages.
+    nats-py's ``fetch()`` waits for its whole time limit if there are fewer messages than it asked for.
     """
 
-    def __init__(
-        self, client: Client, subscription: Subscription, question: str, most_deliveries: int
-    ) -> None:
+    def __init__(self, client: Client, subscription: Subscription, subject: str, max_deliver: int) -> None:
         self._client = client
         self._subscription = subscription
-        self._question = question
-        #: After so many deliveries a message is given up; -1 is never.
-        self.most_deliveries = most_deliveries
-        #: How many messages the latest request may still get.
+        self._subject = subject
+        #: JetStream stops redelivering a message after this number of deliveries; -1: no limit.
+        self.max_deliver = max_deliver
+        #: How many messages the open request can still get.
         self._requested = 0
 
     async def fetch(self, most: int, seconds: float) -> list[Msg]:
-        """Wait up to ``seconds`` for a message. Raises ``StreamError``, also if the consumer was deleted."""
+        """Wait up to ``seconds`` for messages. Raises ``StreamError``, also if the consumer was deleted."""
         with _translated():
             if self._requested <= 0:
                 self._requested = most
                 request = json.dumps({"batch": most, "expires": int(seconds * 1_000_000_000)})
-                await self._client.publish(self._question, request.encode(), self._subscription.subject)
+                await self._client.publish(self._subject, request.encode(), self._subscription.subject)
             found: list[Msg] = []
             try:
                 while not found or (self._subscription.pending_msgs and len(found) < most):
@@ -212,7 +210,7 @@ class Pull:
                         break
                     found.append(message)
             except TimeoutError:
-                # The answer was lost, for example with a connection.
+                # The answer was lost, for example because the connection was.
                 self._requested = 0
             return found
 
@@ -221,14 +219,14 @@ class Pull:
         if message.reply:
             self._requested -= 1
             return True
-        # The request has ended: its time is over, or the consumer has another leader, or is gone.
+        # The request has ended: it timed out, or the consumer has a new leader or was deleted.
         self._requested = 0
         if (message.headers or {}).get("Status") == _NO_CONSUMER:
             raise errors.NoRespondersError
         return False
 
     async def end(self) -> list[Msg]:
-        """Take no more messages, and return those that came meanwhile. Raises ``StreamError``."""
+        """Unsubscribe, and return the messages that have already arrived. Raises ``StreamError``."""
         with _translated():
             left = []
             while self._subscription.pending_msgs:
@@ -246,7 +244,7 @@ async def connect(address: StreamAddress, name: str) -> Connection:
 
     async def note(error: Exception) -> None:
         last[:] = [error]
-        # nats-py would wait for ever for the end of a connection whose handshake failed.
+        # nats-py would wait forever for a connection whose TLS handshake failed.
         if isinstance(error, ssl.SSLError) and not client.is_connected:
             raise error
 
@@ -279,7 +277,7 @@ async def connect(address: StreamAddress, name: str) -> Connection:
     else:
         return Connection(client)
     await Connection(client).close()
-    # Not chained: frames of the client have the login.
+    # Not chained: the client's frames in the traceback contain the login.
     raise problem
 
 
@@ -304,7 +302,7 @@ class _translated:  # noqa: N801 - used as a context manager, like contextlib.su
             error,
             (stream_errors.NoStreamResponseError, stream_errors.NotFoundError, errors.NoRespondersError),
         ):
-            raise NoStreamError(f"no stream answers: {_reason(error)}") from None
+            raise NoStreamError(f"no stream or consumer answers: {_reason(error)}") from None
         if isinstance(error, stream_errors.APIError) and error.err_code == _TOO_LARGE:
             raise TooLargeError(_reason(error)) from None
         if isinstance(error, errors.MaxPayloadError):

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 #: The id of the installation, in the metadata of a stream.
 INSTALLATION = "usersync-installation"
-#: The position of the database that a worker has stored events in, likewise.
+#: The position of the database in which workers store the events, also in the metadata.
 POSITION = "usersync-position"
 
 REPLICAS = 3
-#: Seconds in which a stream recognizes a message that is published again: the server's default.
+#: The duplicate window in seconds: the server's default.
 SHORTEST_WINDOW_S = 120
-#: An envelope is up to 1 MiB.
+#: The largest envelope: 1 MiB.
 ENVELOPE_BYTES = 1 << 20
 
 _NANOSECONDS = 1_000_000_000
@@ -32,25 +32,25 @@ _NOT_CLUSTERED = "10074"
 class Purpose:
     """What a stream is for."""
 
-    #: In words, for messages.
+    #: What the messages of the stream are, for its description.
     what: str
     retention: str
-    #: Whether ``usersync worker`` takes the messages from the stream.
+    #: Whether ``usersync worker`` consumes the messages.
     is_ingested: bool
 
 
-#: From applications to the database. A message is deleted when it is stored there.
+#: From applications to the database. JetStream deletes a message when a worker has acknowledged it.
 INGEST = Purpose("events for the database", "workqueue", is_ingested=True)
-#: From the database to other systems. The owner of the stream decides how long messages stay.
+#: From the database to other systems. The owner of the stream decides how long it keeps messages.
 EVENTS = Purpose("events of subscriptions", "limits", is_ingested=False)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream as its cluster describes it."""
+    """A stream as JetStream describes it."""
 
     name: str
-    #: When it was created. A stream that was deleted and created again has another time.
+    #: When the stream was created. The time differs if the stream was deleted and created again.
     created: str
     config: Mapping[str, Any]
 
@@ -61,30 +61,30 @@ class Stream:
 
     @property
     def installation(self) -> str | None:
-        """The id of the installation that it belongs to."""
+        """The id of the usersync installation that the stream belongs to."""
         return self.metadata.get(INSTALLATION)
 
     @property
     def generation(self) -> str:
-        """Eight hexadecimal digits. They change if the stream is created again, or the database moves."""
+        """Eight hexadecimal digits. They change if the stream is created again or the database fails over."""
         known = f"{self.created} {self.metadata.get(POSITION, '')}"
         return hashlib.sha256(known.encode()).hexdigest()[:8].upper()
 
 
 async def find(connection: Connection, subject: str) -> Stream:
-    """The stream that takes a subject. Raises ``NoStreamError`` if there is none, and ``StreamError``."""
-    names = (await connection.ask("STREAM.NAMES", {"subject": subject})).get("streams") or []
+    """The stream with a subject. Raises ``NoStreamError`` if there is none, and ``StreamError``."""
+    names = (await connection.request("STREAM.NAMES", {"subject": subject})).get("streams") or []
     if not names:
-        raise NoStreamError(f"no stream takes the subject {subject}")
+        raise NoStreamError(f"no stream has the subject {subject}")
     if len(names) > 1:
-        raise StreamError(f"several streams take the subject {subject}: {', '.join(sorted(names))}")
-    return _described(await connection.ask(f"STREAM.INFO.{names[0]}"))
+        raise StreamError(f"several streams have the subject {subject}: {', '.join(sorted(names))}")
+    return _stream_of(await connection.request(f"STREAM.INFO.{names[0]}"))
 
 
 async def find_or_create(
     connection: Connection, name: str, purpose: Purpose, metadata: Mapping[str, str]
 ) -> Stream:
-    """The stream of the subjects ``name.>``, which belongs to the installation that the metadata name.
+    """The stream with the subjects ``name.>``. It must belong to the installation in ``metadata``.
 
     Creates it if there is none: with three replicas, in files. On a single server it has one replica. Raises
     ``StreamError``, also if the stream belongs to another installation.
@@ -98,26 +98,26 @@ async def find_or_create(
         found = await _with_metadata(connection, found, metadata)
     if found.installation != installation:
         raise StreamError(
-            f"the stream {found.name} has the events of another installation ({found.installation}), and "
-            f"this database is installation {installation}. Name another stream: add ?stream=NAME to the URL"
+            f"the stream {found.name} belongs to another installation of usersync ({found.installation}). "
+            f"This database has installation {installation}. Add ?stream=NAME to the URL for another stream"
         )
     return found
 
 
-async def note_position(connection: Connection, stream: Stream, position: str) -> Stream:
-    """Write the position of the database into the metadata, so that applications see when it has moved.
+async def write_position(connection: Connection, stream: Stream, position: str) -> Stream:
+    """Write the position of the database into the metadata, so that applications notice a failover.
 
     Raises ``StreamError``.
     """
     if stream.metadata.get(POSITION) == position:
         return stream
-    newest = _described(await connection.ask(f"STREAM.INFO.{stream.name}"))
+    newest = _stream_of(await connection.request(f"STREAM.INFO.{stream.name}"))
     return await _with_metadata(connection, newest, {POSITION: position})
 
 
 async def _with_metadata(connection: Connection, stream: Stream, metadata: Mapping[str, str]) -> Stream:
     config = {**stream.config, "metadata": {**stream.metadata, **metadata}}
-    return _described(await connection.ask(f"STREAM.UPDATE.{stream.name}", config))
+    return _stream_of(await connection.request(f"STREAM.UPDATE.{stream.name}", config))
 
 
 async def _create(connection: Connection, name: str, purpose: Purpose, metadata: Mapping[str, str]) -> Stream:
@@ -137,20 +137,20 @@ async def _create(connection: Connection, name: str, purpose: Purpose, metadata:
         "metadata": dict(metadata),
     }
     try:
-        return _described(await connection.ask(f"STREAM.CREATE.{name}", config))
+        return _stream_of(await connection.request(f"STREAM.CREATE.{name}", config))
     except StreamError as error:
         if _NOT_CLUSTERED not in str(error):
             raise
-    return _described(await connection.ask(f"STREAM.CREATE.{name}", {**config, "num_replicas": 1}))
+    return _stream_of(await connection.request(f"STREAM.CREATE.{name}", {**config, "num_replicas": 1}))
 
 
-def _described(answer: Mapping[str, Any]) -> Stream:
+def _stream_of(answer: Mapping[str, Any]) -> Stream:
     config = answer["config"]
     return Stream(config["name"], answer["created"], config)
 
 
 def risks(stream: Stream, purpose: Purpose) -> tuple[str, ...]:
-    """In which ways a stream loses events, each in one or two sentences for the person who runs it."""
+    """The settings with which a stream loses events: a sentence for each, with a better setting."""
     return tuple(_risks(stream.config, purpose))
 
 
@@ -165,14 +165,17 @@ def _risks(config: Mapping[str, Any], purpose: Purpose) -> Iterator[str]:
     if config.get("storage") == "memory":
         yield "It keeps messages in memory: if all nodes restart, events are lost. Use file storage."
     if config.get("persist_mode") == "async":
-        yield "It acknowledges messages before they are on disk (persist mode async): a crash loses events."
+        yield (
+            "It acknowledges messages before they are on disk (persist_mode async): a crash loses events. "
+            "Use persist_mode default."
+        )
     if config.get("no_ack"):
-        yield "It acknowledges no message (no_ack), so usersync cannot know what it has stored."
+        yield "It acknowledges no message (no_ack): usersync cannot know which are stored. Unset no_ack."
     yield from _removals(config, purpose)
     window = (config.get("duplicate_window") or 0) / _NANOSECONDS
     if window < SHORTEST_WINDOW_S:
         yield (
-            f"It recognizes a repeated message for {window:g} s only: after an outage, messages come twice. "
+            f"Its duplicate window is {window:g} s: after an outage, it can store messages twice. "
             f"Use a duplicate window of {SHORTEST_WINDOW_S} s or more."
         )
 
@@ -184,21 +187,25 @@ def _removals(config: Mapping[str, Any], purpose: Purpose) -> Iterator[str]:
     if limits and config.get("discard", "old") == "old":
         yield (
             f"When it is full ({', '.join(limits)}), it deletes the oldest messages (discard old), read or "
-            "not. Use discard new: usersync keeps the events until there is room."
+            "unread. Use discard new: usersync then keeps new events until there is space."
         )
     if config.get("retention") == "interest":
         yield (
-            "It keeps messages only for consumers that exist (retention interest): what comes before the "
-            f"first consumer is lost. Use retention {purpose.retention}."
+            "It keeps messages only for existing consumers (retention interest): messages before the first "
+            f"consumer are lost. Use retention {purpose.retention}."
         )
     if age := (config.get("max_age") or 0) / _NANOSECONDS:
-        unread = "stored in the database or not" if purpose.is_ingested else "read or not"
+        unread = (
+            "even if no worker has stored them"
+            if purpose.is_ingested
+            else "even if no consumer has read them"
+        )
         yield f"It deletes messages after {_duration(age)} (max_age), {unread}."
     size = config.get("max_msg_size") or 0
     if purpose.is_ingested and 0 < size < ENVELOPE_BYTES:
         yield (
-            f"It takes messages of up to {size:,} bytes only, and an event may be larger: such events are "
-            f"quarantined where they were recorded. Use a max_msg_size of {ENVELOPE_BYTES:,} or more."
+            f"It rejects messages larger than {size:,} bytes (max_msg_size): the application quarantines "
+            f"such an event in its spool. Use a max_msg_size of {ENVELOPE_BYTES:,} or more."
         )
 
 
