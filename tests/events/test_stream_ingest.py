@@ -80,8 +80,8 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
     record(earlier, range(5))
     # No worker has created the stream yet. The events wait, and the log says why.
     wait_for(lambda: earlier.stats().last_error, "the first attempt")
-    assert "the stream does not exist" in earlier.stats().last_error
-    assert "'usersync worker --ingest' creates it" in earlier.stats().last_error
+    assert "no stream has the subject usersync-in.events" in earlier.stats().last_error
+    assert "'usersync worker --ingest' creates the stream" in earlier.stats().last_error
     # The process ends. The next one of this machine sends what it has left.
     earlier.close(0)
     log = opened(nats.url)

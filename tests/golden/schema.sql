@@ -658,7 +658,7 @@ begin
         from (
             select
                 listed.number,
-                -- The same in each attempt, and another one in another backfill.
+                -- The id is the same in each attempt, and differs between backfills.
                 left(encode(sha256(convert_to(concat_ws(
                     ' ', backfill.subscription, backfill.requested_at, listed.user_id
                 ), 'UTF8')), 'hex'), 32)::uuid as id,
@@ -886,7 +886,7 @@ $function$
 
 
 -- function usersync.complete_events(jsonb)
-owner postgres; usersync: adds missing ids, and moves the keys of events that are no fields to the metadata.
+owner postgres; usersync: adds missing ids, and moves unknown keys of events to their metadata.
 CREATE OR REPLACE FUNCTION usersync.complete_events(INOUT events jsonb, OUT unknown bigint)
  RETURNS record
  LANGUAGE plpgsql
@@ -905,7 +905,7 @@ declare
     kept jsonb[] := '{}'::jsonb[];
 begin
     unknown := 0;
-    -- Nearly every batch is complete, so this is what takes time.
+    -- Nearly every batch is complete, so this check must be fast.
     if not exists (
         select from jsonb_array_elements(given) as each_event
         where case jsonb_typeof(each_event)
@@ -1304,7 +1304,7 @@ declare
         else usersync.read_events(event_of_subscription.number - 1, '{}', 1) -> 'events' -> 0
     end;
 begin
-    -- The next event, if this one no longer exists.
+    -- If the event no longer exists, the variable has the next one.
     return case when (event ->> 'number')::bigint = event_of_subscription.number then event end;
 end;
 $function$
@@ -1626,7 +1626,7 @@ $function$
 
 
 -- function usersync.finish_events(text, jsonb, jsonb, jsonb, jsonb)
-owner postgres; usersync: moves the positions of a subscription's shards, and writes which events failed, and all attempts.
+owner postgres; usersync: moves the positions of a subscription's shards, and stores the failed events and all attempts.
 CREATE OR REPLACE FUNCTION usersync.finish_events(subscription text, shards jsonb, parked jsonb, tried jsonb, attempts jsonb)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -2164,8 +2164,8 @@ begin
     -- Always in the order of ids, so that two sessions that send the same events cannot deadlock.
     with sent as materialized (
         -- The user that an event is linked to: its user_id, otherwise its actor if that is a user. Written here because
-        -- a function call for each event would take a seventh of the time. A search for what no id contains takes a fifth
-        -- of the time of a regular expression for ids.
+        -- a function call for each event would take a seventh of the time. To search for characters that no id contains
+        -- takes a fifth of the time of a regular expression for a whole id.
         select
             each_event.*,
             coalesce(
@@ -2839,7 +2839,7 @@ declare
     total bigint := 0;
 begin
     loop
-        -- The names in the index, each with one step.
+        -- The next name of a subscription, read from the index.
         select made.subscription into name from usersync.delivery_attempts as made
         where name is null or made.subscription > name order by made.subscription limit 1;
         exit when not found;
@@ -2890,13 +2890,13 @@ declare
 begin
     select * into state from usersync.backfills as backfill where backfill.subscription = read_backfill.subscription;
     if not state.is_complete and after >= state.last_number then
-        -- One worker lists, the others come again.
+        -- Only one worker lists users. The others return, and read again later.
         select * into state from usersync.backfills as backfill
         where backfill.subscription = read_backfill.subscription for update skip locked;
         if not found then
             return jsonb_build_object('events', '[]'::jsonb, 'position', after, 'more', false);
         end if;
-        -- A sign-up that began before it had to record an event may not be visible yet.
+        -- A sign-up that began before the subscription was created records no event, and may not be visible yet.
         if state.ready_xid is null then
             update usersync.backfills as backfill set ready_xid = pg_snapshot_xmax(pg_current_snapshot())
             where backfill.subscription = read_backfill.subscription;
@@ -2916,7 +2916,7 @@ begin
                 select state.subscription, state.last_number + row_number() over (order by found.id), found.id
                 from unnest(ids) as found (id)
                 where not exists (
-                        -- This user comes through the feed.
+                        -- The feed has the event of this user.
                         select from "public"."audit_logs" as stored
                         where stored.entity_type = 'user' and stored.entity_id = found.id::text
                             and stored.action = 'user.created'

@@ -153,4 +153,4 @@ class Counters:
         """Count an attempt that failed for a temporary reason."""
         self.failures += 1
         self.last_error = reason
-        self.warn("away", "audit events wait, because the database does not accept them: %s", reason)
+        self.warn("away", "audit events are not delivered yet, and wait: %s", reason)

@@ -38,8 +38,8 @@ _LOOK_MS = 10_000
 _ANSWER_S = 5.0
 
 _NO_STREAM = (
-    "the stream does not exist ({reason}). Start 'usersync worker --ingest', which creates it. Until then, "
-    "events are kept in the spool, up to its limit"
+    "{reason}. 'usersync worker --ingest' creates the stream: start it. Until then, the spool keeps events, "
+    "up to its limit"
 )
 
 

@@ -1,5 +1,5 @@
--- The events of existing users with these numbers, as usersync.read_events() returns events. Users who no longer exist
--- have none. They are not in the audit log, so each is made from the user's row when it is read.
+-- The events of existing users with these numbers, in the form of usersync.read_events(). A user who no longer exists has
+-- no event. The events are not in the audit log: each is made from the user's row when it is read.
 create or replace function usersync.backfill_events(subscription text, after bigint, until bigint) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, "@pinned"
@@ -12,7 +12,7 @@ begin
         from (
             select
                 listed.number,
-                -- The same in each attempt, and another one in another backfill.
+                -- The id is the same in each attempt, and differs between backfills.
                 left(encode(sha256(convert_to(concat_ws(
                     ' ', backfill.subscription, backfill.requested_at, listed.user_id
                 ), 'UTF8')), 'hex'), 32)::uuid as id,

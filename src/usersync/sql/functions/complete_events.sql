@@ -1,8 +1,8 @@
--- Adds an id to events without one, because the id identifies an event that is sent again. Events without an id usually
--- have no time either.
+-- Adds an id to events without one, so that an event that is sent again is recognized. Also adds the time, which events
+-- without an id usually lack.
 --
--- Moves the keys of events that are no fields to the metadata's key "unknown", and counts these events. Otherwise a
--- misspelt key would be lost without a word. An event whose metadata is no object is rejected later, as it is.
+-- Moves keys that are not fields of an event to "unknown" in its metadata, and counts these events. Otherwise a misspelt
+-- key would be lost silently. An event whose metadata is not an object is not changed, and is rejected later.
 create or replace function usersync.complete_events(inout events jsonb, out unknown bigint)
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
@@ -20,7 +20,7 @@ declare
     kept jsonb[] := '{}'::jsonb[];
 begin
     unknown := 0;
-    -- Nearly every batch is complete, so this is what takes time.
+    -- Nearly every batch is complete, so this check must be fast.
     if not exists (
         select from jsonb_array_elements(given) as each_event
         where case jsonb_typeof(each_event)
@@ -52,4 +52,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.complete_events(jsonb) is
-    'usersync: adds missing ids, and moves the keys of events that are no fields to the metadata.';
+    'usersync: adds missing ids, and moves unknown keys of events to their metadata.';

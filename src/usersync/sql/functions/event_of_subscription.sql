@@ -1,4 +1,4 @@
--- The event with this number in the feed; below zero, that of an existing user in a backfill. Null if it no longer exists.
+-- The event with this number: in the feed, or in a backfill (numbers below zero). Null if the event no longer exists.
 create or replace function usersync.event_of_subscription(subscription text, number bigint) returns jsonb
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -12,7 +12,7 @@ declare
         else usersync.read_events(event_of_subscription.number - 1, '{}', 1) -> 'events' -> 0
     end;
 begin
-    -- The next event, if this one no longer exists.
+    -- If the event no longer exists, the variable has the next one.
     return case when (event ->> 'number')::bigint = event_of_subscription.number then event end;
 end;
 $usersync$;

@@ -114,4 +114,4 @@ begin
 end;
 $usersync$;
 comment on function usersync.finish_events(text, jsonb, jsonb, jsonb, jsonb) is
-    'usersync: moves the positions of a subscription''s shards, and writes which events failed, and all attempts.';
+    'usersync: moves the positions of a subscription''s shards, and stores the failed events and all attempts.';

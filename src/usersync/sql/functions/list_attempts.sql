@@ -1,10 +1,10 @@
--- A page of the attempts of a subscription, the newest first: those of one event, or of all. It starts after the attempt
--- with the given attempt_id.
+-- A page of the attempts of a subscription, the newest first: of one event, or of all. "before" is the attempt_id of the
+-- last attempt of the previous page.
 create or replace function usersync.list_attempts(subscription text, event_id uuid, before bigint, page_size integer)
 returns setof usersync.delivery_attempts
 language sql stable
 set search_path = pg_catalog, pg_temp
--- The table grows from empty to many rows while its statistics are old.
+-- The planner's statistics may be old: the table can grow from empty to many rows before the next ANALYZE.
 set enable_seqscan = off
 as $usersync$
     select * from usersync.delivery_attempts as made

@@ -14,7 +14,7 @@ declare
     total bigint := 0;
 begin
     loop
-        -- The names in the index, each with one step.
+        -- The next name of a subscription, read from the index.
         select made.subscription into name from usersync.delivery_attempts as made
         where name is null or made.subscription > name order by made.subscription limit 1;
         exit when not found;

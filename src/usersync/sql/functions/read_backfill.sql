@@ -1,5 +1,5 @@
--- A page of the events of existing users after a position below zero, as usersync.read_events() returns it. After the
--- last one, its position is that in the feed. If all listed users are read, lists the next ones first.
+-- A page of the events of existing users after a position below zero, in the form of usersync.read_events(). After the last
+-- user, the position of the page is the position in the feed. If all listed users are read, it lists the next users first.
 create or replace function usersync.read_backfill(subscription text, after bigint, shards integer[], page_size integer)
 returns jsonb
 language plpgsql
@@ -15,13 +15,13 @@ declare
 begin
     select * into state from usersync.backfills as backfill where backfill.subscription = read_backfill.subscription;
     if not state.is_complete and after >= state.last_number then
-        -- One worker lists, the others come again.
+        -- Only one worker lists users. The others return, and read again later.
         select * into state from usersync.backfills as backfill
         where backfill.subscription = read_backfill.subscription for update skip locked;
         if not found then
             return jsonb_build_object('events', '[]'::jsonb, 'position', after, 'more', false);
         end if;
-        -- A sign-up that began before it had to record an event may not be visible yet.
+        -- A sign-up that began before the subscription was created records no event, and may not be visible yet.
         if state.ready_xid is null then
             update usersync.backfills as backfill set ready_xid = pg_snapshot_xmax(pg_current_snapshot())
             where backfill.subscription = read_backfill.subscription;
@@ -41,7 +41,7 @@ begin
                 select state.subscription, state.last_number + row_number() over (order by found.id), found.id
                 from unnest(ids) as found (id)
                 where not exists (
-                        -- This user comes through the feed.
+                        -- The feed has the event of this user.
                         select from "@audit_table" as stored
                         where stored.entity_type = 'user' and stored.entity_id = found.id::text
                             and stored.action = 'user.created'
