@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -9,6 +11,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from fix_catalog import read_catalog
+from fix_project import clone_installed
 from logged import logged
 from usersync.errors import BusyError, ConnectionFailedError, UsersyncError
 from usersync.schema import installation
@@ -24,14 +28,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.newest_server
 
 
-def struck(plan: Steps, at: int, strike: Callable[[], None]) -> Steps:
-    """The operation, with an interruption before the statement of this number."""
+def watched(plan: Steps, before: Callable[[int, object], None]) -> Steps:
+    """The operation, with a call before each statement, with its number."""
     number, step = 0, next(plan)
     try:
         while True:
             number += 1
-            if number == at:
-                strike()
+            before(number, step)
             try:
                 rows = yield step
             except UsersyncError as error:
@@ -55,11 +58,12 @@ class Interruption:
         with self._database.connect("postgres") as connection:
             pid = connection.info.backend_pid
 
-            def kill() -> None:
-                self._superuser.execute("select pg_terminate_backend(%s, 5000)", [pid])
+            def kill(number: int, _: object) -> None:
+                if number == at:
+                    self._superuser.execute("select pg_terminate_backend(%s, 5000)", [pid])
 
             try:
-                run(struck(plan, at, kill), connection)
+                run(watched(plan, kill), connection)
             except ConnectionFailedError as error:
                 assert "terminat" in str(error) or "closed" in str(error)  # noqa: PT017 - any other is a failure
                 return False
@@ -71,14 +75,23 @@ def interruption(database, superuser) -> Interruption:
     return Interruption(database, superuser)
 
 
-@pytest.mark.timeout(600)  # as many installations as one has statements
+#: A hundred statements of one transaction are alike.
+FUNCTION = re.compile(r"^create (or replace )?function ", re.MULTILINE)
+
+
+@pytest.mark.timeout(600)  # half as many installations as one has statements
 def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, installer, catalog):
-    bare, steps, states = catalog(), 0, []
-    installer.apply(logged())
+    """Before each statement; of those that create functions, before every eighth, with a random start."""
+    bare, sent, states = catalog(), [], []
+    run(watched(installation.apply(logged()), lambda _, step: sent.append(step)), installer.connection)
     complete = catalog()
     installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
     assert catalog() == bare
-    while not interruption.survived(installation.apply(logged()), at=(steps := steps + 1)):
+    start = random.randrange(8)  # noqa: S311 - by the seed of the run
+    chosen = [at for at, step in enumerate(sent, 1) if at % 8 == start or not FUNCTION.search(str(step.sql))]
+    assert len(sent) / 3 < len(chosen) < len(sent) / 2
+    for at in chosen:
+        assert not interruption.survived(installation.apply(logged()), at=at)
         state = catalog()
         if state == complete:  # What follows the last commit only informs others.
             installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
@@ -100,30 +113,33 @@ def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, i
             assert catalog() == complete
             installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
             assert catalog() == bare
+    assert interruption.survived(installation.apply(logged()), at=len(sent) + 1)
     assert catalog() == complete
-    assert steps > 30
     assert True in states
     assert False in states
 
 
 @pytest.mark.timeout(600)  # likewise
-def test_an_interrupted_rollback_can_be_repeated(interruption, installer, catalog):
+def test_an_interrupted_rollback_can_be_repeated(cluster, catalog):
     """The first twelve statements, which drop all triggers, then every sixth."""
-    bare, steps = catalog(), 0
-    while True:
-        installer.apply(logged())
+    bare, steps, survived = catalog(), 0, False
+
+    def rollback():
+        return installation.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+
+    while not survived:
         steps += 1 if steps < 12 else 6
-        if interruption.survived(
-            installation.rollback(logged(), drop_users_table=True, drop_audit_log=True), at=steps
-        ):
-            break
-        if steps % 3 == 0:
-            installer.apply(logged())
-            assert installer.subjects(logged()) == []
-        installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
-        assert catalog() == bare
+        clone = clone_installed(cluster, logged())
+        with clone.connect("supabase_admin") as superuser, clone.connect("postgres") as postgres:
+            survived = Interruption(clone, superuser).survived(rollback(), at=steps)
+            if steps % 3 == 0 and not survived:
+                run(installation.apply(logged()), postgres)
+                assert run(installation.plan(logged()), postgres).changes == ()
+            if not survived:
+                run(rollback(), postgres)
+            assert read_catalog(superuser) == bare
+        cluster.drop(clone)
     assert steps > 30
-    assert catalog() == bare
 
 
 def test_an_error_during_apply_leaves_nothing(installer, catalog, superuser):
