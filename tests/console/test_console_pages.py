@@ -151,7 +151,7 @@ def test_a_user_is_found_and_explained(project, browser):
 
 def test_users_are_found_by_name(project, browser):
     page = shown(browser, "/users?q=SCRIPT")
-    assert "All rows of the table were read: the name contains the text." in page.words
+    assert "All rows of the table were read: a name matches if it contains the text." in page.words
     assert HTML in page.text
     assert f"/users/{project.well}" in page.addresses
     assert "usersync why SCRIPT" in page.words
@@ -315,13 +315,13 @@ os._exit(9)
 
 def test_the_overview_shows_spools_of_dead_processes(browser, monkeypatch, tmp_path):
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path))
-    assert "No process of this machine has left events behind." in shown(browser, "/").words
+    assert "No dead process of this machine has undelivered events." in shown(browser, "/").words
     subprocess.run([sys.executable, "-c", RECORD_AND_DIE, tmp_path], check=False)
     with AuditLog.recording_only(spool_dir=tmp_path, project="alive") as log:
         log.record("shelf.counted")
         page = shown(browser, "/")
     left = page.words.partition("Spools of this machine")[2].partition("To see and deliver")[0]
-    assert re.search(r" a-b-\S* 2 20\S+Z process \d+ has ended, for project a<b>$", left.strip())
+    assert re.search(r" a-b-\S* 2 20\S+Z process \d+ is dead; events for project a<b>$", left.strip())
     assert "alive" not in left
     assert "usersync audit spool --drain" in page.words
 
@@ -463,7 +463,7 @@ def test_a_histogram_counts_the_events_of_the_filters(project, browser, monkeypa
     assert "The highest bar is 50 or more." in shown(browser, "/events?action=order.*").words
     monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 0)
     page = shown(browser, "/events?action=order.*")
-    assert "Cut: counting took more than 0 seconds, so all bars are missing." in page.words
+    assert "Incomplete: counting stopped after 0 seconds, so all bars are missing." in page.words
     assert "order.counted" in page.words
 
 

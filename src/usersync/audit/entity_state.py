@@ -1,4 +1,4 @@
-"""The state of an entity at a moment, computed from the changes of its events."""
+"""The fields of an entity at a moment, computed from the changes in its events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_READ = 2_000
 _PAGE = 200
 
-#: The last part of the actions that make and end an entity. Tracked tables use "inserted" and "deleted".
+#: The last part of actions that create or delete an entity. Tracked tables use "inserted" and "deleted".
 _CREATED, _DELETED = ("created", "inserted"), ("deleted",)
 _UNIT = timedelta(microseconds=1)
 _LATEST = datetime.max.replace(tzinfo=UTC) - _UNIT
@@ -33,7 +33,7 @@ class FieldState:
 
     name: str
     value: Any
-    #: The event that has set the value. None: the value is the old one of a later event.
+    #: The event that set the value. None: the value is the old value of a later event.
     set_by: EventRecord | None
 
 
@@ -43,7 +43,7 @@ class EntityState:
 
     at: datetime
     fields: tuple[FieldState, ...]
-    #: The event that has created or deleted the entity before the moment, or creates it afterwards.
+    #: The event that created or deleted the entity before the moment, or creates it after the moment.
     bound: EventRecord | None
     #: The first event after the moment, if the log has none before.
     oldest: EventRecord | None
@@ -53,14 +53,14 @@ class EntityState:
 
     @property
     def exists(self) -> bool | None:
-        """Whether the entity existed. None: the log does not tell."""
+        """Whether the entity existed. None: unknown, the log has no event for it."""
         if self.bound is None:
             return None
         return self.bound.occurred_at <= self.at and _is(self.bound, _CREATED)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the log knows of the entity at this time, in sentences."""
+        """What the log contains about the entity at this time, in sentences."""
         return tuple(self._notes())
 
     def _notes(self) -> Iterator[str]:
@@ -72,24 +72,25 @@ class EntityState:
             yield f"Existed: {verb} at {when}." if self.exists else f"Did not exist: {verb} at {when}."
         elif self.oldest is not None:
             yield (
-                "The log does not reach back that far: its oldest event of this entity is of "
+                "The log has no event of this entity before this time: its oldest one is from "
                 f"{iso(self.oldest.occurred_at)}. The values are the old values of later events. "
-                "Fields that have not changed since are missing."
+                "Fields that did not change later are missing."
             )
         else:
-            yield "The creation is not in the log. Fields that have not changed since are missing."
+            yield "The log does not contain the creation. Fields without a recorded change are missing."
         if self.is_cut:
             yield (
                 f"Only the {MOST_READ:,} events before and after this time were read. Fields that changed "
-                "in other events only are missing."
+                "only in other events are missing."
             )
 
 
 def state_at(entity_type: str, entity_id: UUID | str | int, at: datetime) -> Steps[EntityState]:
-    """The state of an entity after the events of the moment ``at`` and before.
+    """The state of an entity at the moment ``at``, which includes the events of this moment.
 
-    Reads at most ``MOST_READ`` events before and after it. The last part of an action says whether it makes
-    the entity (``created``, ``inserted``) or ends it (``deleted``). Failed and denied events are ignored.
+    Reads at most ``MOST_READ`` events before and after it. The last part of an action shows whether it
+    creates the entity (``created``, ``inserted``) or deletes it (``deleted``). Ignores failed and denied
+    events.
     """
     this = EventFilter(entity_type=entity_type, entity_id=entity_id)
     next_moment = min(at, _LATEST) + _UNIT
@@ -133,7 +134,7 @@ def difference(before: EntityState, after: EntityState) -> tuple[FieldChange, ..
 
 
 def _read(wanted: EventFilter, *, oldest_first: bool) -> Steps[tuple[list[EventRecord], bool]]:
-    """The events that were made, until the entity begins or ends; and whether there are more."""
+    """The events up to the creation or deletion of the entity, and whether there are more."""
     found: list[EventRecord] = []
     read, after = 0, None
     while True:

@@ -1,4 +1,4 @@
-"""Counts the events of a search by time, with bounds, for a chart."""
+"""Counts the events of a search by time, for a chart. The counts and the time are limited."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _CANCELLED = "57014"
 
 @dataclass(frozen=True)
 class Bar:
-    """The number of events in a part of the time: ``since`` is inclusive, ``until`` exclusive."""
+    """The number of events in a period: ``since`` is inclusive, ``until`` exclusive."""
 
     since: datetime
     until: datetime
     number: int
-    #: Whether there are this many events or more.
+    #: Whether counting stopped at ``number``, so there may be more events.
     is_bound: bool
 
 
@@ -47,12 +47,12 @@ class Histogram:
     since: datetime
     until: datetime
     bars: tuple[Bar, ...]
-    #: Whether the time was over before all bars were counted. The oldest ones are missing then.
+    #: Whether the time limit ended before all bars were counted. Then the oldest bars are missing.
     is_cut: bool
 
     @property
     def highest(self) -> int:
-        """The number of the highest bar."""
+        """The number of events of the highest bar."""
         return max((bar.number for bar in self.bars), default=0)
 
 
@@ -69,7 +69,7 @@ def histogram(
 def _count(
     wanted: EventFilter, since: datetime, until: datetime, most: int, limit_s: float
 ) -> Steps[Histogram]:
-    # With most of the rows of a month in a bar, a scan of the month looks cheap to the planner.
+    # If a bar has most rows of a month, the planner would estimate a scan of the month as cheaper.
     yield from query("set transaction read only; set local enable_seqscan = off")
     reading = yield from reading_of_log()
     conditions = yield from conditions_of(wanted)
@@ -108,7 +108,7 @@ def _parts(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetim
     width = next((each for each in _WIDTHS_S if each * (MOST_BARS - 1) >= seconds), None)
     step = timedelta(seconds=width or seconds // (MOST_BARS - 1) + 1)
     start = since
-    # The number of steps, because a time before the year 1 or after 9999 cannot be written.
+    # A number of steps and not a time, because a datetime has no year before 1 or after 9999.
     number = (since - _EPOCH) // step + 1
     while start < until:
         rest = until - start

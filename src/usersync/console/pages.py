@@ -77,22 +77,21 @@ _DAYS, _MOST_A_DAY = 30, 2_000
 _CHART_LIMIT_S = 1.0
 #: The time limit of a search on the page of events.
 _SEARCH_LIMIT_S = 5.0
-#: The time of a histogram without a time in the filters, the number up to which it counts a bar, and the time
-#: after which it shows what it has counted.
+#: A histogram: its period if the filters have none, the largest count of a bar, and the time limit.
 _USUAL_TIME, _FIRST = timedelta(days=7), datetime.min.replace(tzinfo=UTC) + timedelta(days=8)
 _MOST_A_BAR = 5_000
 _HISTOGRAM_LIMIT_S = 0.1
 #: The formats of an export, the number of events that it reads at a time, and the largest number.
 _EXPORTS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 _EXPORT_PAGE, _MOST_EXPORTED = 1_000, 100_000
-#: What a user's page says after an action. The page itself shows the result.
+#: The message on a user's page after an action. The page itself shows the result.
 _DONE = {"sync": "A sync of this user has run.", "retry": "A retry of this user has run."}
 _SUBSCRIPTION_DONE = {
     "retried": "The events are due now. A worker handles them within a second.",
     "paused": "The subscription is paused.",
     "resumed": "The subscription is active.",
-    "replayed": "The events are handled again.",
-    "nothing": "There was nothing to do.",
+    "replayed": "The replay has started: workers handle the events again.",
+    "nothing": "Nothing was changed: there are no such events.",
 }
 
 

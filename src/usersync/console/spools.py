@@ -1,4 +1,4 @@
-"""What the spools of this machine hold that no process delivers."""
+"""Spools of this machine: undelivered events of dead processes, quarantined events, damaged files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def _of(spool: SpoolSurvey) -> Iterator[Leftover]:
         if file.problem:
             notes.append(f"unreadable: {file.problem}")
         if file.waiting and not file.owned:
-            notes.append(f"process {file.pid or '?'} has ended, for {file.target or 'an unknown database'}")
+            notes.append(
+                f"process {file.pid or '?'} is dead; events for {file.target or 'an unknown database'}"
+            )
         if file.quarantined_events:
             notes.append(f"{file.quarantined_events:,} quarantined")
         if notes:

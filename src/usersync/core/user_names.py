@@ -1,4 +1,4 @@
-"""Finds users by their name in the users table: by index, or in a bounded part of the table."""
+"""Finds users by their name in the users table: with an index, or in the first rows of the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from usersync.config.settings import Settings
     from usersync.transports.steps import Steps
 
-#: The largest number of users that are found, and of rows that are read without an index.
+#: The largest number of users in a result, and of rows that are read without an index.
 MOST_FOUND = 20
 MOST_READ = 20_000
 #: The shortest part of a name, and the time limit of a search by index.
@@ -25,8 +25,8 @@ _SHORTEST = 2
 _LIMIT_MS = 500
 _CANCELLED = "57014"
 
-#: Conditions that an index may serve, the most general one first: a trigram index serves the first. Names of
-#: columns are {column}, the parameters are in ``_patterns()``.
+#: Conditions that an index may support, the most general one first: a trigram index supports the first.
+#: {column} is the name of the column. The parameters are in ``_patterns()``.
 _CONDITIONS = (
     "{column} ilike %(within)s",
     "lower({column}) like lower(%(beginning)s)",
@@ -38,7 +38,7 @@ _CONDITIONS = (
 
 @dataclass(frozen=True)
 class NamedUser:
-    """A user and the name that was found."""
+    """A user, and the name that matched."""
 
     user_id: UUID
     name: str
@@ -49,7 +49,7 @@ class NamedUsers:
     """The users that were found by name, at most 20."""
 
     users: tuple[NamedUser, ...]
-    #: Without an index: how many rows of the table were read. None if an index served.
+    #: How many rows of the table were read. None if an index was used.
     read: int | None
     #: Whether the table has more rows than were read.
     is_cut: bool
@@ -60,10 +60,10 @@ class NamedUsers:
 def note(found: NamedUsers) -> str:
     """What was searched, in a sentence."""
     if found.is_cut:
-        return f"No index serves this search: only the first {found.read:,} rows of the table were read."
+        return f"No index supports this search: only the first {found.read:,} rows of the table were read."
     if found.read is None:
-        return f"Searched by index: the name {found.matches} the text."
-    return "All rows of the table were read: the name contains the text."
+        return f"Searched with an index: a name matches if it {found.matches} the text."
+    return "All rows of the table were read: a name matches if it contains the text."
 
 
 def find_by_name(settings: Settings, text: str) -> Steps[NamedUsers | None]:
@@ -82,7 +82,7 @@ def find_by_name(settings: Settings, text: str) -> Steps[NamedUsers | None]:
         except DatabaseError as error:
             if error.sqlstate != _CANCELLED:
                 raise
-            continue  # A short text matches too much of the index.
+            continue  # A short text matches too many entries of the index.
         if found is not None:
             matches = ("contains", "begins with", "begins with", "is", "is")[number]
             return NamedUsers(_users(found), None, is_cut=False, matches=matches)
@@ -121,7 +121,7 @@ def _by_index(settings: Settings, columns: Sequence[str], condition: str) -> str
 def _search_by_index(statement: str, columns: Sequence[str], text: str) -> Steps[list[Any] | None]:
     """The rows; None if not every column has an index for the condition."""
     patterns = {name: value for name, value in _patterns(text).items() if f"%({name})s" in statement}
-    # The planner then prefers any index whose condition is the text, also in a small table.
+    # So that the planner uses an index also for a small table.
     yield from query("set transaction read only; set local enable_seqscan = off")
     yield from query(f"set local statement_timeout = {_LIMIT_MS}")
     plan = (yield from query_row(f"explain (format json) {statement}", **patterns))["QUERY PLAN"]
@@ -132,7 +132,7 @@ def _search_by_index(statement: str, columns: Sequence[str], text: str) -> Steps
 
 
 def _scans(node: dict[str, Any]) -> Iterator[bool]:
-    """Of each scan of a table or of an index: whether the condition is one of an index."""
+    """For each scan in the plan: whether it uses an index condition."""
     if node["Node Type"] != "Bitmap Heap Scan" and ("Relation Name" in node or "Index Name" in node):
         yield "Index Cond" in node
     for child in node.get("Plans", ()):
@@ -156,7 +156,7 @@ def _in_part(settings: Settings, columns: Sequence[str]) -> str:
 def _users(rows: Sequence[Any]) -> tuple[NamedUser, ...]:
     found: dict[UUID, NamedUser] = {}
     for row in rows:
-        with suppress(ValueError):  # The row of a bot or a team.
+        with suppress(ValueError):  # A row that is not of a user, for example of a bot or a team.
             user_id = UUID(row["id"])
             found.setdefault(user_id, NamedUser(user_id, row["name"]))
     return tuple(found.values())[:MOST_FOUND]

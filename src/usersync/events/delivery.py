@@ -23,7 +23,7 @@ class Outcome:
     retry_after: float | None = None
     #: Pause the subscription: the receiver wants no more events. The event stays parked.
     disables: bool = False
-    #: What the receiver answered, for people. At most 200 characters, and as harmless as ``error``.
+    #: What the receiver answered, for people. At most 200 characters, without personal data, like ``error``.
     answer: str | None = None
 
     @classmethod

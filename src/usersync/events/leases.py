@@ -32,7 +32,7 @@ class Shard:
     stored: int
     #: Up to this number, events are handled one by one.
     careful_until: int = 0
-    #: The event that was in hand when an earlier worker ended without a word.
+    #: The event that an earlier worker was handling when it crashed.
     trying: int | None = None
 
     def at(self, position: int) -> Shard:
@@ -82,12 +82,12 @@ class Tried:
 
 @dataclass(frozen=True)
 class AttemptMade:
-    """An attempt, for those who look later."""
+    """An attempt, as it is stored in ``usersync.delivery_attempts``."""
 
     number: int
     event_id: str
     attempt: int
-    #: Seconds since its start, and how long it took. None if the worker ended during the attempt.
+    #: Seconds since its start, and its duration in seconds. None if the worker ended during the attempt.
     ago: float | None
     seconds: float | None
     error: str | None
@@ -161,16 +161,16 @@ def leave(worker: UUID) -> Steps[None]:
 
 @dataclass(frozen=True)
 class News:
-    """What a worker looks for many times a second."""
+    """The state of the feed and of the workers, which a worker reads many times a second."""
 
     #: The number of the newest event in the feed.
     last_number: int
-    #: How many workers are alive, and how many shards have no worker. If one of them changes, shards move.
+    #: The number of live workers, and of shards without a worker. If one of them changes, shards move.
     shares: tuple[int, int]
 
 
 def news() -> Steps[News]:
-    """What is new."""
+    """Read the state of the feed and of the workers."""
     row = yield from query_row(
         "select coalesce((select last_number from usersync.feed), 0) as last, "
         "(select count(*) from usersync.workers where alive_until > clock_timestamp()) as workers, "
@@ -180,9 +180,9 @@ def news() -> Steps[News]:
 
 
 def read_page(subscription: Subscription, shards: Collection[int], after: int, size: int) -> Steps[FeedPage]:
-    """The next events of these shards. Looks at ``size`` numbers.
+    """The next events of these shards. Reads at most ``size`` numbers.
 
-    A position below zero is one in the backfill: the events of existing users, which come before the feed.
+    A position below zero is in the backfill: the events of existing users, which come before the feed.
     """
     if after < 0:
         row = yield from query_row(

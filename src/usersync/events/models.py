@@ -44,7 +44,7 @@ class SubscriptionStatus(Subscription):
     state_since: datetime | None = None
     #: How many events of the feed it has not looked at yet, whether its filter matches them or not.
     lag: int = 0
-    #: While it gets the existing users: how many it has looked at. None: no backfill, or it has ended.
+    #: How many existing users the backfill has read so far. None: there is no backfill, or it has ended.
     backfilled: int | None = None
     #: How many events wait for the next attempt, or for an earlier event of their entity.
     parked: int = 0

@@ -79,7 +79,7 @@ def _sync(
     )
 
 
-#: Ends the lease: what the worker has in hand is not stored.
+#: Ends the lease: results of events that the worker is handling now are not stored.
 _FREED = "fence = fence + 1, worker = null, leased_until = null, trying = null"
 _OF_NAME = " where subscription = %(name)s"
 
@@ -125,7 +125,7 @@ def _insert(subscription: Subscription, *, from_beginning: bool, backfill: bool)
         **_fields(subscription),
     )
     if backfill:
-        # From one row, so that each event is either visible in this snapshot, or has a higher number.
+        # Snapshot and number are of one row, so each event is visible in the snapshot or has a higher number.
         yield from query(
             "insert into usersync.backfills (subscription, feed_snapshot, starts_after) "
             "select %(name)s, case when %(from_beginning)s then first_snapshot else snapshot end, "
@@ -320,11 +320,11 @@ def replayed(name: str, number: int) -> Steps[int]:
 
 
 def replay(name: str, number: int) -> Steps[int]:
-    """Handle again all events from this number on. Returns how many parked and dead events this ends.
+    """Handle all events from this number on again. Returns how many of them were parked or dead.
 
-    A subscription that is not so far yet stays where it is. What workers have in hand is handled again, too.
-    Parked and dead events from this number on are no longer parked or dead: they come again in their order,
-    with all their attempts.
+    If the subscription has not read the feed that far, its position does not change. Events that workers are
+    handling now are handled again, too. Events from this number on are no longer parked or dead: they are
+    handled again in their order, with all attempts.
     """
     yield from replayed(name, number)
     return (yield from in_transaction(_replay(name, number)))

@@ -1,4 +1,4 @@
-"""The periodic tasks of workers. The first worker that finds a task due does it."""
+"""The periodic tasks of workers. The first worker that finds a due task runs it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("usersync.worker")
 
-#: How long spooled events of dead processes may take in one go.
+#: The time limit for one delivery of spooled events of dead processes.
 DRAIN_S = 30.0
 
 
 class StoppedError(Exception):
-    """The worker ends in the middle of a task. Another one continues."""
+    """The worker is stopping during a task. Another worker continues the task."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task, and every how many seconds one of the workers does it."""
+    """A task that one of the workers runs every ``every`` seconds."""
 
     name: str
     every: float
     operation: Callable[..., Steps[Any]]
-    #: Every night, in the hour that begins then (UTC), and not at the first start of a worker.
+    #: Run the task once a day, after this hour (UTC), and not when the first worker starts.
     hour: int | None = None
-    #: It may take longer than a minute. A worker that does it claims it again and again, so that another one
-    #: continues if it is killed. The operation gets a function that says whether the worker ends.
+    #: The task may take longer than a minute. The worker renews its claim while it runs the task. If the
+    #: worker is killed, another one continues. The operation gets a function: whether the worker is stopping.
     is_long: bool = False
 
 
@@ -118,7 +118,7 @@ OF_LOG = (
 )
 COMPARISON = Task("comparison", DAY, compare, hour=3, is_long=True)
 RETENTION = Task("retention", DAY, apply_retention, is_long=True)
-#: After this time without a word, another worker does a long task.
+#: A claim on a long task that is not renewed for this time ends, and another worker runs the task.
 CLAIM_S = 60.0
 
 
@@ -132,9 +132,9 @@ _NEXT = (
 
 
 def is_due(task: Task, *, at: datetime | None = None) -> Steps[bool]:
-    """Whether this worker should do the task now. No other worker does it before the next time.
+    """Whether this worker must run the task now. No other worker runs it before the next time.
 
-    ``at`` is the time; by default it is the database's.
+    ``at`` is the current time; by default, the database's.
     """
     rows = yield from query(
         "insert into usersync.periodic_tasks as known (task, next_at) "
@@ -155,7 +155,7 @@ def _values(task: Task, at: datetime | None) -> dict[str, Any]:
 
 
 def claim(task: Task, *, at: datetime | None = None) -> Steps[None]:
-    """Say that this worker still does a long task."""
+    """Renew the claim of this worker on a long task."""
     yield from query(
         f"update usersync.periodic_tasks set next_at = {_AT} + make_interval(secs => %(claim)s) "
         "where task = %(task)s",
@@ -166,14 +166,14 @@ def claim(task: Task, *, at: datetime | None = None) -> Steps[None]:
 
 
 def give_back(task: Task) -> Steps[None]:
-    """Let another worker continue a task."""
+    """End the claim on a task, so that another worker continues it."""
     yield from query(
         "update usersync.periodic_tasks set next_at = now() where task = %(task)s", task=task.name
     )
 
 
 def note(task: Task, error: str | None, *, at: datetime | None = None) -> Steps[None]:
-    """Store how the task went, and when it is due next if it was a long one."""
+    """Store the error of a task, or that there was none. For a long task, also store when it is due next."""
     yield from query(
         "update usersync.periodic_tasks set last_error = left(%(error)s, 500), "
         f"next_at = case when %(is_long)s then {_NEXT} else next_at end "

@@ -62,8 +62,8 @@ def test_a_state_says_how_far_the_log_reaches(bolt, monkeypatch):
     assert at(bolt, 4.5)["notes"] == ["Did not exist: deleted at 2026-03-05T10:00:00Z."]
     found = at(bolt, -1, entity="product/4")
     assert (found["exists"], values(found)) == (None, {"stock": 1})
-    assert "The log does not reach back that far: its oldest event" in found["notes"][0]
-    assert at(bolt, 1, entity="product/4")["notes"][0].startswith("The creation is not in the log.")
+    assert "The log has no event of this entity before this time: its oldest" in found["notes"][0]
+    assert at(bolt, 1, entity="product/4")["notes"][0].startswith("The log does not contain the creation.")
     assert at(bolt, 1, entity="product/5")["notes"] == ["The audit log has no event of this entity."]
     monkeypatch.setattr(entity_state, "MOST_READ", 1)
     monkeypatch.setattr(entity_state, "_PAGE", 1)
