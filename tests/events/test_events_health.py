@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
+from contextlib import ExitStack
 
 import pytest
 from working import wait_for
@@ -11,6 +13,7 @@ from working import wait_for
 from proxy import Proxy
 from usersync import Handlers
 from usersync.errors import SettingsError
+from usersync.worker import health
 from usersync.worker import worker as module
 from usersync.worker.health import HealthServer
 
@@ -76,3 +79,22 @@ def test_a_worker_says_whether_it_lives_and_works(working, tmp_path, monkeypatch
             assert ask(server, "/livez") == (200, "ok\n")
             proceed.set()
             worker.close()
+
+
+def test_slow_clients_keep_no_probe_out(working, tmp_path, monkeypatch):
+    monkeypatch.setattr(health, "MOST_CONNECTIONS", 3)
+    with (
+        HealthServer(working.new(None), working.dsn, ("127.0.0.1", 0), spool_dir=tmp_path) as server,
+        ExitStack() as stack,
+    ):
+        slow = []
+        for _ in range(6):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30))
+            client.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+            slow.append(client)
+        assert ask(server, "/livez") == (200, "ok\n")
+        # Those before the last two, and before the probe.
+        for client in slow[:-2]:
+            assert client.recv(1) == b""
+        slow[-1].sendall(b"y\r\n\r\n")
+        assert slow[-1].recv(100).startswith(b"HTTP/1.0 200")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 
 _PLAIN = "text/plain; charset=utf-8"
-#: The time limit for a client to send its request, in seconds.
+#: The time limit for each part of a request, in seconds.
 _REQUEST_S = 5.0
+#: The largest number of open connections. A new one closes the oldest, so that slow clients block no probe.
+MOST_CONNECTIONS = 64
 
 
 class HealthServer:
@@ -99,11 +102,30 @@ def _metrics(sync: UserSync, spool_dir: Path, max_age: float) -> Callable[[], An
 
 
 def _server_class(host: str) -> type[ThreadingHTTPServer]:
+    lock = threading.Lock()
+    #: The open connections, the oldest first.
+    connections: dict[Any, None] = {}
+
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
         # A probe whose thread hangs must not delay the end of the worker.
         block_on_close = False
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            with lock:
+                connections[request] = None
+                oldest = next(iter(connections)) if len(connections) > MOST_CONNECTIONS else None
+                connections.pop(oldest, None)
+            if oldest is not None:
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+            super().process_request(request, client_address)
+
+        def shutdown_request(self, request: Any) -> None:
+            with lock:
+                connections.pop(request, None)
+            super().shutdown_request(request)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """Log nothing: a client that disconnects is not an error of the worker."""
