@@ -82,7 +82,8 @@ def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
     superuser.execute(_parsed(body))
     with superuser.transaction(force_rollback=True):
         superuser.execute(read_sql("statements/bootstrap.sql"))
-        for migration in ("0001_core", "0002_audit"):
+        # The tables whose rows functions return.
+        for migration in ("0001_core", "0002_audit", "0016_subscriptions", "0017_attempts", "0018_backfill"):
             superuser.execute(read_sql(f"migrations/{migration}.up.sql"))
         superuser.execute("set local check_function_bodies = on")
         for block in re.findall(r"do \$usersync\$(.*?)\$usersync\$", text, re.DOTALL):
