@@ -40,7 +40,7 @@ class NatsServer:
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, again on the same port, with the same files."""
+        """Start the server. A restart uses the same port and files."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = self.port or free_port()
         config = self.directory / "nats.conf"
@@ -63,7 +63,7 @@ class NatsServer:
         return False
 
     def kill(self) -> None:
-        """End it without a word to anybody."""
+        """Kill the server, so that it closes no connection."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:

@@ -122,7 +122,7 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
     }
 
 
-def test_the_port_of_health_is_in_use(project, usersync):
+def test_a_health_port_in_use_is_an_error(project, usersync):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = usersync("worker", "--health", taken.getsockname()[1], "--dsn", project.database.dsn())
     assert (refused.code, "cannot listen at 127.0.0.1:" in refused.err) == (2, True)

@@ -118,7 +118,7 @@ def _fill_tenants(owner: psycopg.Connection[Any]) -> tuple[UUID, UUID]:
 
 
 def _fill_subscriptions(owner: psycopg.Connection[Any], event_id: UUID) -> None:
-    """One subscription that has nothing to do, and one with failed events and a hostile name."""
+    """A subscription without events, and one with failed events and a hostile name."""
     for name in ("quiet", SUBSCRIPTION):
         run(subscriptions.add(Subscription(name, "handler", ("order.*", HTML))), owner)
     _event(owner, "late")

@@ -182,7 +182,7 @@ def test_dragging_over_the_histogram_chooses_a_time(seen, monkeypatch):
     page.wait_for_url("**since=*")
     assert [page.locator(f"#{name}").input_value() for name in ("since", "until")] == wanted
     assert page.locator("#action").input_value() == "invoice.*"
-    # By the keyboard: the table behind the chart.
+    # With the keyboard: the links in the table of the numbers.
     page.locator("summary").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")

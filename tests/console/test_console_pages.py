@@ -441,7 +441,7 @@ def test_a_histogram_counts_the_events_of_the_filters(project, browser, monkeypa
     (chart,) = page.all("svg")
     assert "Events by time" in chart["aria-label"]
     assert sum(map(int, re.findall(r"Z: (\d+)", page.text))) == 121
-    # A bar leads to the events of its time, which has shorter bars.
+    # The link of a bar shows the events of its period, with shorter bars.
     links = [each["href"] for each in page.all("a") if "until=" in each["href"]]
     assert 50 < len(links) <= 60
     page = shown(browser, links[0])

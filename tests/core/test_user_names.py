@@ -1,4 +1,4 @@
-"""A search for a name: by the index that there is, or in a bounded part of the table."""
+"""A search for a name: with each kind of index, or in the first rows of the table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def search(project, text):
     return found, {each.name for each in found.users}
 
 
-def test_a_name_is_found_by_the_index_that_there_is(project, people):
+def test_a_name_is_found_with_each_kind_of_index(project, people):
     indexes = list(INDEXES)
     if project.owner.execute("select from pg_available_extensions where name = 'pg_trgm'").fetchone():
         project.owner.execute("create extension pg_trgm schema extensions")
@@ -60,7 +60,7 @@ def test_without_an_index_a_part_of_the_table_is_read(project, people, monkeypat
     assert run(find_by_name(project.settings, "x"), project.owner) is None
 
 
-def test_an_address_is_found_by_the_index_of_the_auth_server(project, people):
+def test_an_address_is_found_with_the_index_of_the_auth_server(project, people):
     """Also in another instance, and without one."""
     owner = project.owner
     owner.execute("set enable_seqscan = off")

@@ -62,7 +62,7 @@ def test_each_attempt_is_stored_with_its_outcome(working):
     (now,) = working.owner.execute("select now()").fetchone()
     assert all((now - each.attempted_at).total_seconds() < 60 for each in found)
 
-    # Those of parked events stay, whatever their age, and the subscription's end is theirs.
+    # Attempts of parked events stay, whatever their age. They are deleted with the subscription.
     working.owner.execute("update usersync.delivery_attempts set attempted_at = now() - interval '8 days'")
     run(prune_attempts(), working.owner)
     assert {each.error is None for each in attempts(working, "plain")} == {False}
@@ -74,7 +74,7 @@ def test_each_attempt_is_stored_with_its_outcome(working):
 
 
 def test_the_number_of_attempts_has_a_limit(working):
-    """The last 20 of an event, and so many of a subscription."""
+    """The last 20 attempts of an event, and at most ``most`` of a subscription."""
 
     class Hook:
         concurrency, time_limit = 4, 5.0
@@ -98,7 +98,7 @@ def test_the_number_of_attempts_has_a_limit(working):
     assert [each.attempt for each in found] == list(range(26, 6, -1))
     assert (found[0].answer, found[0].error) == ("204 No Content", None)
 
-    # Also of a name that is no subscription any more.
+    # Also attempts of a subscription that no longer exists.
     working.owner.execute("""
         insert into usersync.delivery_attempts (subscription, number, event_id, attempt, attempted_at)
         select name, n, gen_random_uuid(), 1, now()

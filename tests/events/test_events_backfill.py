@@ -22,7 +22,7 @@ def is_ready(working):
     return working.owner.execute("select ready_xid is not null from usersync.backfills").fetchone()[0]
 
 
-def test_each_user_comes_once(working, project):
+def test_a_backfill_has_one_event_for_each_user(working, project):
     handlers, seen, broken = Handlers(), [], set()
 
     @handlers.on("user.*", name="crm", attempts=2)
@@ -68,12 +68,12 @@ def test_each_user_comes_once(working, project):
     assert created[new][0] is None
     assert [each[:2] for each in seen if each[0] == gone] == [(gone, "user.deleted")]
     assert seen.index(next(each for each in seen if each[0] == new)) > 1500
-    # The events are in nobody's log: new, deleted, and what late's own sign-up may record.
+    # The audit log has none of these events, only those of later changes.
     stored = working.owner.execute("select count(*) from public.audit_logs").fetchone()[0] - stored_before[0]
     assert stored < 10
     assert working.status("crm").backfilled is None
 
-    # A dead one is made from its user again, and only its user is still listed.
+    # A dead event is made again from its user's row. Only this user is still listed.
     run(prune_attempts(), working.owner)
     assert working.owner.execute("select user_id::text from usersync.backfill_events").fetchall() == [
         (old[0],)
@@ -85,7 +85,7 @@ def test_each_user_comes_once(working, project):
     assert seen[-1][:3] == (old[0], "user.created", True)
 
 
-def test_from_the_beginning_and_with_a_backfill_each_user_comes_once(working, project):
+def test_a_backfill_from_the_beginning_has_one_event_for_each_user(working, project):
     handlers, seen = Handlers(), []
     early = project.auth.sign_up_email("early@example.com")
     first = Handlers()

@@ -1,4 +1,4 @@
-"""What a worker says about itself over HTTP."""
+"""Liveness, readiness and metrics of a worker over HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ask(server, path):
         connection.close()
 
 
-def test_a_worker_says_whether_it_lives_and_works(working, tmp_path, monkeypatch):
+def test_liveness_and_readiness(working, tmp_path, monkeypatch):
     handlers, inside, proceed = Handlers(), threading.Event(), threading.Event()
 
     @handlers.on("a.b")
@@ -67,7 +67,7 @@ def test_a_worker_says_whether_it_lives_and_works(working, tmp_path, monkeypatch
             assert "has hung for" in ask(server, "/livez")[1]
             monkeypatch.undo()
             proxy.silent.clear()
-            # The proxy has swallowed statements. Their sessions never end by themselves.
+            # The proxy has dropped statements, so their sessions would never end.
             working.owner.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where datname = current_database() and usename = current_user and pid <> pg_backend_pid()"

@@ -12,7 +12,7 @@ from working import wait_for
 from usersync.core.overview import overview
 from usersync.transports.run import run
 from usersync.worker import periodic
-from usersync.worker.periodic import COMPARISON, RETENTION, RETRY, StoppedError, claim, is_due, note
+from usersync.worker.periodic import COMPARISON, RETENTION, RETRY, StoppedError, claim, is_due, store_result
 
 pytestmark = pytest.mark.newest_server
 
@@ -61,21 +61,21 @@ def test_a_task_that_is_due_is_done_by_one_worker(working):
             assert due(RETRY, working.owner, minutes=minutes)
             assert not due(RETRY, other, minutes=minutes, seconds=59)
 
-        # At night, and not when a worker starts for the first time.
+        # It runs at night, and not when the first worker starts.
         assert not due(COMPARISON, working.owner)
         assert not due(COMPARISON, working.owner, hours=14, minutes=59)
         assert due(COMPARISON, working.owner, hours=15)
-        # Nobody else does it while the worker is alive.
+        # No other worker runs it while this worker renews its claim.
         assert not due(COMPARISON, other, hours=15, seconds=59)
         run(claim(COMPARISON, at=NOON + timedelta(hours=15, seconds=50)), working.owner)
         assert not due(COMPARISON, other, hours=15, seconds=70)
         assert due(COMPARISON, other, hours=15, seconds=110)
-        run(note(COMPARISON, None, at=NOON + timedelta(hours=15, minutes=5)), other)
+        run(store_result(COMPARISON, None, at=NOON + timedelta(hours=15, minutes=5)), other)
         assert not due(COMPARISON, other, hours=38, minutes=59)
         assert due(COMPARISON, other, hours=39)
 
         assert due(RETENTION, working.owner)
-        run(note(RETENTION, "no", at=NOON + timedelta(hours=1)), working.owner)
+        run(store_result(RETENTION, "no", at=NOON + timedelta(hours=1)), working.owner)
         assert not due(RETENTION, other, hours=24)
         assert due(RETENTION, other, hours=25)
 

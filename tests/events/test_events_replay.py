@@ -15,7 +15,7 @@ from usersync.transports.run import run
 pytestmark = pytest.mark.newest_server
 
 
-def test_done_parked_and_dead_events_come_again_in_their_order(working):
+def test_done_parked_and_dead_events_are_replayed_in_their_order(working):
     handlers, seen, broken = Handlers(), [], {"bad", "worse"}
     proceed, reached = threading.Event(), threading.Event()
 
@@ -47,7 +47,7 @@ def test_done_parked_and_dead_events_come_again_in_their_order(working):
         assert seen == given[3:]
         assert [str(each.event_id) for each in working.parked("handle")] == [ids[1]]
 
-        # In flight: the result is not stored, and the event comes again.
+        # In progress: the result is not stored, and the event is handled again.
         del seen[:]
         given += zip(("last",), working.record("last"), strict=True)
         assert reached.wait(30)
@@ -59,13 +59,13 @@ def test_done_parked_and_dead_events_come_again_in_their_order(working):
     assert made.count(2) == 3
 
 
-def test_a_replay_skips_nothing_and_knows_the_feed(working):
+def test_a_replay_skips_no_event_and_checks_the_number(working):
     handlers, seen = Handlers(), []
     handlers.on("a.b", name="x")(lambda event: seen.append(event.entity_id))
     working.register(handlers)
     working.record(*range(5))
     assert working.is_read("x") is False
-    # It has read nothing so far.
+    # The subscription has not read the feed yet.
     assert run(subscriptions.replayed("x", 4), working.owner) == 0
     assert run(subscriptions.replay("x", 4), working.owner) == 0
     assert working.status("x").lag == 5

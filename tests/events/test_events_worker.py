@@ -115,7 +115,7 @@ def test_a_worker_with_another_filter_leaves_the_shards_to_others(working):
 
 
 def test_a_worker_with_the_former_filter_skips_nothing(working):
-    """It has read the filter, and does not read it again at once."""
+    """The worker has read the filter, and does not read it again at once."""
     old, new, seen = Handlers(), Handlers(), []
     old.on("a.b", name="x")(lambda _: None)
     new.on("a.*", name="x")(lambda event: seen.append(event.action))
@@ -244,7 +244,7 @@ def test_a_paused_subscription_goes_on_where_it_was(working):
 
 
 def test_two_workers_share_the_shards(working):
-    """At once: they do not wait until they renew their leases, which would be after two minutes."""
+    """Workers redistribute shards at once, without waiting for the next renewal of leases (two minutes)."""
     handlers, seen = Handlers(), []
 
     @handlers.on("a.b")

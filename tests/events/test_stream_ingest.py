@@ -52,7 +52,7 @@ def opened(tmp_path):
 
 
 def stored(working, action="order.paid"):
-    """How often each event of the table is there, by number."""
+    """How often the table has each event, by number."""
     rows = working.owner.execute(
         "select metadata -> 'n', count(*) from public.audit_logs where action = %s group by 1", [action]
     ).fetchall()
@@ -65,7 +65,7 @@ def record(log, numbers, action="order.paid"):
 
 
 def wait_stored(working, numbers, action="order.paid"):
-    """Each event is in the table once, and no other one is."""
+    """The table has each event once, and no other event."""
     expected = dict.fromkeys(numbers, 1)
     wait_for(lambda: len(stored(working, action)) >= len(expected), "all events in the table")
     assert stored(working, action) == expected
@@ -94,7 +94,7 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
         assert log.flush(20)
         wait_stored(working, range(1200))
         assert log.stats().stored == 1200
-        # Stored messages are gone, and the installation is named.
+        # Acknowledged messages are deleted, and the metadata has the installation.
         info = wait_for(
             lambda: (found := nats.ask(f"STREAM.INFO.{ENVELOPES}"))["state"]["messages"] == 0 and found,
             "acknowledgements",
@@ -122,20 +122,18 @@ def test_a_batch_keeps_its_id_and_its_events_until_it_is_acknowledged(working, n
         batch = spool.read(3, 1 << 20)
         name = spool.name_batch(batch[-1].number)
         assert spool.name_batch(batch[-1].number) == name
-    # Another process takes over the file: the same events under the same id, whatever came since.
+    # Another process takes over the file: it sends the same events with the same id, without later events.
     with closing(Spool(path, 1 << 20)) as spool:
         spool.append(0, b"{}")
         assert [each.number for each in spool.read(500, 1 << 20)] == [1, 2, 3]
         assert spool.name_batch(3) == name
-        # Half of them is another batch.
+        # A part of these events is another batch.
         assert spool.name_batch(1) != name
         spool.discard(1)
         assert [each.number for each in spool.read(500, 1 << 20)] == [2, 3, 4, 5]
 
 
-def test_an_acknowledgement_that_is_lost_puts_no_second_envelope_into_the_stream(
-    working, nats, opened, monkeypatch
-):
+def test_a_lost_acknowledgement_does_not_store_an_envelope_twice(working, nats, opened, monkeypatch):
     with working.worker(ingest=nats.url):
         wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
     discard = Spool.discard
@@ -171,7 +169,9 @@ def test_an_acknowledgement_that_is_lost_puts_no_second_envelope_into_the_stream
         wait_stored(working, range(20))
 
 
-def test_what_no_database_can_store_is_quarantined_and_holds_up_nothing(working, nats, opened, tmp_path):
+def test_an_event_that_no_database_can_store_is_quarantined_and_blocks_no_other(
+    working, nats, opened, tmp_path
+):
     poison = [
         b"garbage",
         b'{"action": "a.b"}, {"action": "a.b"}',
@@ -203,7 +203,7 @@ def test_what_no_database_can_store_is_quarantined_and_holds_up_nothing(working,
     assert (quarantined, rejected) == (4, 1)
 
 
-def test_headers_of_a_publisher_hold_up_nothing(working, nats):
+def test_invalid_headers_of_a_publisher_block_no_message(working, nats):
     # As the server itself writes them, and such as nats-py cannot read.
     headers = [
         b"NATS/1.0\r\nStatus: 503\r\n\r\n",
@@ -233,7 +233,7 @@ def test_a_process_that_ends_at_once_sends_its_events(nats, tmp_path):
     assert len(envelopes(nats)) == 1
 
 
-def test_a_stream_that_was_deleted_is_created_again_and_gets_what_it_lost(working, nats, opened, monkeypatch):
+def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nats, opened, monkeypatch):
     monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)
     monkeypatch.setattr(writer, "_PROBE_MS", 0)
     monkeypatch.setattr(writer, "_IDLE_S", 0.05)
@@ -242,7 +242,7 @@ def test_a_stream_that_was_deleted_is_created_again_and_gets_what_it_lost(workin
         record(log, range(5))
         assert log.flush(20)
         wait_stored(working, range(5))
-    # Nobody stores these before the stream is deleted.
+    # No worker stores these events before the stream is deleted.
     record(log, range(5, 50))
     assert log.flush(20)
     nats.delete_streams()
@@ -250,7 +250,7 @@ def test_a_stream_that_was_deleted_is_created_again_and_gets_what_it_lost(workin
     with working.worker(ingest=nats.url):
         assert log.flush(20)
         wait_stored(working, range(60))
-        # A worker notices, too.
+        # The worker also notices that the stream was deleted.
         nats.delete_streams()
         record(log, range(60, 70))
         assert log.flush(20)
@@ -278,7 +278,7 @@ def test_a_failover_of_the_database_makes_applications_send_again(working, nats,
         wait_stored(working, range(5))
 
 
-def test_workers_that_are_killed_lose_and_double_nothing(working, nats, opened):
+def test_killed_workers_lose_and_double_no_event(working, nats, opened):
     log = opened(nats.url)
     environment = {**os.environ, "SUPABASE_DB_URL": working.dsn, "USERSYNC_INGEST": nats.url}
     command = [sys.executable, "-m", "usersync", "worker"]
@@ -324,7 +324,7 @@ def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
     assert not log.stats().quarantined
 
 
-def test_a_worker_that_does_not_reach_the_database_gives_its_messages_back(
+def test_a_worker_that_cannot_reach_the_database_naks_its_messages(
     working, nats, opened, monkeypatch, caplog
 ):
     monkeypatch.setattr(ingest, "_FIRST_WAIT_S", 0.01)
@@ -343,11 +343,11 @@ def test_a_worker_that_does_not_reach_the_database_gives_its_messages_back(
         assert log.flush(20)
         wait_stored(working, range(700))
     assert not failures
-    # They were delivered again at once, and not after the wait for an acknowledgement.
+    # JetStream redelivered them at once, and not after ack_wait.
     assert "are not stored: UnavailableError: the database is away" in caplog.text
 
 
-def test_a_stream_of_another_installation_is_left_alone(working, nats, caplog):
+def test_a_stream_of_another_installation_is_not_used(working, nats, caplog):
     nats.ask(
         f"STREAM.CREATE.{ENVELOPES}",
         {
@@ -361,7 +361,7 @@ def test_a_stream_of_another_installation_is_left_alone(working, nats, caplog):
     assert nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["consumer_count"] == 0
 
 
-def test_a_missing_package_is_named_at_once(working, monkeypatch):
+def test_a_missing_package_is_an_error_at_once(working, monkeypatch):
     monkeypatch.setitem(EXTRAS, "nats", [Requirement("nats_is_not_installed", "nats-py[nkeys]")])
     with pytest.raises(MissingExtraError, match="an AuditLog with a nats:// URL needs packages"):
         AuditLog("nats://127.0.0.1")

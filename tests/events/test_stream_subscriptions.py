@@ -63,13 +63,13 @@ def test_a_stream_from_the_first_event_to_the_last(working, command, nats, caplo
             assert (subject, headers["Content-Type"]) == ("usersync._.a.b", "application/json")
             assert as_json(body)["entity_id"] == entity
 
-        # It was deleted by hand. The worker creates it again, and publishes what comes.
+        # The stream is deleted by hand. The worker creates it again, and publishes later events.
         nats.delete_streams()
         second = working.record(*range(40))
         working.wait_done("siem")
         assert sorted(ids_of(nats.messages("usersync"))) == second
 
-        # A result that was not written is published again, and the stream has it once.
+        # An event whose result was not stored is published again, and the stream stores it once.
         working.owner.execute(
             "update usersync.subscription_shards set position = 0, fence = fence + 1, worker = null"
         )
@@ -135,7 +135,7 @@ def test_every_event_is_published_whatever_it_contains(nats):
     assert {each.error for each in published} == {None}
     assert huge.error == "the message is larger than the server allows"
     found = nats.messages("other")
-    # They have one id.
+    # All of them have the same id.
     assert [subject for subject, _, _ in found] == ["other.acme.user.updated"]
     assert as_json(found[0][2])["data"]["changes"] == {
         "email": ["ada@example.com", "ada@example.org"],
@@ -212,12 +212,12 @@ def test_a_worker_without_the_package_leaves_streams_to_others(working, command,
         assert "stream" not in worker._kinds
     (warning,) = [each.message for each in caplog.records if "streams are not published" in each.message]
     assert warning == (
-        "streams are not published (siem): the publisher of streams needs packages that are not installed: "
+        "streams are not published (siem): publishing to a stream needs packages that are not installed: "
         "nats-py[nkeys]"
     )
 
 
-def test_a_stream_that_loses_events_is_explained():
+def test_settings_with_which_a_stream_loses_events_are_named():
     config = {
         "storage": "memory", "num_replicas": 1, "max_bytes": 10, "discard": "old", "retention": "interest",
         "max_age": 7 * 86_400 * 10**9, "duplicate_window": 10**9, "max_msg_size": 1000, "no_ack": True,
@@ -257,7 +257,7 @@ def reach(url):
     asyncio.run(connected())
 
 
-def test_a_file_of_credentials_is_a_login(tmp_path):
+def test_login_with_a_credentials_file(tmp_path):
     path = tmp_path / "nats.creds"
     with nats_server(tmp_path / "nats", with_credentials(path)) as server:
         reach(f"{server.url}?credentials={path}")
@@ -269,7 +269,7 @@ def test_a_file_of_credentials_is_a_login(tmp_path):
     assert seed not in str(raised.value)
 
 
-def test_a_client_certificate_is_a_login(tmp_path, certificate):
+def test_login_with_a_client_certificate(tmp_path, certificate):
     files = f'cert_file: "{certificate}", key_file: "{certificate}", ca_file: "{certificate}"'
     with nats_server(tmp_path / "nats", f"tls {{ {files}, verify: true }}") as server:
         url = f"tls://127.0.0.1:{server.port}?ca={certificate}"

@@ -161,7 +161,7 @@ def test_the_worker_is_started_with_options_that_it_has(place):
     assert context.params["address"][1] == 8080
 
 
-def test_probes_ask_what_the_worker_answers():
+def test_probes_use_paths_that_the_worker_answers():
     template = deployment()
     (container,) = template["spec"]["containers"]
     (port,) = container["ports"]
@@ -175,7 +175,7 @@ def test_probes_ask_what_the_worker_answers():
     assert {each["name"] for each in container["volumeMounts"]} == volumes
 
 
-def test_the_events_in_hand_may_end():
+def test_the_stop_timeout_is_longer_than_a_handler():
     handlers = Handlers()
     handlers.on("a.b")(print)
     longest = max(each.time_limit for each in handlers)

@@ -27,8 +27,8 @@ _EVERY_S = 5.0
 _NOT_SEARCHED = (
     "actor_id and request_id of events: a failed sign-in may be recorded with an e-mail address",
     "other text about the person, such as a name in a note",
-    "what handlers, receivers of webhooks and streams already have (usersync subscriptions list)",
-    "events in spools of other machines and in streams (run this again after their delivery)",
+    "data that handlers, webhook receivers and streams already got (usersync subscriptions list)",
+    "events in spools of other machines and in streams (repeat this when they are stored)",
     "exports and backups",
 )
 

@@ -81,7 +81,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class AttemptMade:
+class AttemptRecord:
     """An attempt, as it is stored in ``usersync.delivery_attempts``."""
 
     number: int
@@ -160,7 +160,7 @@ def leave(worker: UUID) -> Steps[None]:
 
 
 @dataclass(frozen=True)
-class News:
+class FeedState:
     """The state of the feed and of the workers, which a worker reads many times a second."""
 
     #: The number of the newest event in the feed.
@@ -169,14 +169,14 @@ class News:
     shares: tuple[int, int]
 
 
-def news() -> Steps[News]:
+def feed_state() -> Steps[FeedState]:
     """Read the state of the feed and of the workers."""
     row = yield from query_row(
         "select coalesce((select last_number from usersync.feed), 0) as last, "
         "(select count(*) from usersync.workers where alive_until > clock_timestamp()) as workers, "
         "(select count(*) from usersync.subscription_shards where worker is null) as free"
     )
-    return News(int(row["last"]), (int(row["workers"]), int(row["free"])))
+    return FeedState(int(row["last"]), (int(row["workers"]), int(row["free"])))
 
 
 def read_page(subscription: Subscription, shards: Collection[int], after: int, size: int) -> Steps[FeedPage]:
@@ -247,7 +247,7 @@ def finish(
     *,
     parked: Sequence[Parked] = (),
     tried: Sequence[Tried] = (),
-    attempts: Sequence[AttemptMade] = (),
+    attempts: Sequence[AttemptRecord] = (),
 ) -> Steps[bool]:
     """Write results. False if one of the leases is lost, or a position is another: then roll back."""
     row = yield from query_row(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from usersync.events.delivery import Outcome
-from usersync.events.leases import AttemptMade, entity_of
+from usersync.events.leases import AttemptRecord, entity_of
 from usersync.worker.clock import now
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Batch:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     #: The numbers of events that wait behind an earlier event of their entity.
     behind: set[int] = field(default_factory=set)
-    #: The events that are in hand, and since when.
+    #: The events in progress, and when each began.
     in_hand: dict[int, float] = field(default_factory=dict)
     #: When the last attempt of an event began, and how many seconds it took.
     timed: dict[int, tuple[float, float]] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Batch:
     latest: int | None = None
     #: Nothing more may start.
     is_over: bool = False
-    #: Set by the watcher, which has its own result for the event in hand: what comes now is ignored.
+    #: Set by the watcher, which has its own result for the event in progress: later results are ignored.
     is_abandoned: bool = False
 
     def is_settled(self, event: NumberedEvent) -> bool:
@@ -54,7 +54,7 @@ class Batch:
         return event.number in self.outcomes or event.number in self.behind
 
     def overdue(self, seconds: float) -> list[int]:
-        """The numbers of events that have been in hand for longer."""
+        """The numbers of events that have been in progress for longer."""
         return [number for number, since in list(self.in_hand.items()) if now() - since > seconds]
 
     def next_may_start(self) -> bool:
@@ -72,7 +72,7 @@ class Batch:
         """Whether the event waits for another attempt. Otherwise, it is done or dead."""
         return outcome.error is not None and (attempt < self.last_attempt or outcome.disables)
 
-    def made(self) -> list[AttemptMade]:
+    def made(self) -> list[AttemptRecord]:
         """The attempts that have a result."""
         return [
             self._made(event, attempt, self.outcomes[event.number])
@@ -80,10 +80,12 @@ class Batch:
             if event.number in self.outcomes
         ]
 
-    def _made(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> AttemptMade:
+    def _made(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> AttemptRecord:
         began, seconds = self.timed.get(event.number, (None, None))
         ago = None if began is None else now() - began
-        return AttemptMade(event.number, str(event.id), attempt, ago, seconds, outcome.error, outcome.answer)
+        return AttemptRecord(
+            event.number, str(event.id), attempt, ago, seconds, outcome.error, outcome.answer
+        )
 
     def start_again(self) -> None:
         """Forget all results, because the transaction was rolled back before any event had failed."""

@@ -47,7 +47,7 @@ _KINDS: Mapping[str, Kind] = {WEBHOOK: _webhook, STREAM: _stream}
 
 def problem_of(kind: str) -> SettingsError | None:
     """Why this process cannot serve the subscriptions of a kind."""
-    return missing("nats", "the publisher of streams") if kind == STREAM else _webhook_problem()
+    return missing("nats", "publishing to a stream") if kind == STREAM else _webhook_problem()
 
 
 def _webhook_problem() -> SettingsError | None:

@@ -165,14 +165,14 @@ def claim(task: Task, *, at: datetime | None = None) -> Steps[None]:
     )
 
 
-def give_back(task: Task) -> Steps[None]:
+def release(task: Task) -> Steps[None]:
     """End the claim on a task, so that another worker continues it."""
     yield from query(
         "update usersync.periodic_tasks set next_at = now() where task = %(task)s", task=task.name
     )
 
 
-def note(task: Task, error: str | None, *, at: datetime | None = None) -> Steps[None]:
+def store_result(task: Task, error: str | None, *, at: datetime | None = None) -> Steps[None]:
     """Store the error of a task, or that there was none. For a long task, also store when it is due next."""
     yield from query(
         "update usersync.periodic_tasks set last_error = left(%(error)s, 500), "

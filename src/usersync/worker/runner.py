@@ -142,7 +142,7 @@ class Runner:
             self._tell_thread()
 
     def stop(self) -> None:
-        """End after the event in hand."""
+        """End after the event in progress."""
         with self._wake:
             self._stopping = True
             self._tell_thread()
@@ -323,7 +323,7 @@ class Runner:
         return "waiting", usual if outcome.retry_after is None else max(outcome.retry_after, 0.0)
 
     def _park_fatal(self, shard: Shard, number: int) -> None:
-        """Park the event that was in hand when a worker ended without a word."""
+        """Park the event that was in progress when a worker crashed."""
         event = self._run(leases.read_event(self.name, number))
         attempts = [(event, 1)] if event else []
         batch = Batch(attempts, set(), self._may_start, self._attempts)
@@ -437,7 +437,7 @@ class Runner:
     def _undo(self, batch: Batch, error: str) -> None:
         """A transaction of handlers failed as a whole. Nothing of it is done.
 
-        The event that was in hand runs alone the next time. If it fails so again, it is parked.
+        The event that was in progress runs alone the next time. If it fails so again, it is parked.
         """
         latest = batch.latest
         batch.start_again()
@@ -501,7 +501,7 @@ class Runner:
         *,
         parked: Sequence[leases.Parked] = (),
         tried: Sequence[leases.Tried] = (),
-        attempts: Sequence[leases.AttemptMade] = (),
+        attempts: Sequence[leases.AttemptRecord] = (),
     ) -> None:
         """Write results in a transaction of their own. Raises ``LeaseLostError``."""
 

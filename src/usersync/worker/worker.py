@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("usersync.worker")
 
-#: After this time without a word, another worker takes over.
+#: If a worker does not renew its leases for this time, another worker takes over.
 LEASE_S = 15.0
 #: How often the feed is read: while events come, and when none have come for a while.
 FASTEST_S, SLOWEST_S = 0.05, 1.0
@@ -99,7 +99,7 @@ class Worker:
         #: The last error of the database.
         self._problem = ""
         #: The long task that this worker is running.
-        self._long: periodic.Task | None = None
+        self._long_task: periodic.Task | None = None
 
     def check(self) -> None:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
@@ -142,7 +142,11 @@ class Worker:
     def start(self) -> None:
         """Start the threads. Raises ``SettingsError`` like ``check()``."""
         self.check()
-        tasks = {"leases": self._renew_leases, "periodic": self._do_periodic, "upkeep": self._do_long}
+        tasks = {
+            "leases": self._renew_leases,
+            "periodic": self._run_periodic_tasks,
+            "upkeep": self._run_long_tasks,
+        }
         if self._has_log:
             tasks["feed"] = self._number_events
         if self._ingested is not None:
@@ -249,7 +253,7 @@ class Worker:
             self._shares_changed.wait(usual - _MOVING_S)
         self._shares_changed.clear()
 
-    def _look_at_shares(self, shares: tuple[int, int]) -> None:
+    def _note_shares(self, shares: tuple[int, int]) -> None:
         if shares != self._shares:
             self._shares, self._moving_until = shares, now() + self._lease / 5
             self._shares_changed.set()
@@ -299,28 +303,28 @@ class Worker:
         while self.is_running:
             try:
                 session.run(number_events())
-                news = session.run(leases.news())
+                state = session.run(leases.feed_state())
             except (UsersyncError, psycopg.Error) as error:
                 self._problem = describe(error)
                 logger.warning("the feed could not be read: %s", self._problem)
                 wait = SLOWEST_S
             else:
-                last = news.last_number
+                last = state.last_number
                 wait = FASTEST_S if last != self._last_number else min(wait * _SLOWER, SLOWEST_S)
                 self._last_number, self._read_at = last, now()
-                self._look_at_shares(news.shares)
+                self._note_shares(state.shares)
                 for each in list(self._runners.values()):
                     each.tell(last)
             self._stopping.wait(wait)
         session.close()
 
-    def _do_periodic(self) -> None:
+    def _run_periodic_tasks(self) -> None:
         session = transport_for(self._dsn)
         spools_at = now()
         while self.is_running:
             for task in (periodic.RETRY, *(periodic.OF_LOG if self._has_log else ())):
-                self._do(session, task, task.operation)
-            if (long := self._long) is not None:
+                self._run_task(session, task, task.operation)
+            if (long := self._long_task) is not None:
                 with suppress(UsersyncError, psycopg.Error):
                     session.run(periodic.claim(long))
             if self._has_log and now() >= spools_at:
@@ -332,33 +336,33 @@ class Worker:
             self._stopping.wait(_PERIODIC_S)
         session.close()
 
-    def _do_long(self) -> None:
+    def _run_long_tasks(self) -> None:
         """Run the long tasks, in a thread of their own so that other tasks need not wait for them."""
         session = transport_for(self._dsn)
         while self.is_running:
             for task in (periodic.COMPARISON, *((periodic.RETENTION,) if self._has_log else ())):
-                self._do(session, task, partial(task.operation, self._stopping.is_set))
+                self._run_task(session, task, partial(task.operation, self._stopping.is_set))
             self._stopping.wait(_PERIODIC_S)
         session.close()
 
-    def _do(self, session: Transport, task: periodic.Task, operation: Callable[[], Steps[Any]]) -> None:
+    def _run_task(self, session: Transport, task: periodic.Task, operation: Callable[[], Steps[Any]]) -> None:
         error = None
         try:
             if not self.is_running or not session.run(periodic.is_due(task)):
                 return
-            self._long = task if task.is_long else self._long
+            self._long_task = task if task.is_long else self._long_task
             session.run(operation())
         except periodic.StoppedError:
             with suppress(UsersyncError, psycopg.Error):
-                session.run(periodic.give_back(task))
+                session.run(periodic.release(task))
             return
         except (UsersyncError, psycopg.Error) as raised:
             error = describe(raised)
-            logger.warning("%s: %s", task.name, error)
+            logger.warning("the periodic task %r failed: %s", task.name, error)
         finally:
-            self._long = None if task.is_long else self._long
+            self._long_task = None if task.is_long else self._long_task
         with suppress(UsersyncError, psycopg.Error):
-            session.run(periodic.note(task, error))
+            session.run(periodic.store_result(task, error))
 
 
 def _ingested(url: str | None) -> StreamAddress | None:
