@@ -241,4 +241,8 @@ async def _form(request: Request) -> dict[str, str]:
         body += part
         if len(body) > _LONGEST_FORM:
             raise HTTPException(413, "The form is too large.")
-    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+    text = body.decode(errors="replace")
+    if "%00" in text or "\0" in text:
+        # PostgreSQL stores no NUL.
+        raise HTTPException(400, "Nothing was changed. The form has a NUL character.")
+    return {name: values[0] for name, values in parse_qs(text).items()}

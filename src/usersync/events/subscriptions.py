@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from usersync.audit.feed import number_events
 from usersync.audit.reading import settings_with_log
-from usersync.errors import SettingsError
+from usersync.errors import ArgumentValueError, SettingsError
 from usersync.events.models import (
     SHARDS,
     DeliveryAttempt,
@@ -307,12 +307,13 @@ def first_number(since: datetime) -> Steps[int | None]:
 def replayed(name: str, number: int) -> Steps[int]:
     """How many numbers of the feed ``replay()`` makes the subscription read again.
 
-    Raises ``SettingsError`` if there is no such subscription, or no such number.
+    Raises ``SettingsError`` if there is no such subscription, and ``ArgumentValueError`` if there is no such
+    number.
     """
     (found,) = yield from subscriptions(name)
     last = (yield from query_row("select coalesce(max(last_number), 0) as last from usersync.feed"))["last"]
     if not 1 <= number <= last:
-        raise SettingsError(
+        raise ArgumentValueError(
             f"the feed has no event with the number {number}: its last number is {last}",
             hint="See: usersync audit tail",
         )
