@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -129,8 +130,13 @@ def difference(before: EntityState, after: EntityState) -> tuple[FieldChange, ..
     return tuple(
         FieldChange(name, old.get(name), new.get(name))
         for name in sorted(old | new)
-        if old.get(name) != new.get(name)
+        if _as_json(old.get(name)) != _as_json(new.get(name))
     )
+
+
+def _as_json(value: Any) -> str:
+    """A value for a comparison. In Python, true equals 1."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _read(wanted: EventFilter, *, oldest_first: bool) -> Steps[tuple[list[EventRecord], bool]]:

@@ -104,3 +104,13 @@ def test_the_lines_of_a_state_and_of_a_difference(bolt, monkeypatch):
     assert bolt("history", "product/5", "--at", "1h").code == 1
     for wrong in (["--at", "1h", "--limit", "3"], ["--from", "1h", "--at", "2h"], ["--at", "soon"]):
         assert bolt("history", "product/42", *wrong).code == 2
+
+
+def test_a_number_and_a_truth_value_differ():
+    def state(value):
+        fields = (entity_state.FieldState("paid", value, None),)
+        return entity_state.EntityState(DAY, fields, None, None, has_events=True, is_cut=False)
+
+    (change,) = entity_state.difference(state([1]), state([True]))
+    assert (change.name, change.before, change.after) == ("paid", [1], [True])
+    assert entity_state.difference(state({"a": 1, "b": None}), state({"b": None, "a": 1})) == ()
