@@ -6,8 +6,8 @@ BIN     = $(VENV)/bin
 
 .DEFAULT_GOAL := help
 
-# Images of containers often forbid Python to cache what it has compiled. Then each of the suite's processes, of which
-# there are hundreds, would compile anew what it imports.
+# Container images often set PYTHONDONTWRITEBYTECODE. Then each of the suite's hundreds of processes would compile its
+# imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## Show this list

@@ -355,7 +355,7 @@ def test_a_search_that_takes_too_long_is_cancelled(project, browser, monkeypatch
     with project.database.connect() as owner, owner.transaction():
         owner.execute("lock table public.audit_logs in access exclusive mode")
         page = shown(browser, "/events?text=anything", 503)
-    assert "the search took more than 0.2 seconds and was cancelled Choose a shorter time" in page.words
+    assert "the search took more than 0.2 seconds and was cancelled Choose a shorter period" in page.words
     assert page.all("input")[-1]["value"] == "anything"
 
 

@@ -296,7 +296,7 @@ class Pages:
                 raise
             raise _TooSlowError(
                 f"the search took more than {_SEARCH_LIMIT_S:g} seconds and was cancelled",
-                hint="Choose a shorter time (Since, Until), or add a filter that has an index: action, "
+                hint="Choose a shorter period (Since, Until), or add a filter that has an index: action, "
                 "actor, user, entity, request or tenant.",
             ) from None
 

@@ -58,6 +58,6 @@ def settings_in_database() -> Steps[Settings | None]:
 
 
 def installation_id() -> Steps[str]:
-    """The id of the installation, which it keeps for ever. Requires an installation."""
+    """The id of the installation. It never changes. Requires an installation."""
     row = yield from query_row("select installation::text as id from usersync.settings")
     return str(row["id"])

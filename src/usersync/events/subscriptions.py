@@ -92,7 +92,7 @@ def add(subscription: Subscription, *, from_beginning: bool = False, backfill: b
     if backfill and not _wants_created_users(subscription):
         raise SettingsError(
             "a backfill consists of user.created events without a tenant, which this filter omits",
-            hint="Add user.created to the actions, or leave out --backfill.",
+            hint="Add user.created to the actions and remove the other filters, or leave out --backfill.",
         )
     yield from _start_feed()
     yield from in_transaction(_add(subscription, from_beginning=from_beginning, backfill=backfill))

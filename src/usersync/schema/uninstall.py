@@ -290,7 +290,7 @@ def _lost_data() -> Steps[list[Change]]:
             if rows
         ),
         *(
-            Change("keep", f"stream {each['name']}", f"its messages stay in {each['url']}", "select;")
+            Change("keep", f"stream {each['name']}", f"its messages stay at {each['url']}", "select;")
             for each in streams
         ),
     ]

@@ -72,15 +72,15 @@ class Batch:
         """Whether the event waits for another attempt. Otherwise, it is done or dead."""
         return outcome.error is not None and (attempt < self.last_attempt or outcome.disables)
 
-    def made(self) -> list[AttemptRecord]:
+    def records(self) -> list[AttemptRecord]:
         """The attempts that have a result."""
         return [
-            self._made(event, attempt, self.outcomes[event.number])
+            self._record(event, attempt, self.outcomes[event.number])
             for event, attempt in self.attempts
             if event.number in self.outcomes
         ]
 
-    def _made(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> AttemptRecord:
+    def _record(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> AttemptRecord:
         began, seconds = self.timed.get(event.number, (None, None))
         ago = None if began is None else now() - began
         return AttemptRecord(

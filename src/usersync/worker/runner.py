@@ -284,14 +284,14 @@ class Runner:
 
         def finish() -> Steps[bool]:
             moved, parked = settled()
-            return (yield from leases.finish(self.name, moved, parked=parked, attempts=batch.made()))
+            return (yield from leases.finish(self.name, moved, parked=parked, attempts=batch.records()))
 
         is_written = self._try_batch(batch, finish)
         moved, parked = settled()
         if is_written:
             self._keep(moved)
         elif moved[0].position > group[0].position or batch.outcomes:
-            self._finish(moved, parked=parked, attempts=batch.made())
+            self._finish(moved, parked=parked, attempts=batch.records())
         self._after(batch, parked)
 
     def _gate(self) -> Callable[[], bool]:
@@ -334,7 +334,7 @@ class Runner:
             if entity is None or entity not in self._run(leases.blocked(self.name, [entity])):
                 batch.outcomes[number] = Outcome.failed(ENDED)
             parked = [found for found in [self._parked(batch, event)] if found is not None]
-        self._finish([shard.at(number)], parked=parked, attempts=batch.made())
+        self._finish([shard.at(number)], parked=parked, attempts=batch.records())
         self._after(batch, parked)
 
     # Parked events.
@@ -362,12 +362,12 @@ class Runner:
 
         # Moves no position, but checks the leases.
         def finish() -> Steps[bool]:
-            return (yield from leases.finish(self.name, shards, tried=tried(), attempts=batch.made()))
+            return (yield from leases.finish(self.name, shards, tried=tried(), attempts=batch.records()))
 
         if len(attempts) == 1:
             self._suspect = attempts[0][0].number
         if not self._try_batch(batch, finish):
-            self._finish(shards, tried=tried(), attempts=batch.made())
+            self._finish(shards, tried=tried(), attempts=batch.records())
         self._after(batch, ())
         return True
 
