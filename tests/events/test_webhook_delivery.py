@@ -121,6 +121,12 @@ def test_the_text_of_an_answer_is_short_and_has_no_control_characters_and_no_val
     assert outcome.error.startswith("422 Unprocessable Entity: [31mno user … a-7 exists: <address> ���")
     assert len(outcome.error) < 340
     assert deliver(answer(799))[0].error == "799"
+    secret, signature = (
+        b"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        b"v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+    )
+    said = b"not " + signature + b" by " + secret + b", v1, v2"
+    assert deliver(answer(400, said))[0].error == "400 Bad Request: not <secret> by <secret>, v1, v2"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ _MOST_SHOWN = 300
 _SHORTEST_VALUE = 4
 #: As in usersync.redact_message().
 _ADDRESS = re.compile(r"[^\s,;<>]*@[^\s,;<>]*")
+#: A secret or a signature of Standard Webhooks, which an answer may repeat.
+_SECRET = re.compile(r"whsec_[\w+/=-]+|\bv1a?,[\w+/=-]{20,}")
 
 
 def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: EventRecord) -> Outcome:
@@ -56,7 +58,7 @@ def cleaned(text: str) -> str:
 
 
 def _without_values(said: str, event: EventRecord) -> str:
-    """The text without values of the event, which an answer may repeat, and without e-mail addresses.
+    """The text without values of the event, which an answer may repeat, secrets and e-mail addresses.
 
     Errors are stored, logged and shown.
     """
@@ -64,7 +66,7 @@ def _without_values(said: str, event: EventRecord) -> str:
     # The longest first, because it may contain another.
     for value in sorted(set(_texts(fields, len(said))), key=len, reverse=True):
         said = said.replace(value, "…")
-    return _ADDRESS.sub("<address>", said)
+    return _SECRET.sub("<secret>", _ADDRESS.sub("<address>", said))
 
 
 def _texts(value: object, longest: int) -> Iterator[str]:
