@@ -87,9 +87,9 @@ class Handlers:
         filters apply in addition. ``name`` is the name of the subscription. Default: the function's name.
 
         Without ``transactional``, the function is called at least once for each event: after a crash, some
-        events come again, with the same ``event.id``. With it, the function gets the event and a psycopg
-        connection (an async function an ``AsyncConnection``) in a transaction that also stores the position
-        of the subscription. So what it writes there is stored exactly once. It must not commit.
+        events are handled again, with the same ``event.id``. With ``transactional``, the function gets the
+        event and a psycopg connection (an async function an ``AsyncConnection``) in a transaction that also
+        stores the position of the subscription. So its changes are stored exactly once. It must not commit.
 
         A function that raises, or runs for more than ``time_limit`` seconds, is called again: after seconds,
         then minutes, then hours. After this number of ``attempts`` the event is dead. Later events of the

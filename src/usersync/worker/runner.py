@@ -1,7 +1,7 @@
-"""Serves one subscription: reads the events of its shards, lets them be handled, and writes the results.
+"""Serves one subscription: reads the events of its shards, has them handled, and stores the results.
 
-The thread of a runner reads and writes. The delivery runs in a lane, so that a function that hangs holds up
-nothing but its own thread.
+The thread of a runner reads and writes. The delivery runs in a lane, so that a function that hangs blocks
+only its own thread.
 """
 
 from __future__ import annotations

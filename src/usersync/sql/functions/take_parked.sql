@@ -1,7 +1,7 @@
 -- The parked events that are due in the shards of a worker, at most "most". If none of them has been tried yet, at most
 -- "untried": they only waited for an earlier event of their entity. Their attempts are counted here, before
 -- they run: an event that ends the process is given up like any other. shards: each with its shard and fence. silence:
--- the time to the next attempt if the worker ends without a word, once for each attempt.
+-- the time to the next attempt if the worker crashes, once for each attempt.
 create or replace function usersync.take_parked(subscription text, shards jsonb, most integer, untried integer, silence interval) returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
