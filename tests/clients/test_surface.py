@@ -51,7 +51,7 @@ def test_the_repr_names_the_database_and_no_password(kind):
 def test_errors_and_models_can_be_imported_from_the_package():
     public = {*usersync.errors.__all__, *usersync.models.__all__} - {
         # Types of fields.
-        "DifferenceClass", "FailureKind", "LeftAlone", "Outcome",
+        "DifferenceClass", "FailureKind", "FailureOutcome", "LeftAlone",
     }  # fmt: skip
     assert public <= set(usersync.__all__)
     for name in usersync.__all__:
