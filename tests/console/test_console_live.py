@@ -126,7 +126,7 @@ def test_a_slow_page_keeps_a_bounded_number_of_events():
         feed._pages.add(queue)
         for number in range(10 * live._WAITING):
             feed._give([number])
-        return [queue.get_nowait() for _ in range(queue.qsize())]
+        return [queue.get_nowait().event for _ in range(queue.qsize())]
 
     assert asyncio.run(fill()) == list(range(9 * live._WAITING, 10 * live._WAITING))
 

@@ -29,20 +29,37 @@ _EQUAL = (
 )
 
 
+class _Found:
+    """A new event. All pages at one address get the same row, so it is rendered once."""
+
+    def __init__(self, event: EventRecord) -> None:
+        self.event = event
+        self._rows: dict[str, str] = {}
+
+    def row(self, root: str, render: Callable[[EventRecord], str]) -> str:
+        """The row as a server-sent event."""
+        if root not in self._rows:
+            lines = render(self.event).splitlines()
+            self._rows[root] = "".join(f"data: {line}\n" for line in lines if line) + "\n"
+        return self._rows[root]
+
+
 class Live:
     """The new events of one database, while at least one page is open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pages: set[asyncio.Queue[EventRecord]] = set()
+        self._pages: set[asyncio.Queue[_Found]] = set()
         self._reader: asyncio.Task[None] | None = None
         #: Set when the reader has a position: later events are sent.
         self._begun = asyncio.Event()
 
-    async def stream(self, wanted: EventFilter, render: Callable[[EventRecord], str]) -> AsyncIterator[str]:
+    async def stream(
+        self, wanted: EventFilter, render: Callable[[EventRecord], str], root: str
+    ) -> AsyncIterator[str]:
         """The matching events as server-sent events, for at most ten minutes.
 
-        The event ``begin`` says that all later events are sent.
+        ``root`` is the path before the links of a row. The event ``begin`` says that later events are sent.
         """
         now = asyncio.get_running_loop().time
         ends, has_begun = now() + _LONGEST_S, False
@@ -54,16 +71,15 @@ class Live:
                         await asyncio.wait_for(self._begun.wait(), _PING_S)
                         has_begun = True
                         yield "event: begin\ndata:\n\n"
-                    event = await asyncio.wait_for(queue.get(), _PING_S)
+                    found = await asyncio.wait_for(queue.get(), _PING_S)
                 except TimeoutError:
                     yield ": still here\n\n"  # So that a closed connection is noticed.
                     continue
-                if matches(wanted, event):
-                    lines = render(event).splitlines()
-                    yield "".join(f"data: {line}\n" for line in lines if line) + "\n"
+                if matches(wanted, found.event):
+                    yield found.row(root, render)
 
     @asynccontextmanager
-    async def _page(self) -> AsyncIterator[asyncio.Queue[EventRecord]]:
+    async def _page(self) -> AsyncIterator[asyncio.Queue[_Found]]:
         queue = asyncio.Queue[Any](_WAITING)
         self._pages.add(queue)
         if self._reader is None:
@@ -99,12 +115,13 @@ class Live:
         return await self._database.read(lambda: self._database.run_kept(reading.tail(cursor)))
 
     def _give(self, events: Sequence[EventRecord]) -> None:
+        found = list(map(_Found, events))
         for queue in self._pages:
-            for event in events:
+            for each in found:
                 if queue.full():
                     with suppress(asyncio.QueueEmpty):
                         queue.get_nowait()
-                queue.put_nowait(event)
+                queue.put_nowait(each)
 
 
 def matches(wanted: EventFilter, event: EventRecord) -> bool:

@@ -347,7 +347,7 @@ class Pages:
             return self._part_of_page(request, "event_row.html", event=event)
 
         return StreamingResponse(
-            self._live.stream(wanted, render),
+            self._live.stream(wanted, render, request.scope.get("root_path", "")),
             media_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},  # nginx would collect the events.
         )
