@@ -39,22 +39,23 @@ def values(found):
     return {name: each["value"] for name, each in found["fields"].items()}
 
 
-@pytest.mark.parametrize(
-    ("day", "exists", "expected"),
-    [
-        (-1, False, {}),
-        (0, True, {"name": "Bolt", "stock": 10, "price": 5}),
-        (0.9, True, {"name": "Bolt", "stock": 10, "price": 5}),
-        (1, True, {"name": "Bolt", "stock": 7, "price": 5}),
-        (3.5, True, {"name": "Bolt", "stock": 7, "price": 6}),
-        (4, False, {}),
-        (5, True, {"name": "Nut"}),
-        (3e5, True, {"name": "Nut"}),
-    ],
-)
-def test_a_state_has_the_changes_that_were_made_until_then(bolt, day, exists, expected):
-    found = at(bolt, day)
-    assert (found["exists"], values(found)) == (exists, expected)
+#: A day, whether the product exists then, and its fields.
+STATES = [
+    (-1, False, {}),
+    (0, True, {"name": "Bolt", "stock": 10, "price": 5}),
+    (0.9, True, {"name": "Bolt", "stock": 10, "price": 5}),
+    (1, True, {"name": "Bolt", "stock": 7, "price": 5}),
+    (3.5, True, {"name": "Bolt", "stock": 7, "price": 6}),
+    (4, False, {}),
+    (5, True, {"name": "Nut"}),
+    (3e5, True, {"name": "Nut"}),
+]
+
+
+def test_a_state_has_the_changes_that_were_made_until_then(bolt):
+    for day, exists, expected in STATES:
+        found = at(bolt, day)
+        assert (found["exists"], values(found)) == (exists, expected), day
 
 
 def test_a_state_says_how_far_the_log_reaches(bolt, monkeypatch):
