@@ -124,6 +124,9 @@ bench: $(VENV)/.stamp  ## Measure everything against peers and limits, and how i
 	$(BIN)/python bench/growth.py
 	$(BIN)/python docs/generate.py
 
+bench-console: $(VENV)/.stamp  ## Measure each page of the console over ten million events; takes twenty minutes and 15 GB
+	$(BIN)/python bench/console.py --out bench/results
+
 bench-quick: $(VENV)/.stamp  ## The same of little, in a minute or two; writes nothing
 	$(BIN)/python bench/run.py --quick
 
@@ -156,4 +159,4 @@ package: $(VENV)/.stamp  ## Build wheel and sdist, check them, and run the wheel
 clean:  ## Remove what make has made
 	rm -rf $(VENV) $(VENV)-lowest build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help install demo demo-console demo-scale test test-all test-lowest live lint audit types format docs docs-check site golden verify screenshot bench bench-quick lock ci package clean
+.PHONY: help install demo demo-console demo-scale test test-all test-lowest live lint audit types format docs docs-check site golden verify screenshot bench bench-console bench-quick lock ci package clean

@@ -1,7 +1,8 @@
 """Inserts the saved results of the benchmarks into docs/performance.head.md. Called by docs/generate.py.
 
 In the page, ``{{about}}`` is the machine, ``{{rows sign_up}}`` the rows of a benchmark,
-``{{profile sign_up}}`` the time of each way, ``{{growth}}`` the figures by size, ``{{kills}}``,
+``{{profile sign_up}}`` the time of each way, ``{{growth}}`` the figures by size, ``{{console}}`` the
+time of each page, ``{{kills}}``,
 ``{{malformed}}`` and ``{{outages}}`` the results of the attacks, and
 ``{{sign_up | sign-up | the hand-written trigger}}`` one figure: that benchmark's row of that name and peer.
 """
@@ -25,12 +26,14 @@ _PLACE = re.compile(r"\{\{([^{}]+)\}\}")
 
 def performance_page(head: str) -> str:
     """The page with every figure from the saved results. Raises LookupError for a missing one."""
-    results, growth, faults = (_kept(name) for name in ("results", "growth", "faults"))
+    results, growth, faults, console = (_kept(name) for name in ("results", "growth", "faults", "console"))
 
     whole = {
         "about": lambda: about(results),
         "growth about": lambda: about(growth),
         "growth": lambda: _by_size(growth),
+        "console": lambda: _by_page(console),
+        "console about": lambda: _about_console(console),
         "kills": lambda: _kills(faults["kills"]),
         "malformed": lambda: _malformed(faults["malformed"]),
         "outages": lambda: _outages(faults["outages"]),
@@ -133,3 +136,22 @@ def _by_size(growth: Mapping[str, Any]) -> str:
         cells = (f"{values[size]:,.1f}" if size in values else "" for size in sizes)
         lines.append(f"| {name} | {unit} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _by_page(console: Mapping[str, Any]) -> str:
+    lines = ["| page | processor time | p50 | p95 |", "|---|---|---|---|"]
+    lines += [
+        f"| {each['page']} | {console['cpu_ms'][each['page']]:.0f} ms "
+        f"| {each['p50_ms']:.0f} ms | {each['p95_ms']:.0f} ms |"
+        for each in console["pages"]
+    ]
+    return "\n".join(lines)
+
+
+def _about_console(console: Mapping[str, Any]) -> str:
+    here, options = console["machine"], console["options"]
+    return (
+        f"PostgreSQL {here['postgresql']}, {here['cpus']} CPUs ({here['processor']}), "
+        f"{here['memory_gb']} GB; {options['events']:,} events, {options['users']:,} users, "
+        f"{options['requests']} requests of each page."
+    )
