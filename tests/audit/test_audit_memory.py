@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from usersync.audit.delivery.delivery import Delivery
+from usersync.audit.delivery.delivery import SpoolDelivery
 from usersync.audit.delivery.sender import Sender
 from usersync.audit.delivery.stats import Counters
 from usersync.audit.options import Options
@@ -52,7 +52,7 @@ def test_events_lost_at_exit_are_logged(make_log, caplog):
 def test_deliver_returns_whether_older_events_wait(store, monkeypatch):
     """Events recorded during a batch are left to gather; otherwise every batch would be small."""
     queue, sender = MemoryQueue(100, 1000), Sender(store.dsn, 20)
-    delivery = Delivery(sender, Options(batch_events=2), Counters())
+    delivery = SpoolDelivery(sender, Options(batch_events=2), Counters())
     send = sender.send
 
     def slowly(payloads, **options):

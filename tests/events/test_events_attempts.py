@@ -10,7 +10,7 @@ from working import wait_for
 
 from usersync import Handlers
 from usersync.events import subscriptions
-from usersync.events.delivery import Outcome
+from usersync.events.delivery import AttemptOutcome
 from usersync.events.models import Subscription
 from usersync.transports.run import run
 from usersync.worker.periodic import prune_attempts
@@ -81,8 +81,8 @@ def test_the_number_of_attempts_has_a_limit(working):
 
         async def deliver(self, event, attempt):
             if event.entity_id == "busy" and attempt <= 25:
-                return Outcome.failed(f"busy {attempt}", retry_after=0)
-            return Outcome.succeeded("204 No Content")
+                return AttemptOutcome.failed(f"busy {attempt}", retry_after=0)
+            return AttemptOutcome.succeeded("204 No Content")
 
         async def close(self):
             pass

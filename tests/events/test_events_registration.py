@@ -14,7 +14,7 @@ from usersync.doctor import choose, examine
 from usersync.errors import NotInstalledError
 from usersync.events import subscriptions
 from usersync.events.definitions import definitions
-from usersync.events.delivery import SUCCEEDED, Outcome
+from usersync.events.delivery import SUCCEEDED, AttemptOutcome
 from usersync.events.models import Subscription
 from usersync.schema import installation
 from usersync.transports.run import run
@@ -114,11 +114,11 @@ def test_another_kind_is_served_and_can_end_its_subscription(working):
         async def deliver(self, event, attempt):
             got.append((event.entity_id, attempt))
             if event.entity_id == "gone":
-                return Outcome.disable("410 Gone")
+                return AttemptOutcome.disable("410 Gone")
             return (
                 SUCCEEDED
                 if event.entity_id != "busy" or attempt > 1
-                else Outcome.failed("429", retry_after=0)
+                else AttemptOutcome.failed("429", retry_after=0)
             )
 
         async def close(self):

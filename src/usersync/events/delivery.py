@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttemptOutcome:
     """The result of one attempt. Without an ``error``, the event is done."""
 
     #: Why it failed, for people. Contains no secret and no personal data.
@@ -43,7 +43,7 @@ class Outcome:
 
 
 #: The event is done.
-SUCCEEDED = Outcome()
+SUCCEEDED = AttemptOutcome()
 
 
 class Delivery(Protocol):
@@ -59,7 +59,7 @@ class Delivery(Protocol):
     #: Seconds for one attempt. After them, ``deliver()`` is cancelled and the attempt has failed.
     time_limit: float
 
-    async def deliver(self, event: NumberedEvent, attempt: int) -> Outcome:
+    async def deliver(self, event: NumberedEvent, attempt: int) -> AttemptOutcome:
         """Handle an event. The first ``attempt`` is 1."""
 
     async def close(self) -> None:

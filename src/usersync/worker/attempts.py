@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from usersync.events.delivery import Outcome
+from usersync.events.delivery import AttemptOutcome
 from usersync.events.leases import AttemptRecord, entity_of
 from usersync.worker.clock import now
 
@@ -35,7 +35,7 @@ class Batch:
     may_start: Callable[[], bool]
     #: After this attempt, a failed event is dead, and no other event waits for it.
     last_attempt: int
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outcomes: dict[int, AttemptOutcome] = field(default_factory=dict)
     #: The numbers of events that wait behind an earlier event of their entity.
     behind: set[int] = field(default_factory=set)
     #: The events in progress, and when each began.
@@ -68,7 +68,7 @@ class Batch:
         self.behind.add(event.number)
         return True
 
-    def waits_after(self, attempt: int, outcome: Outcome) -> bool:
+    def waits_after(self, attempt: int, outcome: AttemptOutcome) -> bool:
         """Whether the event waits for another attempt. Otherwise, it is done or dead."""
         return outcome.error is not None and (attempt < self.last_attempt or outcome.disables)
 
@@ -80,7 +80,7 @@ class Batch:
             if event.number in self.outcomes
         ]
 
-    def _record(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> AttemptRecord:
+    def _record(self, event: NumberedEvent, attempt: int, outcome: AttemptOutcome) -> AttemptRecord:
         began, seconds = self.timed.get(event.number, (None, None))
         ago = None if began is None else now() - began
         return AttemptRecord(
@@ -91,7 +91,7 @@ class Batch:
         """Forget all results, because the transaction was rolled back before any event had failed."""
         self.outcomes, self.behind = {}, set()
 
-    def note(self, event: NumberedEvent, attempt: int, outcome: Outcome) -> None:
+    def note(self, event: NumberedEvent, attempt: int, outcome: AttemptOutcome) -> None:
         """Keep the result of an attempt."""
         if self.is_abandoned:
             return
@@ -131,7 +131,9 @@ async def _in_turn(delivery: Delivery, batch: Batch, attempts: Sequence[Attempt]
             batch.is_over = True
 
 
-async def attempt_event(delivery: Delivery, batch: Batch, event: NumberedEvent, attempt: int) -> Outcome:
+async def attempt_event(
+    delivery: Delivery, batch: Batch, event: NumberedEvent, attempt: int
+) -> AttemptOutcome:
     """Try one event. Raises nothing."""
     batch.latest = event.number
     batch.in_hand[event.number] = began = now()
@@ -142,15 +144,15 @@ async def attempt_event(delivery: Delivery, batch: Batch, event: NumberedEvent, 
     except BaseException as error:  # noqa: BLE001 - SystemExit of a handler must not end the worker
         if limit.expired():
             return too_slow(delivery.time_limit)
-        return Outcome.failed(describe(error))
+        return AttemptOutcome.failed(describe(error))
     finally:
         batch.timed[event.number] = (began, now() - began)
         batch.in_hand.pop(event.number, None)
 
 
-def too_slow(seconds: float) -> Outcome:
+def too_slow(seconds: float) -> AttemptOutcome:
     """The outcome of an attempt that did not end within its time limit."""
-    return Outcome.failed(f"it did not end within {seconds:g} seconds")
+    return AttemptOutcome.failed(f"it did not end within {seconds:g} seconds")
 
 
 def describe(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from usersync.events.delivery import SUCCEEDED
 
 if TYPE_CHECKING:
     from usersync.audit.models import NumberedEvent
-    from usersync.events.delivery import Outcome
+    from usersync.events.delivery import AttemptOutcome
     from usersync.events.handlers import Handler
     from usersync.worker.session import Session
 
@@ -25,7 +25,7 @@ class HandlerDelivery:
         #: The transaction of a transactional handler.
         self.session = session
 
-    async def deliver(self, event: NumberedEvent, attempt: int) -> Outcome:  # noqa: ARG002 - of the protocol
+    async def deliver(self, event: NumberedEvent, attempt: int) -> AttemptOutcome:  # noqa: ARG002 - of the protocol
         given = (event,) if self.session is None else (event, self.session.connection)
         result = self._handler.function(*given)
         if inspect.isawaitable(result):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from usersync.audit.delivery.delivery import Delivery
+from usersync.audit.delivery.delivery import SpoolDelivery
 from usersync.audit.delivery.protocol import StuckError, UnavailableError
 from usersync.audit.delivery.sender import Sender
 from usersync.audit.delivery.stats import Counters
@@ -79,7 +79,7 @@ class Ingest:
         self._sender = Sender(dsn, _SEND_S)
         self._counters = Counters()
         options = Options(keep_delivered=0)
-        self._delivery = Delivery(self._sender, options, self._counters)
+        self._delivery = SpoolDelivery(self._sender, options, self._counters)
         destination = destination_of(dsn, None)
         directory = SpoolDirectory(Path(default_spool_dir()) / destination.directory)
         #: For events that the database cannot store in any form.
@@ -210,7 +210,7 @@ class Ingest:
 
 
 class Envelopes:
-    """The events of several messages, as a source for a ``Delivery``."""
+    """The events of several messages, as a source for a ``SpoolDelivery``."""
 
     def __init__(
         self,
@@ -234,16 +234,16 @@ class Envelopes:
         return sum(end <= self.done for end in self._ends)
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """See ``Source``."""
+        """See ``EventSource``."""
         waiting = self._entries[self.done : self.done + events]
         return fitting(((number, payload, b"blob") for number, payload in waiting), size)
 
     def name_batch(self, through: int) -> str:
-        """See ``Source``. Only streams need the id of a batch."""
+        """See ``EventSource``. Only streams need the id of a batch."""
         raise NotImplementedError(through)
 
     def discard(self, through: int, size: int = 0) -> None:  # noqa: ARG002 - see Source
-        """See ``Source``."""
+        """See ``EventSource``."""
         self.done = through
 
     def quarantine(self, entry: Entry, reason: str) -> None:

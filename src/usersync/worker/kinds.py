@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from usersync.events.models import Subscription
 
 #: Creates the delivery of a subscription; called in the thread and the event loop of the subscription.
-Kind = Callable[["Subscription"], "Delivery"]
+DeliveryFactory = Callable[["Subscription"], "Delivery"]
 
 
 def no_kind(subscription: Subscription) -> Delivery:
@@ -34,7 +34,7 @@ def _stream(subscription: Subscription) -> Delivery:
     return delivery_of(subscription)
 
 
-def available_kinds() -> Mapping[str, Kind]:
+def available_kinds() -> Mapping[str, DeliveryFactory]:
     """What this process can serve, by the ``kind`` of the subscription.
 
     Without the extra or the key, every event would fail, so webhooks and streams are left to other workers.
@@ -42,7 +42,7 @@ def available_kinds() -> Mapping[str, Kind]:
     return {kind: make for kind, make in _KINDS.items() if problem_of(kind) is None}
 
 
-_KINDS: Mapping[str, Kind] = {WEBHOOK: _webhook, STREAM: _stream}
+_KINDS: Mapping[str, DeliveryFactory] = {WEBHOOK: _webhook, STREAM: _stream}
 
 
 def problem_of(kind: str) -> SettingsError | None:

@@ -16,7 +16,7 @@ import psycopg
 
 from usersync.errors import UsersyncError
 from usersync.events import leases, subscriptions
-from usersync.events.delivery import Outcome
+from usersync.events.delivery import AttemptOutcome
 from usersync.transports.psycopg import transport_for
 from usersync.transports.steps import in_transaction
 from usersync.worker.attempts import Batch, describe, too_slow, try_all
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from usersync.transports.steps import Steps
     from usersync.worker.attempts import Attempt
     from usersync.worker.backoff import Backoff
-    from usersync.worker.kinds import Kind
+    from usersync.worker.kinds import DeliveryFactory
     from usersync.worker.transaction import Begun
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ class Runner:
         terms: Terms,
         *,
         handler: Handler | None = None,
-        kind: Kind = no_kind,
+        kind: DeliveryFactory = no_kind,
     ) -> None:
         self.name = subscription.name
         self._subscription = subscription
@@ -315,7 +315,7 @@ class Runner:
         state, delay = self._next_try(batch, outcome, 1)
         return leases.Parked(*given, state, 1, delay, outcome.error)
 
-    def _next_try(self, batch: Batch, outcome: Outcome, attempt: int) -> tuple[str, float | None]:
+    def _next_try(self, batch: Batch, outcome: AttemptOutcome, attempt: int) -> tuple[str, float | None]:
         """The state of a failed event, and the seconds until its next attempt."""
         if not batch.waits_after(attempt, outcome):
             return "dead", None
@@ -332,7 +332,7 @@ class Runner:
             entity = leases.entity_of(event)
             # If an earlier event of its entity waits, it was not tried.
             if entity is None or entity not in self._run(leases.blocked(self.name, [entity])):
-                batch.outcomes[number] = Outcome.failed(ENDED)
+                batch.outcomes[number] = AttemptOutcome.failed(ENDED)
             parked = [found for found in [self._parked(batch, event)] if found is not None]
         self._finish([shard.at(number)], parked=parked, attempts=batch.records())
         self._after(batch, parked)
@@ -442,7 +442,7 @@ class Runner:
         latest = batch.latest
         batch.start_again()
         if latest is not None and latest == self._suspect:
-            batch.outcomes = {latest: Outcome.failed(error)}
+            batch.outcomes = {latest: AttemptOutcome.failed(error)}
             self._suspect = None
             return
         self._suspect = latest

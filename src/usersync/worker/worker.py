@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from usersync.transports.psycopg import Transport
     from usersync.transports.steps import Steps
     from usersync.worker.backoff import Backoff
-    from usersync.worker.kinds import Kind
+    from usersync.worker.kinds import DeliveryFactory
 
 logger = logging.getLogger("usersync.worker")
 
@@ -71,7 +71,7 @@ class Worker:
         *,
         lease: float = LEASE_S,
         backoff: Backoff = usual.backoff,
-        kinds: Mapping[str, Kind] | None = None,
+        kinds: Mapping[str, DeliveryFactory] | None = None,
         ingest: str | None = None,
     ) -> None:
         self._dsn = dsn

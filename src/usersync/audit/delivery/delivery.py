@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from usersync.audit.delivery.sender import Sender
     from usersync.audit.delivery.stats import Counters
     from usersync.audit.options import Options
-    from usersync.audit.spool.source import Entry, KeepingSource, Source
+    from usersync.audit.spool.source import Entry, EventSource, KeepingSource
 
 
 #: How many times a batch is retried unchanged. The waits between retries add up to a few seconds. Most
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RETRIES = 5
 
 
-class Delivery:
+class SpoolDelivery:
     """Moves events in order from a source to the database."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Delivery:
         #: The number of consecutive batches that the database answered with StuckError.
         self._stuck = 0
 
-    def deliver(self, source: Source) -> bool:
+    def deliver(self, source: EventSource) -> bool:
         """Send one batch. Returns whether more events waited when it started.
 
         Raises what reading and sending raise.
@@ -98,7 +98,7 @@ class Delivery:
         source.sent_again = batch[-1].number if self._sender.position == position else 0
         return True
 
-    def _meet(self, source: Source) -> str:
+    def _meet(self, source: EventSource) -> str:
         position = self._sender.position or self._sender.locate()
         try:
             return source.binding.check_database(position)
@@ -124,7 +124,7 @@ class Delivery:
             )
             return 0
 
-    def _send(self, source: Source, batch: list[Entry], *, isolates: bool) -> bool:
+    def _send(self, source: EventSource, batch: list[Entry], *, isolates: bool) -> bool:
         """Send a batch, or its halves if its content is the cause of a failure. Returns whether it caused no
         delay.
 
@@ -144,7 +144,7 @@ class Delivery:
             return isinstance(error, RefusedError)
         return True
 
-    def _send_alone(self, source: Source, entry: Entry, error: Exception) -> None:
+    def _send_alone(self, source: EventSource, entry: Entry, error: Exception) -> None:
         for _ in range(self._sender.required_probes if isinstance(error, StuckError) else 0):
             try:
                 self._send_unchanged(source, [entry], give_up_links=True)
@@ -157,7 +157,9 @@ class Delivery:
                 return
         self._quarantine(source, entry, str(error))
 
-    def _send_unchanged(self, source: Source, batch: list[Entry], *, give_up_links: bool = False) -> None:
+    def _send_unchanged(
+        self, source: EventSource, batch: list[Entry], *, give_up_links: bool = False
+    ) -> None:
         began = time.monotonic()
         belongs_to = self._meet(source)
         payloads = [entry.payload for entry in batch]
@@ -175,7 +177,7 @@ class Delivery:
         # After the commit, never before: an event that is sent twice is stored once.
         source.discard(batch[-1].number, sum(map(len, payloads)))
 
-    def _quarantine(self, source: Source, entry: Entry, reason: str) -> None:
+    def _quarantine(self, source: EventSource, entry: Entry, reason: str) -> None:
         self._counters.quarantined += 1
         self._counters.warn(
             "quarantined",

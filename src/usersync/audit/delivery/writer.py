@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from usersync.audit.delivery.api_sender import sender_to
-from usersync.audit.delivery.delivery import Delivery
+from usersync.audit.delivery.delivery import SpoolDelivery
 from usersync.audit.delivery.protocol import UnavailableError
 from usersync.audit.delivery.sender import now_ms
 from usersync.audit.spool.orphaned_files import Contact, OrphanedFiles
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import SpoolDirectory
     from usersync.audit.spool.intake import Intake
-    from usersync.audit.spool.source import KeepingSource, Source
+    from usersync.audit.spool.source import EventSource, KeepingSource
     from usersync.transports.data_api import DataApi
     from usersync.transports.jetstream.address import StreamAddress
 
@@ -78,7 +78,7 @@ class Writer:
         self.orphaned_files = OrphanedFiles(
             directory, intake, options, counters, destination=destination, contact=self._contact
         )
-        self._delivery = Delivery(self.sender, options, counters)
+        self._delivery = SpoolDelivery(self.sender, options, counters)
         # A SimpleQueue and not an Event, because a signal handler may put to it while it interrupts a put.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._idle = False
@@ -239,7 +239,7 @@ class Writer:
             self.sender.locate()
 
     def _is_empty(self) -> bool:
-        sources: list[Source | None] = [self._intake.spool, self._intake.memory]
+        sources: list[EventSource | None] = [self._intake.spool, self._intake.memory]
         return all(source is None or source.last == source.done for source in sources)
 
     def _back_off(self, failures: int, asked: float) -> bool:

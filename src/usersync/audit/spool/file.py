@@ -128,7 +128,7 @@ class Spool:
         return Window(Keep(keep.ms if said is None else said, min(keep.size, max_bytes // 4)), known)
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """See ``Source``."""
+        """See ``EventSource``."""
         return self._read(self.done, self._batch.end(self.done, self.last), events, size)
 
     def delivered(self, after: int, events: int, size: int) -> list[Entry]:
@@ -145,7 +145,7 @@ class Spool:
         return fitting(rows, size)
 
     def name_batch(self, through: int) -> str:
-        """See ``Source``. If the disk is full, only this process knows the id."""
+        """See ``EventSource``. If the disk is full, only this process knows the id."""
         named = self._batch.named(self.done, through)
         if named is not self._batch:
             self._batch = named

@@ -47,7 +47,7 @@ class MemoryQueue:
 
     @property
     def last(self) -> int:
-        """See ``Source``."""
+        """See ``EventSource``."""
         with self._lock:
             return self.done + len(self._events)
 
@@ -62,7 +62,7 @@ class MemoryQueue:
         return True
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """See ``Source``."""
+        """See ``EventSource``."""
         with self._lock:
             # Copied in one step, because a signal handler may append while a loop iterates over the queue.
             waiting = self._batch.end(self.done, self.last) - self.done
@@ -70,7 +70,7 @@ class MemoryQueue:
             return fitting(((number, payload, b"blob") for number, (_, payload) in oldest), size)
 
     def name_batch(self, through: int) -> str:
-        """See ``Source``."""
+        """See ``EventSource``."""
         with self._lock:
             self._batch = self._batch.named(self.done, through)
             return self._batch.id

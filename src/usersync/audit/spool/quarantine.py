@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from usersync.audit.delivery.delivery import Delivery
+from usersync.audit.delivery.delivery import SpoolDelivery
 from usersync.audit.delivery.stats import Counters
 from usersync.audit.spool.binding import DatabaseBinding, WrongDatabaseError, is_expected
 from usersync.audit.spool.directory import survey
@@ -58,7 +58,7 @@ class QuarantinedEvents:
         ((self.last,),) = self._run("select coalesce(max(number), 0) from refused")
 
     def read(self, events: int, size: int) -> list[Entry]:
-        """See ``Source``."""
+        """See ``EventSource``."""
         oldest = (
             "select number, event, typeof(event) from refused where number > ? and number <= ? "
             "order by number limit ?"
@@ -66,7 +66,7 @@ class QuarantinedEvents:
         return fitting(self._run(oldest, self.done, self.last, events), size)
 
     def name_batch(self, through: int) -> str:  # noqa: ARG002 - each retry is a batch of its own
-        """See ``Source``."""
+        """See ``EventSource``."""
         return str(uuid4())
 
     def discard(self, through: int, size: int = 0) -> None:  # noqa: ARG002 - retried events have no window
@@ -93,7 +93,7 @@ def retry(
     """
     counters = Counters()
     # No waiting between attempts: the events of this retry are not urgent.
-    delivery = Delivery(sender, options, counters, retries=0)
+    delivery = SpoolDelivery(sender, options, counters, retries=0)
     for file in survey(root):
         try:
             _retry_file(file.path, delivery, destination)
@@ -102,7 +102,7 @@ def retry(
     return RetryResult(counters.stored, counters.duplicates, counters.rejected, counters.quarantined)
 
 
-def _retry_file(path: Path, delivery: Delivery, destination: Destination) -> None:
+def _retry_file(path: Path, delivery: SpoolDelivery, destination: Destination) -> None:
     with closing(connect(path, _BUSY_TIMEOUT_S)) as connection:
         # The owner of the file runs checkpoints, and decides how long record() waits.
         connection.execute("pragma wal_autocheckpoint = 0")

@@ -38,7 +38,7 @@ def fitting(events: Iterable[tuple[int, Any, bytes]], size: int) -> list[Entry]:
     return batch
 
 
-class Source(Protocol):
+class EventSource(Protocol):
     """Events in the order of recording. Numbers are never used twice.
 
     ``last`` is the number of the newest event; ``done`` the number up to which all events were processed.
@@ -64,7 +64,7 @@ class Source(Protocol):
         """Quarantine the event with the reason, if the source can keep it."""
 
 
-class KeepingSource(Source, Protocol):
+class KeepingSource(EventSource, Protocol):
     """A source that keeps delivered events for a while."""
 
     #: The number up to which kept events were sent again to a database that has moved.

@@ -7,7 +7,7 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-from usersync.events.delivery import Outcome
+from usersync.events.delivery import AttemptOutcome
 from usersync.events.formats import FORMATS
 from usersync.events.streams.subject import subject_of
 from usersync.transports.jetstream.address import EVENT_STREAM
@@ -61,7 +61,7 @@ class StreamDelivery:
         self._prefix = EVENT_STREAM
         self._opening = asyncio.Lock()
 
-    async def deliver(self, event: NumberedEvent, attempt: int) -> Outcome:  # noqa: ARG002 - the protocol's
+    async def deliver(self, event: NumberedEvent, attempt: int) -> AttemptOutcome:  # noqa: ARG002 - the protocol's
         """Publish an event. Errors of NATS are a failed outcome, never an exception."""
         body, content_type = FORMATS[self._format_name](event)
         payload = body.encode()
@@ -85,14 +85,16 @@ class StreamDelivery:
                 self._stream = None
                 problem = str(error)
             except StreamError as error:
-                return Outcome.failed(str(error))
+                return AttemptOutcome.failed(str(error))
             except TimeoutError:
-                return Outcome.failed(f"NATS did not answer within {self._limit:g} s")
+                return AttemptOutcome.failed(f"NATS did not answer within {self._limit:g} s")
             else:
                 known = ", which had the event already" if stored.is_duplicate else ""
-                return Outcome.succeeded(f"message {stored.number} of the stream {stored.stream}{known}")
+                return AttemptOutcome.succeeded(
+                    f"message {stored.number} of the stream {stored.stream}{known}"
+                )
             if until - loop.time() < wait:
-                return Outcome.failed(problem)
+                return AttemptOutcome.failed(problem)
             await asyncio.sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 - spreads attempts
             wait = min(wait * 2, _LONGEST_WAIT_S)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from usersync.audit.models import NumberedEvent
-    from usersync.events.delivery import Outcome
+    from usersync.events.delivery import AttemptOutcome
     from usersync.transports.steps import Steps
 
 
@@ -156,12 +156,12 @@ async def _check(delivery: StreamDelivery) -> CheckedStream:
         await delivery.close()
 
 
-def send_sample(subscription: Subscription) -> Outcome:
+def send_sample(subscription: Subscription) -> AttemptOutcome:
     """Publish a test event, which is not in the audit log. Blocks until the stream answers."""
     return asyncio.run(_send(delivery_of(subscription, warns=False), sample_event()))
 
 
-async def _send(delivery: StreamDelivery, event: NumberedEvent) -> Outcome:
+async def _send(delivery: StreamDelivery, event: NumberedEvent) -> AttemptOutcome:
     try:
         return await delivery.deliver(event, 1)
     finally:

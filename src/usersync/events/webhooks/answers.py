@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from usersync.control_characters import CONTROL
-from usersync.events.delivery import Outcome
+from usersync.events.delivery import AttemptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,18 +29,20 @@ _ADDRESS = re.compile(r"[^\s,;<>]*@[^\s,;<>]*")
 _SECRET = re.compile(r"whsec_[\w+/=-]+|\bv1a?,[\w+/=-]{20,}")
 
 
-def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: EventRecord) -> Outcome:
+def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: EventRecord) -> AttemptOutcome:
     """The outcome of an attempt that got an answer. ``body`` is the beginning of the body."""
     if status in SUCCESS:
-        return Outcome.succeeded(_described(status, ""))
+        return AttemptOutcome.succeeded(_described(status, ""))
     said = _without_values(body.decode("utf-8", "replace"), event)
     if status == HTTPStatus.GONE:
-        return Outcome.disable(_described(status, said, "the receiver wants no more events"))
+        return AttemptOutcome.disable(_described(status, said, "the receiver wants no more events"))
     if status in _REDIRECT:
-        return Outcome.failed(_described(status, "", "redirects are not followed: change the webhook's URL"))
+        return AttemptOutcome.failed(
+            _described(status, "", "redirects are not followed: change the webhook's URL")
+        )
     waits = status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
     wait = _seconds(headers.get("retry-after", "")) if waits else None
-    return Outcome.failed(_described(status, said), retry_after=wait)
+    return AttemptOutcome.failed(_described(status, said), retry_after=wait)
 
 
 def _described(status: int, said: str, meaning: str = "") -> str:

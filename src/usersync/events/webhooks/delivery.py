@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from usersync.config.extras import needed
-from usersync.events.delivery import Outcome
+from usersync.events.delivery import AttemptOutcome
 from usersync.events.webhooks.answers import SUCCESS, cleaned, outcome_of
 from usersync.events.webhooks.request import signed_request
 
@@ -63,7 +63,7 @@ class WebhookDelivery:
         self._format_name = format_name
         self._session: aiohttp.ClientSession | None = None
 
-    async def deliver(self, event: NumberedEvent, attempt: int) -> Outcome:  # noqa: ARG002 - the protocol's
+    async def deliver(self, event: NumberedEvent, attempt: int) -> AttemptOutcome:  # noqa: ARG002 - the protocol's
         """Send an event. Never raises for what the receiver or the network does."""
         request = signed_request(event, self._format_name, self._secrets())
         try:
@@ -75,9 +75,9 @@ class WebhookDelivery:
             ) as answer:
                 return await _outcome(answer, event)
         except TimeoutError:
-            return Outcome.failed(f"no answer in {self._limit:g} s")
+            return AttemptOutcome.failed(f"no answer in {self._limit:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Outcome.failed(_reason(error))
+            return AttemptOutcome.failed(_reason(error))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -118,7 +118,7 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) < _LARGE_BYTES else io.BytesIO(body)
 
 
-async def _outcome(answer: aiohttp.ClientResponse, event: NumberedEvent) -> Outcome:
+async def _outcome(answer: aiohttp.ClientResponse, event: NumberedEvent) -> AttemptOutcome:
     body = b""
     if answer.status in SUCCESS:
         await _finish(answer)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from usersync.audit.models import NumberedEvent
-    from usersync.events.delivery import Outcome
+    from usersync.events.delivery import AttemptOutcome
 
 #: How long the old secret stays valid after a rotation.
 KEEP_OLD = timedelta(days=1)
@@ -171,12 +171,12 @@ def _rotate(name: str, secret: Secret, box: SecretBox, keep_old: timedelta) -> S
     return secret, rotated
 
 
-def send_sample(subscription: Subscription) -> Outcome:
+def send_sample(subscription: Subscription) -> AttemptOutcome:
     """Send an event that is in no log, to see what the receiver answers. Blocks."""
     return asyncio.run(_send(delivery_of(subscription), sample_event()))
 
 
-async def _send(delivery: WebhookDelivery, event: NumberedEvent) -> Outcome:
+async def _send(delivery: WebhookDelivery, event: NumberedEvent) -> AttemptOutcome:
     try:
         return await delivery.deliver(event, 1)
     finally:
