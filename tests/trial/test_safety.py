@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from written_by_hand import trigger
 
@@ -121,24 +119,3 @@ def test_the_time_that_usersync_adds(postgres, install):
         "hard deletion",
     ]
     assert all(0 < each.usersync < each.total for each in done.timings), done.timings
-
-
-@pytest.mark.parametrize("slow", [True, False])
-def test_flows_share_a_transaction_as_long_as_its_changes_take(tried, postgres, monkeypatch, slow):
-    """The number of a sequence counts how often the changes are made."""
-    sql = (
-        "create table public.people (id uuid primary key references auth.users on delete cascade, "
-        "email text not null); create sequence public.counted;"
-        + trigger("insert into public.people values (new.id, new.email);")
-    )
-    flows = (SIGN_UP, "sign-up by phone", "sign-in", DELETION)
-    before = tried(sql, *flows, times=1)
-    assert [each.state for each in before] == ["accepted", "refused", "accepted", "accepted"]
-    if slow:  # the flows take no time at all
-        monkeypatch.setattr(observer, "time", SimpleNamespace(monotonic=lambda: 1.0))
-    after = tried("select", *flows, times=1, first=("select nextval('public.counted')",))
-    assert [(each.state, each.tables, each.fault) for each in after] == [
-        (each.state, each.tables, each.fault) for each in before
-    ]
-    # A refused flow is tried with other metadata, too.
-    assert [(each.name, each.by) for each in after.moved] == [("public.counted", 1 if slow else 5)]

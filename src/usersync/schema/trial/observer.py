@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +73,9 @@ def observe(
 
     The connection must be in autocommit mode and in no transaction. Each flow is tried ``times`` times, each
     time with another user, to distinguish constants from values that vary. Each transaction begins with the
-    statements ``first``, for one flow or several (``Observer.attempt()``). A flow with effects that a
-    rollback does not undo is tried only with ``call_out``. A flow that waits too long is not tried.
-    ``metadata_keys`` are those of an earlier trial. ``row_outcome`` returns the state of a user's row.
+    statements ``first``. A flow with effects that a rollback does not undo is tried only with ``call_out``. A
+    flow that waits too long is not tried. ``metadata_keys`` are those of an earlier trial. ``row_outcome``
+    returns the state of a user's row.
 
     Raises ``UsersyncError`` only if the connection is lost.
     """
@@ -96,8 +95,6 @@ def observe(
             "-- Try again when the database is less busy.",
         )
         found = Trial(obstacle=why)
-    finally:
-        observer.end()
     return replace(found, seconds=time.monotonic() - started)
 
 
@@ -135,7 +132,6 @@ def _tried(observer: Observer, found: Trial, flows: Sequence[Flow], *, call_out:
         seen = observer.observe(flow, times) if reason is None else not_tried(flow, reason)
         observations[flow.name] = replace(seen, not_needed=missing is not None, lasts=lasting is not None)
         run(leftovers.release_advisory_locks(locks), connection)
-    observer.end()
     moved = tuple(_moved(connection, before))
     return replace(found, observations=observations, moved=moved, metadata_keys=observer.keys_used)
 
@@ -195,8 +191,6 @@ class Observer:
         self._environment = TrialEnvironment()
         self._variants: tuple[Keys, ...] = ()
         self._tables: dict[int, Table] = {}
-        self._changed = ExitStack()  # the open transaction that made the changes
-        self._changed_until = 0.0
 
     def prepare(self, settings: Settings) -> Trial:
         """Inspect the environment of the trial. The result has an obstacle if nothing can be tried."""
@@ -263,7 +257,8 @@ class Observer:
 
     def _once(self, flow: Flow, keys: Keys) -> Observation:
         try:
-            with self.attempt():
+            with self.connection.transaction(force_rollback=True):
+                self.begin()
                 return _Attempt(self, flow, keys).made()
         except _NotTriedError as reason:
             return not_tried(flow, str(reason), reason.blocked_by)
@@ -271,40 +266,6 @@ class Observer:
             if self.connection.closed or isinstance(error, ConnectionFailedError):
                 raise
             return not_tried(flow, f"it could not be observed: {error}")
-
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """A transaction that makes the changes first, and is rolled back.
-
-        Changes may take much longer than a flow, and lock tables. One transaction makes them for several
-        flows, each in a savepoint, until the flows have taken as long as the changes.
-        """
-        if not self._first:
-            with self.connection.transaction(force_rollback=True):
-                self.begin()
-                yield
-            return
-        if time.monotonic() > self._changed_until:
-            self.end()
-            self._changed.enter_context(self.connection.transaction(force_rollback=True))
-            began = time.monotonic()
-            self.begin()
-            self._changed_until = 2 * time.monotonic() - began
-        try:
-            with self.connection.transaction(force_rollback=True):
-                yield
-        except BaseException:
-            self._changed_until = 0.0
-            raise
-
-    def end(self) -> None:
-        """Roll the changes back."""
-        self._changed_until = 0.0
-        try:
-            self._changed.close()
-        except psycopg.Error:
-            if not self.connection.closed:
-                raise
 
     def begin(self) -> None:
         """Begin a transaction's work. Waits at most half a second for a lock."""

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 #: Frequent flows, and flows that people wait for.
 TIMED_FLOWS = ("sign-up by e-mail with autoconfirm", "sign-in", "change of e-mail", "hard deletion")
-#: The first round is not counted: a server process plans a function when it first runs it. All rounds are
-#: savepoints of one transaction, because it would plan the functions of another one's triggers anew.
+#: The first round is not counted: a server process plans a function when it first runs it.
 ROUNDS = 6
 
 _OURS = """
@@ -57,11 +56,10 @@ def measure(
 def _timed(observer: Observer, flow: Flow, keys: Keys) -> Timing | None:
     samples = []
     try:
-        with observer.connection.transaction(force_rollback=True):
-            observer.begin()
-            for _ in range(ROUNDS):
-                with observer.connection.transaction(force_rollback=True):
-                    samples.append(_once(observer, flow, keys))
+        for _ in range(ROUNDS):
+            with observer.connection.transaction(force_rollback=True):
+                observer.begin()
+                samples.append(_once(observer, flow, keys))
     except (psycopg.Error, GoTrueError, UsersyncError) as error:
         if observer.connection.closed or isinstance(error, ConnectionFailedError):
             raise
