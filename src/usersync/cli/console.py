@@ -55,10 +55,11 @@ def serve_console(
     from usersync.console.local import LocalConsole  # noqa: PLC0415 - an extra
 
     served = LocalConsole(dsn, port, allow_actions=allow_actions)
-    if output.as_json:
-        output.document({"database": target, "url": served.url}, compact=True)
-    else:
-        output.say(f"{target} in the browser (Ctrl-C to end):", f"  {typed(served.url)}")
-    if opens:
-        click.launch(served.url)
-    served.serve()
+    with served.ended_by_signals():
+        if output.as_json:
+            output.document({"database": target, "url": served.url}, compact=True)
+        else:
+            output.say(f"{target} in the browser (Ctrl-C to end):", f"  {typed(served.url)}")
+        if opens:
+            click.launch(served.url)
+        served.serve()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
+import signal
 import socket
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -16,6 +18,7 @@ from usersync.core.admin_actions import account
 from usersync.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
     from starlette.requests import Request
@@ -102,11 +105,31 @@ class LocalConsole:
             )
         )
 
+    @contextmanager
+    def ended_by_signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM end ``serve()`` from now on, also before it has begun.
+
+        Otherwise Ctrl-C right after the link is printed raises an exception somewhere in the start.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        former = {
+            number: signal.signal(number, lambda *_: self.stop())
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
     def serve(self) -> None:
         """Serve until Ctrl-C."""
         try:
-            with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to end.
-                self._server.run(sockets=[self._socket])
+            if not self._server.should_exit:
+                with suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to end.
+                    self._server.run(sockets=[self._socket])
         finally:
             self.close()
 
