@@ -218,7 +218,32 @@ def test_subscriptions(page, database, postgres, monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert found == [(user,)]
+        monkeypatch.setenv("DATABASE_URL", database.dsn("postgres"))
+        monkeypatch.setenv("BROKER_URL", "memory://")
         page.run(1)
+        check_queues(page.python, postgres)
+        page.run(1)
+
+
+def check_queues(module, postgres):
+    """Jobs of transactional handlers are in their transaction. The other task has the id of the event."""
+    # The servers of the tests have no pgmq, so this is a function of its name.
+    postgres.execute("create schema pgmq; create table pgmq.receipts (message jsonb)")
+    postgres.execute(
+        "create function pgmq.send(queue text, message jsonb) returns bigint language sql "
+        "as 'insert into pgmq.receipts values (message) returning 1'"
+    )
+    with module["jobs"].open():
+        module["jobs"].schema_manager.apply_schema()
+    queued = "select (select count(*) from procrastinate_jobs), (select count(*) from pgmq.receipts)"
+    with postgres.transaction(force_rollback=True):
+        module["defer_welcome"](EVENT, postgres)
+        module["queue_receipt"](EVENT, postgres)
+        assert postgres.execute(queued).fetchone() == (1, 1)
+    assert postgres.execute(queued).fetchone() == (0, 0)
+    module["queue_update"](EVENT)
+    with module["celery"].connection() as broker:
+        assert broker.default_channel.basic_get("celery").headers["id"] == str(EVENT.id)
 
 
 def test_webhooks(page, monkeypatch, capsys):
