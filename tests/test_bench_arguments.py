@@ -57,7 +57,7 @@ FAST += "measuring.SETTINGS['fsync'] = 'off'; {module}.main()"
 def bench(module, words):
     """Run a script of bench/, and return what it writes to standard error."""
     code = FAST.format(bench=str(RUN.parent), module=module)
-    command = [sys.executable, "-c", code, *words.split()]
+    command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -65,9 +65,9 @@ def bench(module, words):
 
 @pytest.mark.timeout(600)
 def test_every_benchmark_runs(tmp_path):
-    told = bench("run", TINY)
+    told = bench("run", TINY.split())
     for name in re.search(r"BENCHMARKS = \(([^)]*)\)", RUN.read_text())[1].replace('"', "").split(","):
         assert f"{name.strip()} … " in told
-    bench("growth", f"--sizes 1000 --only sign_up --rounds 1 --out {tmp_path}")
+    bench("growth", [*["--sizes", "1000", "--only", "sign_up", "--rounds", "1", "--out"], str(tmp_path)])
     points = json.loads((tmp_path / "growth.json").read_text())["points"]
     assert {each["series"] for each in points} >= {"sign-up", "sign-up: the limit"}

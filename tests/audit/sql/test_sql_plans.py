@@ -146,8 +146,10 @@ def with_plans(steps, plans):
             return end.value
 
 
-@pytest.mark.parametrize("fields", [{}, {"tenant_id": "t-7"}, {"outcome": "denied"}])
-def test_a_histogram_reads_a_bounded_part_of_an_index(log, filled, fields):
+@pytest.mark.parametrize(
+    ("fields", "counted"), [({}, {20}), ({"tenant_id": "t-7"}, {4, 5}), ({"outcome": "denied"}, {0})]
+)
+def test_a_histogram_reads_a_bounded_part_of_an_index(log, filled, fields, counted):
     """Of 205 events of a day, 20 are counted, although most of the table is in the bars."""
     now = datetime.now(UTC)
     bars = histogram(EventFilter(**fields), since=now - timedelta(days=50), until=now, most=20, limit_s=60)
@@ -156,7 +158,7 @@ def test_a_histogram_reads_a_bounded_part_of_an_index(log, filled, fields):
     scans = [scan for plan in plans for scan in _scans(plan)]
     assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
     assert len(found.bars) == 51
-    assert {bar.number for bar in found.bars[1:-1]} == {20: {20}, 4: {4, 5}, 0: {0}}[found.bars[20].number]
+    assert {bar.number for bar in found.bars[1:-1]} <= counted
     # Without an index of its column, a filter reads the events of the time: the time limit is for that.
     assert sum(looked_at for *_, looked_at in scans) <= (ROWS if "outcome" in fields else 2 * 51 * 20), scans
 
