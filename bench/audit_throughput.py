@@ -98,14 +98,7 @@ class Log:
             nobody = re.sub("//[^:@]*", "//nobody", self._dsn, count=1)
             log = AuditLog(nobody, spool_dir=directory, project="bench")
             with log.context(request_id="r-1", ip="203.0.113.7"):
-                for event in self.events[:count]:
-                    log.record(
-                        event["action"],
-                        entity=(event["entity_type"], event["entity_id"]),
-                        actor_id=event["actor_id"],
-                        changes=event["changes"],
-                        metadata=event["metadata"],
-                    )
+                record_all(log, self.events[:count])
             log.close(timeout=0)
             with AuditLog(self._dsn, spool_dir=directory, project="bench") as log:
                 took = timed(lambda: log.drain(timeout=600))
@@ -137,6 +130,18 @@ class Log:
     def empty(self) -> None:
         self.superuser.execute("truncate public.audit_logs")
         self.superuser.execute("checkpoint")
+
+
+def record_all(log: AuditLog, events: list[Event]) -> None:
+    """Record events in the spool."""
+    for event in events:
+        log.record(
+            event["action"],
+            entity=(event["entity_type"], event["entity_id"]),
+            actor_id=event["actor_id"],
+            changes=event["changes"],
+            metadata=event["metadata"],
+        )
 
 
 def as_row(event: Event) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audit_throughput import Log
+from audit_throughput import Log, record_all
 from measuring import Row, faster, medians, plain, take_turns
 from usersync import AuditLog
 from usersync.audit.feed import number_events
@@ -49,14 +49,7 @@ class StreamedLog(Log):
         """Seconds until a spool of so many events is sent, and has arrived."""
         with tempfile.TemporaryDirectory() as directory:
             with AuditLog.recording_only(spool_dir=directory, project=PROJECT) as log:
-                for event in self.events[:count]:
-                    log.record(
-                        event["action"],
-                        entity=(event["entity_type"], event["entity_id"]),
-                        actor_id=event["actor_id"],
-                        changes=event["changes"],
-                        metadata=event["metadata"],
-                    )
+                record_all(log, self.events[:count])
             began = time.perf_counter()
             with AuditLog(source, spool_dir=directory, project=PROJECT) as log:
                 assert log.drain(DEADLINE_S)

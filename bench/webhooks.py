@@ -17,10 +17,10 @@ import aiohttp
 
 from measuring import Row, faster, plain, take_turns
 from usersync.audit.models import EventRecord, NumberedEvent
+from usersync.events.secret_box import new_secret
 from usersync.events.webhooks.delivery import WebhookDelivery
 from usersync.events.webhooks.endpoint import Endpoint
 from usersync.events.webhooks.request import signed_request
-from usersync.events.webhooks.secret_box import new_secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -35,8 +35,8 @@ from logged import logged
 from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
 from usersync.config.settings import Settings
+from usersync.events.secret_box import new_secret
 from usersync.events.webhooks.request import signed_request
-from usersync.events.webhooks.secret_box import new_secret
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.jetstream import StreamAddress

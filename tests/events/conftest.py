@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from working import Working
 
+from usersync.cli.main import run
+
 if TYPE_CHECKING:
     from fix_project import Project
 
@@ -52,3 +54,17 @@ def certificate(tmp_path_factory):
     )
     path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + private)
     return path
+
+
+@pytest.fixture
+def command(working, monkeypatch, tmp_path, capsys):
+    """Runs ``usersync subscriptions``. Returns the exit code, and what it prints."""
+    monkeypatch.setenv("SUPABASE_DB_URL", working.dsn)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        code = run(["subscriptions", *arguments])
+        found = capsys.readouterr()
+        return code, found.out + found.err
+
+    return call

@@ -233,11 +233,17 @@ def test_a_process_that_ends_at_once_sends_its_events(nats, tmp_path):
     assert len(envelopes(nats)) == 1
 
 
-def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nats, opened, monkeypatch):
+@pytest.fixture
+def attentive(nats, opened, monkeypatch):
+    """A log that looks at its stream all the time."""
     monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)
     monkeypatch.setattr(writer, "_PROBE_MS", 0)
     monkeypatch.setattr(writer, "_IDLE_S", 0.05)
-    log = opened(nats.url)
+    return opened(nats.url)
+
+
+def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nats, attentive):
+    log = attentive
     with working.worker(ingest=nats.url):
         record(log, range(5))
         assert log.flush(20)
@@ -257,11 +263,8 @@ def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nat
         wait_stored(working, range(70))
 
 
-def test_a_failover_of_the_database_makes_applications_send_again(working, nats, opened, monkeypatch):
-    monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)
-    monkeypatch.setattr(writer, "_PROBE_MS", 0)
-    monkeypatch.setattr(writer, "_IDLE_S", 0.05)
-    log = opened(nats.url)
+def test_a_failover_of_the_database_makes_applications_send_again(working, nats, attentive):
+    log = attentive
     with working.worker(ingest=nats.url):
         record(log, range(5))
         assert log.flush(20)

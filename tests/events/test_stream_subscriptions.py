@@ -13,12 +13,11 @@ from working import wait_for
 from event_receivers import BARE, EVENT, HOSTILE
 from nats_credentials import with_credentials
 from nats_server import as_json, ids_of, nats_server, run_with
-from usersync.cli.main import run
 from usersync.config.extras import EXTRAS, Requirement
 from usersync.errors import SettingsError
+from usersync.events.secret_box import KEY_VARIABLE
 from usersync.events.streams.delivery import StreamDelivery
 from usersync.events.streams.subject import subject_of
-from usersync.events.webhooks.secret_box import KEY_VARIABLE
 from usersync.schema.installation import plan_rollback
 from usersync.transports.jetstream.address import StreamAddress
 from usersync.transports.jetstream.connection import StreamError, connect
@@ -32,20 +31,6 @@ NO_SEED = (
     "-----BEGIN NATS USER JWT-----\nabc\n------END NATS USER JWT------\n"
     "-----BEGIN USER NKEY SEED-----\nSUABC\n------END USER NKEY SEED------\n"
 )
-
-
-@pytest.fixture
-def command(working, monkeypatch, tmp_path, capsys):
-    """Runs ``usersync subscriptions``. Returns the exit code, and what it prints."""
-    monkeypatch.setenv("SUPABASE_DB_URL", working.dsn)
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = run(["subscriptions", *arguments])
-        found = capsys.readouterr()
-        return code, found.out + found.err
-
-    return call
 
 
 def test_a_stream_from_the_first_event_to_the_last(working, command, nats, caplog):

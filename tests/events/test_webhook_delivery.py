@@ -17,9 +17,9 @@ import pytest
 from standardwebhooks import Webhook
 
 from event_receivers import EVENT, HOSTILE, answer, receiving
+from usersync.events.secret_box import new_secret
 from usersync.events.webhooks.delivery import WebhookDelivery
 from usersync.events.webhooks.endpoint import Endpoint
-from usersync.events.webhooks.secret_box import new_secret
 
 SECRET = new_secret()
 

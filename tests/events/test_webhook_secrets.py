@@ -17,8 +17,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from event_receivers import EVENT, HOSTILE
 from usersync.errors import SettingsError
 from usersync.events.formats import FORMATS
+from usersync.events.secret_box import KEY_VARIABLE, Secret, SecretBox, new_secret
 from usersync.events.webhooks.request import signed_request
-from usersync.events.webhooks.secret_box import KEY_VARIABLE, Secret, SecretBox, new_secret
 
 
 @pytest.fixture(autouse=True)

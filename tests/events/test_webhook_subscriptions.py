@@ -13,26 +13,16 @@ from standardwebhooks import Webhook
 from working import wait_for
 
 from event_receivers import BackgroundReceiver, answer
-from usersync.cli.main import run
 from usersync.config.extras import EXTRAS, Requirement
-from usersync.events.webhooks.secret_box import KEY_VARIABLE
+from usersync.events.secret_box import KEY_VARIABLE
 
 pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
-def command(working, monkeypatch, tmp_path, capsys):
-    """Runs ``usersync subscriptions``. Returns the exit code, and what it prints."""
-    monkeypatch.setenv("SUPABASE_DB_URL", working.dsn)
+def command(command, monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, Fernet.generate_key().decode())
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = run(["subscriptions", *arguments])
-        found = capsys.readouterr()
-        return code, found.out + found.err
-
-    return call
+    return command
 
 
 def record_of(working, tenant, *entities):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from usersync.audit.reading import conditions_of, reading_of_log
+from usersync.core.paging import QUERY_CANCELED
 from usersync.errors import DatabaseError
 from usersync.transports.steps import in_transaction, query
 
@@ -26,7 +27,6 @@ _WIDTHS_S = (
     *(3_600 * hours for hours in (1, 2, 3, 6, 12, 24, 48, 168, 720, 2_160, 8_760)),
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CANCELLED = "57014"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _count(
                 statement, most=most, since=[each[0] for each in some], until=[each[1] for each in some]
             )
         except DatabaseError as error:
-            if error.sqlstate != _CANCELLED:
+            if error.sqlstate != QUERY_CANCELED:
                 raise
             break
         numbers = [row["number"] for row in rows]

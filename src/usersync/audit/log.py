@@ -13,9 +13,9 @@ import psycopg
 
 from usersync.audit import capture
 from usersync.audit.delivery import inline, lifecycle
-from usersync.audit.delivery.api_sender import sender_to
 from usersync.audit.delivery.engine import Engine
 from usersync.audit.delivery.protocol import UnavailableError
+from usersync.audit.delivery.senders import sender_to
 from usersync.audit.delivery.stats import describe_reject, one_line
 from usersync.audit.event.action import Action
 from usersync.audit.event.context import amend, begun, entered, merged

@@ -18,10 +18,9 @@ from usersync.audit import erasure, reading
 from usersync.audit.models import as_uuid
 from usersync.audit.options import default_spool_dir
 from usersync.audit.spool.erasing import erase_in_spools
-from usersync.console.filters import moment_of
+from usersync.console.filters import is_number, moment_of, number_of
 from usersync.core import users
 from usersync.core.admin_actions import record_admin_action
-from usersync.errors import ArgumentValueError
 from usersync.events import subscriptions
 from usersync.events.models import TABLE
 
@@ -120,12 +119,10 @@ class Actions:
     async def retry_events(self, request: Request) -> Response:
         """Retry dead and waiting events, as ``usersync subscriptions retry`` does."""
         name, by, form = await self._begin_subscription(request, "retry")
-        number = form.get("number")
-        if number is not None and not _is_number(number):
-            raise ArgumentValueError(f"number: expected a number, got {number!r:.80}")
+        number = number_of("number", form["number"]) if "number" in form else None
 
         def act() -> Steps[str]:
-            retried = yield from subscriptions.retry(name, number=int(number) if number else None)
+            retried = yield from subscriptions.retry(name, number=number)
             if retried:
                 yield from _record("usersync.events_retried", by, name, events=retried)
             return "retried" if retried else "nothing"
@@ -159,7 +156,7 @@ class Actions:
         """Handle past events again, as ``usersync subscriptions replay`` does."""
         name, by, form = await self._begin_subscription(request, "replay")
         since = form.get("since", "").strip()
-        moment = None if _is_number(since) else moment_of("since", since)
+        moment = None if is_number(since) else moment_of("since", since)
         if form.get("confirmation", "").strip() != name:
             raise HTTPException(400, "Nothing was replayed. Type the name of the subscription to confirm.")
 
@@ -219,10 +216,6 @@ def subject(subscription: str) -> str:
 
 def _token(session: str, action: str, subject: str) -> str:
     return hmac.new(session.encode(), f"{action} {subject}".encode(), hashlib.sha256).hexdigest()
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 18  # noqa: PLR2004 - a bigint
 
 
 def _record(action: str, by: str, subscription: str, **details: Any) -> Steps[None]:

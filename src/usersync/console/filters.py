@@ -75,6 +75,18 @@ def moment_of(name: str, text: str) -> datetime:
         raise ArgumentValueError(f"{name}: {error}") from None
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number of the database, zero or more."""
+    return text.isascii() and text.isdigit() and len(text) <= 18  # noqa: PLR2004 - a bigint
+
+
+def number_of(name: str, text: str) -> int:
+    """A number of the database. Raises ``ArgumentValueError`` with the name of the field."""
+    if not is_number(text):
+        raise ArgumentValueError(f"{name}: expected a number, got {text!r:.80}")
+    return int(text)
+
+
 def entity_of(text: str) -> tuple[str, str | None]:
     """Type and id of ``product/42``; without an id, None. Raises ``ArgumentValueError``."""
     try:

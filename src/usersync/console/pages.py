@@ -27,6 +27,7 @@ from usersync.console.filters import (
     filter_of,
     given_filters,
     moment_of,
+    number_of,
     options_of,
 )
 from usersync.console.live import Live
@@ -35,6 +36,7 @@ from usersync.console.spools import leftovers
 from usersync.core import user_names, users, why
 from usersync.core.daily_counts import sign_ups_by_day
 from usersync.core.overview import overview
+from usersync.core.paging import QUERY_CANCELED
 from usersync.errors import (
     ArgumentValueError,
     ConnectionFailedError,
@@ -292,7 +294,7 @@ class Pages:
         try:
             return self._database.run_limited(search, _SEARCH_LIMIT_S)
         except DatabaseError as error:
-            if error.sqlstate != "57014":
+            if error.sqlstate != QUERY_CANCELED:
                 raise
             raise _TooSlowError(
                 f"the search took more than {_SEARCH_LIMIT_S:g} seconds and was cancelled",
@@ -448,7 +450,7 @@ class Pages:
 
     async def rejected(self, request: Request) -> Response:
         """The rejected events in order."""
-        after = _number("after", request.query_params.get("after", "0"))
+        after = number_of("after", request.query_params.get("after", "0"))
         found = await self._read(upkeep.rejects(after=after, limit=_PAGE + 1))
         return self._page(
             request,
@@ -473,7 +475,7 @@ class Pages:
             raise HTTPException(404, "There is no such subscription.")
         given = request.query_params
         event_id = as_uuid("event", given["event"]) if given.get("event") else None
-        before = _number("before", given["before"]) if given.get("before") else None
+        before = number_of("before", given["before"]) if given.get("before") else None
 
         def read() -> dict[str, Any]:
             found = {each.name: each for each in self._run(subscriptions.subscriptions())}
@@ -556,12 +558,6 @@ def _spools() -> Part[tuple[Leftover, ...]]:
         return Part(leftovers(default_spool_dir()))
     except OSError as error:
         return Part(error=SettingsError(f"cannot read the spools of this machine: {error.strerror}"))
-
-
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):  # noqa: PLR2004 - a bigint
-        raise ArgumentValueError(f"{name}: expected a number, got {text!r:.80}")
-    return int(text)
 
 
 def _command(command: str, *words: str) -> str:

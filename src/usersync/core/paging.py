@@ -55,12 +55,16 @@ RUN_PART: Shape = {
 }
 
 
+#: The SQLSTATE of a statement that its time-out or an administrator has ended.
+QUERY_CANCELED = "57014"
+
+
 def ran_out_of_time(error: DatabaseError) -> Steps[bool]:
     """Whether a statement was ended by its timeout, and not cancelled by an administrator.
 
     Both have SQLSTATE 57014. Only their messages differ, in the language of the server.
     """
-    if error.sqlstate != "57014":
+    if error.sqlstate != QUERY_CANCELED:
         return False
     limit_ms = yield from operate("statement_timeout", returns=int)
     return bool(0 < limit_ms <= error.seconds * 1000)

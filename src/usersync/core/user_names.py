@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from usersync.config.mapping import quote
+from usersync.core.paging import QUERY_CANCELED
 from usersync.errors import DatabaseError
 from usersync.transports.steps import in_transaction, query, query_row
 
@@ -23,7 +24,6 @@ MOST_READ = 20_000
 #: The shortest part of a name, and the time limit of a search by index.
 _SHORTEST = 2
 _LIMIT_MS = 500
-_CANCELLED = "57014"
 
 #: Conditions that an index may support, the most general one first: a trigram index supports the first.
 #: {column} is the name of the column. The parameters are in ``_patterns()``.
@@ -80,7 +80,7 @@ def find_by_name(settings: Settings, text: str) -> Steps[NamedUsers | None]:
         try:
             found = yield from in_transaction(_search_by_index(statement, columns, text))
         except DatabaseError as error:
-            if error.sqlstate != _CANCELLED:
+            if error.sqlstate != QUERY_CANCELED:
                 raise
             continue  # A short text matches too many entries of the index.
         if found is not None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from usersync.audit.models import NumberedEvent
+
+if TYPE_CHECKING:
+    from usersync.events.delivery import AttemptOutcome, Delivery
 
 SAMPLE_ACTION = "usersync.test"
 
@@ -21,3 +25,11 @@ def sample_event() -> NumberedEvent:
         "source": "usersync",
     }
     return NumberedEvent(**dict.fromkeys(NumberedEvent.__dataclass_fields__) | known)  # type: ignore[arg-type]
+
+
+async def send_to(delivery: Delivery) -> AttemptOutcome:
+    """Send a test event with a delivery, and close it."""
+    try:
+        return await delivery.deliver(sample_event(), 1)
+    finally:
+        await delivery.close()

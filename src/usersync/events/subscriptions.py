@@ -284,7 +284,7 @@ def parked_events(
 ) -> Steps[tuple[ParkedEvent, ...]]:
     """Parked events in the order of the feed: of one subscription or of all, ``waiting`` or ``dead``."""
     if name is not None:
-        yield from subscriptions(name)
+        yield from stored(name)
     rows = yield from query(
         f"select {_PARKED} from usersync.parked_events "
         "where (%(name)s::text is null or subscription = %(name)s) "
@@ -359,7 +359,7 @@ def attempts(
 
     Pass the ``attempt_id`` of the last one as ``before`` for the next page.
     """
-    yield from subscriptions(name)
+    yield from stored(name)
     rows = yield from query(
         "select * from usersync.list_attempts(%(name)s, %(event_id)s, %(before)s, %(limit)s)",
         name=name,
@@ -376,7 +376,7 @@ def retry(name: str, *, number: int | None = None) -> Steps[int]:
     Events that wait for an earlier event of their entity go on waiting. A dead event gets all its attempts
     again.
     """
-    yield from subscriptions(name)
+    yield from stored(name)
     row = yield from query_row(
         "with due as (update usersync.parked_events as parked set state = 'waiting', "
         "attempts = case state when 'dead' then 0 else attempts end, "

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -28,6 +27,7 @@ from usersync.audit.spool.binding import WrongDatabaseError
 from usersync.audit.spool.directory import SpoolDirectory
 from usersync.audit.spool.intake import Intake
 from usersync.audit.spool.source import Entry, fitting
+from usersync.transports.backoff import wait_before
 from usersync.transports.jetstream.address import INGEST_STREAM
 from usersync.transports.jetstream.connection import Connection, StreamError, connect
 from usersync.transports.jetstream.stream import (
@@ -105,7 +105,7 @@ class Ingest:
                 is_known = isinstance(error, StreamError | UnavailableError | psycopg.Error | OSError)
                 text = describe(error)
                 logger.warning("events of %s are not stored: %s", self._address, text, exc_info=not is_known)
-                await self._sleep(_backoff(failures))
+                await self._sleep(wait_before(failures, _FIRST_WAIT_S, _LONGEST_WAIT_S))
 
     async def _connect_and_store(self) -> None:
         """Connect, and store events until ``stopping`` is set. Raises the error that ended the connection."""
@@ -190,7 +190,7 @@ class Ingest:
                     await connection.flush()
                     raise problem
                 logger.warning("events of %s are not stored yet: %s", self._address, describe(problem))
-                await self._sleep(_backoff(failures))
+                await self._sleep(wait_before(failures, _FIRST_WAIT_S, _LONGEST_WAIT_S))
         await connection.flush()
 
     def _deliver(self, source: Envelopes) -> None:
@@ -264,11 +264,6 @@ class StreamBinding:
         if expected is None or position is None or position.installation != expected.installation:
             raise WrongDatabaseError("the stream belongs to another database than the connected one")
         return expected.installation
-
-
-def _backoff(failures: int) -> float:
-    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(failures - 1, 20))
-    return longest * random.uniform(0.5, 1)  # noqa: S311 - spreads attempts
 
 
 @contextlib.asynccontextmanager

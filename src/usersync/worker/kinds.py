@@ -53,7 +53,7 @@ def problem_of(kind: str) -> SettingsError | None:
 def _webhook_problem() -> SettingsError | None:
     if lacking := missing("webhooks", "the sender of webhooks"):
         return lacking
-    from usersync.events.webhooks.secret_box import SecretBox  # noqa: PLC0415 - needs an extra
+    from usersync.events.secret_box import SecretBox  # noqa: PLC0415 - needs an extra
 
     try:
         SecretBox.from_environment()

@@ -14,22 +14,17 @@ from usersync.audit.delivery.sender import (
     NOT_ONE,
     PLAIN_EVENT,
     Receipt,
-    Sender,
     check_place,
     now_ms,
 )
-from usersync.audit.delivery.stream_sender import StreamSender
 from usersync.core.position import DatabasePosition
 from usersync.errors import redact_message
-from usersync.transports.data_api import DataApi
 from usersync.transports.data_api.answers import NoReply, Refusal, read_answer
 from usersync.transports.data_api.exchange import Request, read_reply, rpc_path
-from usersync.transports.jetstream.address import StreamAddress
 from usersync.transports.steps import fits
 
 if TYPE_CHECKING:
-    from psycopg_pool import ConnectionPool
-
+    from usersync.transports.data_api import DataApi
     from usersync.transports.data_api.answers import Reply
     from usersync.transports.data_api.http import HttpClient
 
@@ -187,12 +182,3 @@ def _explain(refusal: Refusal, reply: Reply | NoReply) -> Exception:
     problem = kind(message) if issubclass(kind, UnavailableError) else UnavailableError(message)
     problem.wait = refusal.wait or 0.0
     return problem
-
-
-def sender_to(
-    source: str | ConnectionPool[Any] | DataApi | StreamAddress, timeout: float
-) -> Sender | ApiSender | StreamSender:
-    """Return a sender for the destination; ``timeout`` is the seconds that a batch may take."""
-    if isinstance(source, StreamAddress):
-        return StreamSender(source, timeout)
-    return ApiSender(source, timeout) if isinstance(source, DataApi) else Sender(source, timeout)

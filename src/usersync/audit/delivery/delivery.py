@@ -13,8 +13,7 @@ from usersync.audit.spool.binding import WrongDatabaseError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.audit.delivery.api_sender import ApiSender
-    from usersync.audit.delivery.sender import Sender
+    from usersync.audit.delivery.senders import AnySender
     from usersync.audit.delivery.stats import Counters
     from usersync.audit.options import Options
     from usersync.audit.spool.source import Entry, EventSource, KeepingSource
@@ -30,7 +29,7 @@ class SpoolDelivery:
 
     def __init__(
         self,
-        sender: Sender | ApiSender | StreamSender,
+        sender: AnySender,
         options: Options,
         counters: Counters,
         retries: int = RETRIES,

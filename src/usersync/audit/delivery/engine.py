@@ -17,15 +17,10 @@ from usersync.audit.spool.intake import Intake
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from psycopg_pool import ConnectionPool
-
     from usersync.audit.options import Options
+    from usersync.audit.spool.address import Address
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.orphaned_files import OrphanedFiles, SkippedFile
-    from usersync.transports.data_api import DataApi
-    from usersync.transports.jetstream.address import StreamAddress
-
-    Source = str | ConnectionPool[Any] | DataApi | StreamAddress
 
 # Time for the writer to close its connection, in addition to the time for sending.
 _GRACE_S = 0.1
@@ -53,7 +48,7 @@ class Engine:
     """
 
     def __init__(
-        self, source: Source | None, root: Path | None, options: Options, destination: Destination
+        self, source: Address | None, root: Path | None, options: Options, destination: Destination
     ) -> None:
         self.pid = os.getpid()
         self.counters = Counters()

@@ -8,34 +8,31 @@ in turn. While the database does not accept events, it waits, longer each time, 
 from __future__ import annotations
 
 import queue
-import random
 import sqlite3
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
-from usersync.audit.delivery.api_sender import sender_to
 from usersync.audit.delivery.delivery import SpoolDelivery
 from usersync.audit.delivery.protocol import UnavailableError
 from usersync.audit.delivery.sender import now_ms
+from usersync.audit.delivery.senders import sender_to
 from usersync.audit.spool.orphaned_files import Contact, OrphanedFiles
+from usersync.transports.backoff import wait_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from psycopg_pool import ConnectionPool
-
     from usersync.audit.delivery.stats import Counters
     from usersync.audit.options import Options
+    from usersync.audit.spool.address import Address
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.directory import SpoolDirectory
     from usersync.audit.spool.intake import Intake
     from usersync.audit.spool.source import EventSource, KeepingSource
-    from usersync.transports.data_api import DataApi
-    from usersync.transports.jetstream.address import StreamAddress
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 
@@ -64,7 +61,7 @@ class Writer:
 
     def __init__(
         self,
-        source: str | ConnectionPool[Any] | DataApi | StreamAddress,
+        source: Address,
         intake: Intake,
         directory: SpoolDirectory | None,
         options: Options,
@@ -248,10 +245,9 @@ class Writer:
         ``asked`` is the wait in seconds that the server asked for. ``send_now()`` does not shorten it.
         """
         self._counters.state = "waiting"
-        longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(failures - 1, 20))
         now = time.monotonic()
         least = now + asked
-        until = max(least, now + longest * random.uniform(0.5, 1))  # noqa: S311 - not for security
+        until = max(least, now + wait_before(failures, _FIRST_WAIT_S, _LONGEST_WAIT_S))
         urgent = False
         while not self._stopping and (remaining := (least if urgent else until) - time.monotonic()) > 0:
             urgent = self._wait_for_call(min(remaining, _MAINTENANCE_S)) or urgent

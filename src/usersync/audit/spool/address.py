@@ -20,7 +20,7 @@ from usersync.transports.jetstream.address import INGEST_STREAM, StreamAddress, 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
-    Address = str | ConnectionPool[Any] | DataApi | StreamAddress | None
+    Address = str | ConnectionPool[Any] | DataApi | StreamAddress
 
 _POOL_METHODS = ("getconn", "putconn")
 _NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
@@ -30,7 +30,7 @@ _NAMING = {"host", "hostaddr", "port", "dbname", "user", "options"}
 RECORDING_ONLY: Any = object()
 
 
-def check_address(given: object) -> Address:
+def check_address(given: object) -> Address | None:
     """Return the destination unchanged, or raise ``ArgumentTypeError`` with the supported types."""
     if given is RECORDING_ONLY:
         return None
@@ -63,14 +63,14 @@ def _checked_stream(url: Sealed) -> StreamAddress:
     return StreamAddress.parse(url, "the nats:// URL")
 
 
-def destination_of(address: Address, project: str | None) -> Destination:
+def destination_of(address: Address | None, project: str | None) -> Destination:
     """The destination of an audit log in the form that its spool stores: without a password."""
     whole = _whole_address(address)
     directory = directory_name(project or whole or "unassigned")
     return Destination(whole, project, directory, _former_directory(address))
 
 
-def _whole_address(address: Address) -> str | None:
+def _whole_address(address: Address | None) -> str | None:
     """Identifies a database before the first contact: the connection string with user, options and path."""
     if address is None:
         return None
@@ -91,7 +91,7 @@ def _whole_address(address: Address) -> str | None:
 _SHARED = re.compile(r"(localhost|127\.0\.0\.1|::1):54322/")
 
 
-def _former_directory(address: Address) -> str | None:
+def _former_directory(address: Address | None) -> str | None:
     """The directory name that releases before 0.2 used for the spool: host, port and database.
 
     None if another project may have the same name, because the project is in the user, the options, or the
@@ -120,7 +120,7 @@ def _dsn_of(address: str | ConnectionPool[Any]) -> str:
     return make_conninfo(conninfo, **named)
 
 
-def describe(address: Address) -> str:
+def describe(address: Address | None) -> str:
     """The destination for people, without a password."""
     if address is None:
         return "recording only"

@@ -24,9 +24,7 @@ from usersync.transports.fork_gate import gate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from usersync.audit.delivery.api_sender import ApiSender
-    from usersync.audit.delivery.sender import Sender
-    from usersync.audit.delivery.stream_sender import StreamSender
+    from usersync.audit.delivery.senders import AnySender
     from usersync.audit.options import Options
     from usersync.audit.spool.binding import Destination
     from usersync.audit.spool.source import Entry
@@ -84,9 +82,7 @@ class QuarantinedEvents:
             return self._connection.execute(statement, values).fetchall()
 
 
-def retry(
-    root: Path, sender: Sender | ApiSender | StreamSender, options: Options, destination: Destination
-) -> RetryResult:
+def retry(root: Path, sender: AnySender, options: Options, destination: Destination) -> RetryResult:
     """Retry the quarantined events in the files of a directory that are for this database.
 
     Raises what sending raises.

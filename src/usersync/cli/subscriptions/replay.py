@@ -81,7 +81,7 @@ def replay(call: Call, name: str, since: int | datetime, *, yes: bool) -> View:
 
     number = since if isinstance(since, int) else call.run(subscriptions.first_number(since))
     if number is None:
-        call.run(subscriptions.subscriptions(name))
+        call.run(subscriptions.stored(name))
         return ReplayedView(name, None, 0, 0, call.target)
     events = call.run(subscriptions.replayed(name, number))
     call.require_consent(yes=yes)

@@ -10,7 +10,7 @@ from usersync.cli.text import bold, good, plain, typed, wrap
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from usersync.events.webhooks.secret_box import Secret
+    from usersync.events.secret_box import Secret
 
 
 @dataclass(frozen=True)

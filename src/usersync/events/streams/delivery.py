@@ -72,7 +72,7 @@ class StreamDelivery:
             left = until - loop.time()
             try:
                 async with asyncio.timeout(left):
-                    connection = await self._opened()
+                    connection, _ = await self._opened()
                     stored = await connection.publish(
                         subject_of(event, self._prefix),
                         payload,
@@ -103,9 +103,8 @@ class StreamDelivery:
 
         Raises ``StreamError``.
         """
-        await self._opened()
-        stream = self._stream
-        return (stream.name, risks(stream, EVENTS)) if stream is not None else ("", ())
+        _, stream = await self._opened()
+        return stream.name, risks(stream, EVENTS)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -113,9 +112,9 @@ class StreamDelivery:
         if connection is not None:
             await connection.close()
 
-    async def _opened(self) -> Connection:
+    async def _opened(self) -> tuple[Connection, Stream]:
         if self._connection is not None and self._connection.is_open and self._stream is not None:
-            return self._connection
+            return self._connection, self._stream
         async with self._opening:
             if self._connection is None or not self._connection.is_open:
                 address = self._address()
@@ -131,4 +130,4 @@ class StreamDelivery:
                     logger.warning(
                         "%s: the stream %s can lose events. %s", self._name, self._stream.name, each
                     )
-            return self._connection
+            return self._connection, self._stream

@@ -6,24 +6,22 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.models import EventFilter
 from usersync.audit.reading import settings_with_log
 from usersync.config.extras import missing
 from usersync.core.installed import installation_id
-from usersync.errors import ArgumentValueError, SettingsError
+from usersync.errors import SettingsError
 from usersync.events import subscriptions
-from usersync.events.formats import DEFAULT_FORMAT, FORMATS
-from usersync.events.handlers import check_name
+from usersync.events.formats import DEFAULT_FORMAT
 from usersync.events.models import Subscription
-from usersync.events.sample import sample_event
+from usersync.events.sample import send_to
 from usersync.events.streams.delivery import StreamDelivery
+from usersync.events.targets import check_kind, checked_actions
 from usersync.transports.jetstream.address import StreamAddress
 from usersync.transports.jetstream.connection import StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from usersync.audit.models import NumberedEvent
     from usersync.events.delivery import AttemptOutcome
     from usersync.transports.steps import Steps
 
@@ -42,11 +40,7 @@ class StreamTarget:
     @classmethod
     def of(cls, subscription: Subscription) -> StreamTarget:
         """The target of a stored subscription. Raises ``SettingsError`` if it is of another kind."""
-        if subscription.kind != subscriptions.STREAM:
-            raise SettingsError(
-                f"the subscription {subscription.name} is a {subscription.kind}, not a stream",
-                hint="See: usersync subscriptions list",
-            )
+        check_kind(subscription, subscriptions.STREAM)
         config = subscription.config
         return cls(
             StreamAddress.parse(config["url"]),
@@ -75,7 +69,7 @@ class StreamTarget:
 def _box() -> Any:
     if lacking := missing("nats", "a stream with a login"):
         raise lacking
-    from usersync.events.webhooks.secret_box import SecretBox  # noqa: PLC0415 - only for a login
+    from usersync.events.secret_box import SecretBox  # noqa: PLC0415 - only for a login
 
     return SecretBox.from_environment()
 
@@ -84,7 +78,7 @@ def _encrypted(address: StreamAddress) -> str | None:
     if not address.has_login:
         return None
     box = _box()
-    from usersync.events.webhooks.secret_box import Secret  # noqa: PLC0415 - only for a login
+    from usersync.events.secret_box import Secret  # noqa: PLC0415 - only for a login
 
     encrypted: str = box.encrypt(Secret(address.login.text))
     return encrypted
@@ -114,12 +108,7 @@ def new_stream(
 
     Raises ``ArgumentValueError`` and ``SettingsError`` before it runs a statement.
     """
-    check_name(name)
-    actions = tuple(dict.fromkeys(actions))
-    for each in actions:
-        EventFilter(action=each)
-    if format_name not in FORMATS:
-        raise ArgumentValueError(f"format: expected {', '.join(FORMATS)}, got {format_name!r:.80}")
+    actions = checked_actions(name, actions, format_name)
     address = StreamAddress.parse(url)
     target = StreamTarget(address, format_name, "", _encrypted(address))
     return _new(Subscription(name, subscriptions.STREAM, actions, wanted or {}), target)
@@ -158,11 +147,4 @@ async def _check(delivery: StreamDelivery) -> CheckedStream:
 
 def send_sample(subscription: Subscription) -> AttemptOutcome:
     """Publish a test event, which is not in the audit log. Blocks until the stream answers."""
-    return asyncio.run(_send(delivery_of(subscription, warns=False), sample_event()))
-
-
-async def _send(delivery: StreamDelivery, event: NumberedEvent) -> AttemptOutcome:
-    try:
-        return await delivery.deliver(event, 1)
-    finally:
-        await delivery.close()
+    return asyncio.run(send_to(delivery_of(subscription, warns=False)))

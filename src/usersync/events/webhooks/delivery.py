@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from usersync.audit.models import NumberedEvent
+    from usersync.events.secret_box import Secret
     from usersync.events.webhooks.endpoint import Endpoint
-    from usersync.events.webhooks.secret_box import Secret
 
 #: Seconds for one attempt, from the look-up of the name to the answer. Standard Webhooks: 15 to 30.
 TIME_LIMIT_S = 20.0

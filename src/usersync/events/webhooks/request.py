@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from usersync.audit.models import EventRecord
-    from usersync.events.webhooks.secret_box import Secret
+    from usersync.events.secret_box import Secret
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,19 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.models import EventFilter
-from usersync.errors import ArgumentValueError, SettingsError
 from usersync.events import subscriptions
-from usersync.events.formats import DEFAULT_FORMAT, FORMATS
-from usersync.events.handlers import check_name
+from usersync.events.formats import DEFAULT_FORMAT
 from usersync.events.models import Subscription
-from usersync.events.sample import sample_event
+from usersync.events.sample import send_to
+from usersync.events.secret_box import Secret, SecretBox, new_secret
+from usersync.events.targets import check_kind, checked_actions
 from usersync.events.webhooks.delivery import WebhookDelivery
 from usersync.events.webhooks.endpoint import Endpoint
-from usersync.events.webhooks.secret_box import Secret, SecretBox, new_secret
 from usersync.transports.steps import Steps, in_transaction, query, query_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from usersync.audit.models import NumberedEvent
     from usersync.events.delivery import AttemptOutcome
 
 #: How long the old secret stays valid after a rotation.
@@ -56,11 +53,7 @@ class Webhook:
     @classmethod
     def of(cls, subscription: Subscription) -> Webhook:
         """Of a stored subscription. Raises ``SettingsError`` if it is of another kind."""
-        if subscription.kind != subscriptions.WEBHOOK:
-            raise SettingsError(
-                f"the subscription {subscription.name} is a {subscription.kind}, not a webhook",
-                hint="See: usersync subscriptions list",
-            )
+        check_kind(subscription, subscriptions.WEBHOOK)
         config = subscription.config
         return cls(
             Endpoint(config["url"], allow_private=config["allow_private"]),
@@ -126,12 +119,7 @@ def add_webhook(
 
     Raises ``ArgumentValueError`` and ``SettingsError`` before it runs a statement.
     """
-    check_name(name)
-    actions = tuple(dict.fromkeys(actions))
-    for each in actions:
-        EventFilter(action=each)
-    if format_name not in FORMATS:
-        raise ArgumentValueError(f"format: expected {', '.join(FORMATS)}, got {format_name!r:.80}")
+    actions = checked_actions(name, actions, format_name)
     secret, box = new_secret(), SecretBox.from_environment()
     webhook = Webhook(
         Endpoint(url, allow_private=allow_private), format_name, (StoredSecret(box.encrypt(secret)),)
@@ -173,11 +161,4 @@ def _rotate(name: str, secret: Secret, box: SecretBox, keep_old: timedelta) -> S
 
 def send_sample(subscription: Subscription) -> AttemptOutcome:
     """Send an event that is in no log, to see what the receiver answers. Blocks."""
-    return asyncio.run(_send(delivery_of(subscription), sample_event()))
-
-
-async def _send(delivery: WebhookDelivery, event: NumberedEvent) -> AttemptOutcome:
-    try:
-        return await delivery.deliver(event, 1)
-    finally:
-        await delivery.close()
+    return asyncio.run(send_to(delivery_of(subscription)))

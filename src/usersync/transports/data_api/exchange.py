@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from usersync.errors import NeedsDatabaseError, UsersyncError
+from usersync.transports.backoff import wait_before
 from usersync.transports.data_api.answers import NoReply, Refusal, Reply, read_answer
 from usersync.transports.steps import Call, Pause, Steps
 
@@ -68,7 +68,7 @@ def ask(
             return read_reply(api, reply, read, time.monotonic() - began)
         except Refusal as refusal:
             # Retry-After may be 0 or in the past. There is a pause all the same.
-            pause = max(_pause(number), refusal.wait or 0.0)
+            pause = max(wait_before(number + 1, _FIRST_PAUSE_S, _LONGEST_PAUSE_S), refusal.wait or 0.0)
             if not refusal.again or number >= ATTEMPTS or time.monotonic() + pause >= deadline:
                 raise
         yield Pause(pause)
@@ -85,13 +85,6 @@ def read_reply(
     if reply is not None and reply.slow:
         reason = f"{reason} ({seconds:.3g} s)"
     raise Refusal.unreachable(api.host, reason, passing=passing)
-
-
-def _pause(number: int) -> float:
-    """The seconds until the next attempt. They grow, and are random, so that clients do not retry
-    together.
-    """
-    return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0**number) * random.uniform(0.5, 1)  # noqa: S311
 
 
 def call_function(api: DataApi, function: str, arguments: Mapping[str, Any]) -> Exchange[Any]:
