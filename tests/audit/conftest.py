@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from fix_project import clone_installed
 from logged import logged
 from proxy import Proxy
 from usersync import AuditLog
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,24 +100,15 @@ def proxy(store: Store) -> Iterator[Proxy]:
         yield proxy
 
 
-def eventually(condition: Callable[[], Any], timeout: float = 20.0) -> Any:
-    """Wait until the condition is true; fails at a deadline."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-    return found
-
-
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., Any]:
-    return eventually
+    return until
 
 
 @pytest.fixture(autouse=True)
 def _no_writer_left() -> Iterator[None]:
     yield
-    eventually(lambda: not [each for each in threading.enumerate() if each.name == "usersync-audit"])
+    until(lambda: not [each for each in threading.enumerate() if each.name == "usersync-audit"])
 
 
 @pytest.fixture(autouse=True)

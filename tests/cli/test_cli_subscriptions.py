@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 
 import pytest
 
 from usersync.transports.steps import OWN_TRANSACTION
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -31,15 +31,6 @@ def totals(event, connection):
 @pytest.fixture
 def asks_for_log():
     return True
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("the condition did not come true")
 
 
 def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
@@ -71,8 +62,8 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
     worker = spawn(
         "worker", "shop_events:handlers", "--health", "0", "--dsn", project.database.dsn(), cwd=directory
     )
-    wait_for(lambda: subscriptions("dead", "--json").json["events"])
-    wait_for(lambda: project.owner.execute("select count(*) from public.effects").fetchone() == (3,))
+    until(lambda: subscriptions("dead", "--json").json["events"])
+    until(lambda: project.owner.execute("select count(*) from public.effects").fetchone() == (3,))
     listed = {each["name"]: each for each in subscriptions("list", "--json").json["subscriptions"]}
     assert (listed["crm"]["dead"], listed["totals"]["dead"], listed["totals"]["lag"]) == (1, 0, 0)
     assert listed["crm"]["workers"] == 1

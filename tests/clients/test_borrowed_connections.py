@@ -349,14 +349,18 @@ def test_ctrl_c_in_the_middle_of_a_call_ends_the_call_and_not_the_transaction(pr
     appear(1)
     dsn = project.database.dsn() + "?application_name=waiting"
     waiting = "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock'"
-    with psycopg.connect(dsn) as connection, project.database.connect() as other:
+    with (
+        psycopg.connect(dsn) as connection,
+        project.database.connect() as other,
+        # Now, because the call waits for two seconds only.
+        project.database.connect("supabase_admin") as superuser,
+    ):
         connection.execute("create temporary table mine (n integer)")
         other.execute("begin; lock table usersync.sync_failures in access exclusive mode")
 
         def interrupt():
-            with project.database.connect("supabase_admin") as superuser:
-                while not superuser.execute(waiting).fetchone():
-                    pass
+            while not superuser.execute(waiting).fetchone():
+                pass
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)

@@ -10,13 +10,9 @@ from proxy import Proxy
 from usersync import UserSync
 from usersync.core.progress import PositiveCache
 from usersync.testing import GoTrue
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
-
-
-def until(condition):
-    while not condition():
-        pass
 
 
 def test_a_user_whom_the_promoted_standby_lacks_is_asked_for_again(pair, everything, monkeypatch):

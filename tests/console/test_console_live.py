@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +17,7 @@ from usersync.audit import reading
 from usersync.audit.models import EventFilter
 from usersync.console import live
 from usersync.transports.run import run
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -57,13 +57,6 @@ def tails(project):
         ).fetchone()[0]
 
 
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.02)
-
-
 def test_fifty_pages_have_one_reader(project, address):
     with httpx.Client(timeout=30) as client, ExitStack() as stack:
         path = f"{address}/events/stream?action=live.*"
@@ -82,7 +75,8 @@ def test_fifty_pages_have_one_reader(project, address):
                 seen += next(stream)
             assert "live.other-page&lt;b&gt;" in seen
             assert "unrelated" not in seen
-        assert tails(project) == 1
+        # Between two looks, the last statement of the reader's connection is another one.
+        assert max(tails(project) for _ in range(20)) == 1
     # Without pages, nothing reads.
     until(lambda: tails(project) == 0)
 

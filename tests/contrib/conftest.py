@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -16,6 +15,7 @@ from fix_project import clone_installed
 from logged import logged
 from usersync import AuditLog
 from usersync.testing import GoTrue
+from waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,18 +102,9 @@ def events(audit: AuditLog, backend: Backend) -> Callable[[], list[dict[str, Any
     return read
 
 
-def eventually(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
-    """Wait until the condition holds; fails if it does not in time."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-    return found
-
-
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., Any]:
-    return eventually
+    return until
 
 
 @pytest.fixture
@@ -122,4 +113,4 @@ def _tidy(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     caplog.set_level(logging.WARNING, "usersync")
     yield
     ours = {"usersync-audit", "usersync-background"}
-    eventually(lambda: not [each for each in threading.enumerate() if each.name in ours])
+    until(lambda: not [each for each in threading.enumerate() if each.name in ours])

@@ -27,6 +27,7 @@ from usersync import AuditLog
 from usersync.config.settings import parse_settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -34,11 +35,6 @@ PAGE = (DOCS / "backup.md").read_text("utf-8")
 SECTIONS = sections_of(PAGE)
 
 DUMP = 'pg_dump "$SUPABASE_DB_URL" --format=custom --schema=public --schema=usersync --file=backup.dump'
-
-
-def until(condition):
-    while not condition():
-        pass
 
 
 def test_every_block_belongs_to_a_procedure_with_a_test():

@@ -74,20 +74,20 @@ def test_exactly_once_and_in_order_under_kills(working, processes):
 
 def test_a_process_that_was_stopped_does_not_go_on(working, processes):
     """The other worker takes over when the lease is over. The first one wakes up, and finds that out."""
-    first = processes(lease=0.6)
+    first = processes(lease=3.0)
     wait_for(lambda: working.leased("once") == 16)
     working.record(*range(30))
     working.wait_done("once")
     os.kill(first.pid, signal.SIGSTOP)
     ids = working.record(*range(30))
-    second = processes(lease=0.6)
+    second = processes(lease=3.0)
     working.wait_done("once")
     os.kill(first.pid, signal.SIGCONT)
     more = working.record(*range(30))
     for name in ("once", "once_async", "plain"):
         working.wait_done(name)
         stored = [event_id for event_id, _, _ in effects(working, name)]
-        assert len(stored) == len(set(stored)) == 90
+        assert len(stored) == len(set(stored)) == 90, name
         assert set(ids + more) < set(stored)
     for each in (first, second):
         each.terminate()
