@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from usersync import AsyncUserSync, AuditLog, UserSync
 from usersync.errors import ConnectionFailedError, DatabaseError, UsersyncError
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -348,19 +349,22 @@ def test_ctrl_c_in_the_middle_of_a_call_ends_the_call_and_not_the_transaction(pr
 
     appear(1)
     dsn = project.database.dsn() + "?application_name=waiting"
-    waiting = "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock'"
+    waiting = (
+        "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock' "
+        "and datname = current_database()"
+    )
     with (
         psycopg.connect(dsn) as connection,
         project.database.connect() as other,
-        # Now, because the call waits for two seconds only.
         project.database.connect("supabase_admin") as superuser,
     ):
+        # So that a slow machine has the time for the signal.
+        other.execute("alter function public.usersync(text, jsonb) set lock_timeout = '10min'")
         connection.execute("create temporary table mine (n integer)")
         other.execute("begin; lock table usersync.sync_failures in access exclusive mode")
 
         def interrupt():
-            while not superuser.execute(waiting).fetchone():
-                pass
+            until(lambda: superuser.execute(waiting).fetchone())
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)

@@ -260,6 +260,9 @@ async def connect(address: StreamAddress, name: str) -> Connection:
                 name=f"{name} (usersync {__version__})",
                 error_cb=note,
                 connect_timeout=_CONNECT_S,
+                # nats-py then waits for the answer to its login before it sends more. A server that refuses
+                # the login may otherwise reset the connection, and its reason is lost.
+                verbose=True,
                 reconnect_time_wait=_AGAIN_S,  # type: ignore[arg-type]
                 max_reconnect_attempts=2,
                 tls=_tls(address),
