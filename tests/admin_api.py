@@ -1,7 +1,8 @@
-"""The auth server's admin API as far as it lists users, over the real table, after supabase/auth's source.
+"""The part of the auth server's admin API that lists users, reimplemented from the source of supabase/auth.
 
-The newest first by ``created_at``; only those of the nil instance and the audience ``authenticated``; pages
-by number with ``X-Total-Count`` and ``Link``, or by cursor where that is on and no page was asked for.
+It reads the real ``auth.users`` table. It lists users by ``created_at``, newest first, and only users of the
+nil instance and the audience ``authenticated``. Pages have numbers and the headers ``X-Total-Count`` and
+``Link``. With ``cursors``, a request without a page number gets pages by cursor.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _LISTED = "instance_id = %(nil)s and aud = 'authenticated'"
 
 @dataclass
 class AdminApi:
-    """Answers for a database; ``between`` is called before each page after the first."""
+    """Answers requests from one database. ``between`` is called before each page except the first."""
 
     database: SupabaseDatabase
     cursors: bool = False
@@ -67,7 +68,7 @@ class AdminApi:
         links = [f'</admin/users?page={page + 1}&per_page={size}>; rel="next", '] if last > page else []
         links.append(f'</admin/users?page={last}&per_page={size}>; rel="last"')
         headers = {"Link": "".join(links), "X-Total-Count": str(total)} if self.with_headers else {}
-        return self._json(200, {"users": [_told(row) for row in rows], "aud": "authenticated"}, **headers)
+        return self._json(200, {"users": [_as_json(row) for row in rows], "aud": "authenticated"}, **headers)
 
     def _by_cursor(self, query: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         size = min(int(query.get("limit", 50)), 1000)
@@ -80,32 +81,32 @@ class AdminApi:
             **(after or {}),
         )
         rows, more = rows[:size], len(rows) > size
-        said: dict[str, Any] = {
-            "users": [_told(row) for row in rows],
+        body: dict[str, Any] = {
+            "users": [_as_json(row) for row in rows],
             "aud": "authenticated",
             "pagination": {"has_more": more},
         }
         if more:
             token = json.dumps({"created_at": rows[-1]["created_at"].isoformat(), "id": str(rows[-1]["id"])})
-            said["pagination"]["next_cursor"] = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
-        return self._json(200, said)
+            body["pagination"]["next_cursor"] = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+        return self._json(200, body)
 
     def _one(self, user_id: str) -> tuple[int, dict[str, str], bytes]:
         rows = self._rows("select * from auth.users where instance_id = %(nil)s and id = %(id)s", id=user_id)
         if not rows:
             return self._json(404, {"code": 404, "error_code": "user_not_found", "msg": "User not found"})
-        return self._json(200, _told(rows[0]))
+        return self._json(200, _as_json(rows[0]))
 
     def _rows(self, sql: str, **params: Any) -> list[dict[str, Any]]:
         with self.database.connect("supabase_auth_admin") as connection:
             return connection.cursor(row_factory=dict_row).execute(sql, {"nil": NIL, **params}).fetchall()
 
-    def _json(self, status: int, said: Any, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def _json(self, status: int, body: Any, **headers: str) -> tuple[int, dict[str, str], bytes]:
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         return (
             status,
             {"Content-Type": "application/json", **named},
-            json.dumps(said, default=_plain).encode(),
+            json.dumps(body, default=_plain).encode(),
         )
 
 
@@ -115,13 +116,15 @@ _TIMES = (
 )
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    """What GoTrue makes of a row: empty for a missing address, nothing for a missing time, no secrets."""
-    said = {name: row[name] or "" for name in ("aud", "role", "email", "phone")}
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """The JSON object of a row, as GoTrue returns it: "" for a missing e-mail or phone, no key for a missing
+    time, and no secrets.
+    """
+    body = {name: row[name] or "" for name in ("aud", "role", "email", "phone")}
     same = {name: row[name] for name in ("id", "is_anonymous", "created_at", "updated_at")}
     metadata = {"app_metadata": row["raw_app_meta_data"], "user_metadata": row["raw_user_meta_data"]}
     times = {name: row[name] for name in _TIMES if row[name] is not None}
-    return said | same | metadata | {"identities": []} | times
+    return body | same | metadata | {"identities": []} | times
 
 
 def _plain(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""A stand-in for the auth server's HTTP API, on top of the statements that the real one sends.
+"""A replacement of the auth server's HTTP API that sends the same SQL statements as the real one.
 
-The real one is a Go program that no package registry carries. This has as much of its API as the live suite
-calls, so that the suite itself can be tested; what the database sees is the real thing.
+The real auth server is a Go program that no package registry offers. This server has the part of the API that
+the live suite calls, so that the live suite itself can be tested.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AuthServer:
-    """Serves until the block ends. ``phone`` says whether one may sign up with a phone number."""
+    """Serves until the block ends. ``phone``: whether sign-ups with a phone number are enabled."""
 
     def __init__(self, database: SupabaseDatabase, service_key: str, *, phone: bool = True) -> None:
         self._dsn = database.dsn("supabase_auth_admin")
@@ -74,7 +74,7 @@ class AuthServer:
     def answer(
         self, method: str, path: str, headers: dict[str, str], body: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
-        """The status and the answer of one request."""
+        """The status and the body of the answer to one request."""
         if (
             path.startswith(("/admin/", "/invite"))
             and headers.get("Authorization") != f"Bearer {self._service_key}"

@@ -1,14 +1,17 @@
-"""The suite's fixtures: see fix_servers.py for the servers, fix_database.py for what is on
-them, fix_project.py for usersync installed there, fix_api.py for the Data API before it, fix_catalog.py for
-comparing all of it."""
+"""Loads the shared fixtures (``fixtures_*.py``) and the hooks of pytest (``hooks_*.py``) for all tests.
+
+``fixtures_servers.py`` starts PostgreSQL, ``fixtures_database.py`` makes a database for each test, and
+``fixtures_project.py`` installs usersync in it.
+"""
 
 import signal
 
 pytest_plugins = [
-    "fix_collection", "fix_lacking", "fix_servers", "fix_database", "fix_project", "fix_api", "fix_recorder",
-    "fix_language", "fix_nats", "fix_pooler", "fix_pair", "fix_catalog", "fix_browser", "fix_reached",
-    "fix_examples", "pytester",
+    "hooks_collection", "hooks_skips", "hooks_dependencies",
+    "fixtures_servers", "fixtures_database", "fixtures_project", "fixtures_api", "fixtures_recorder",
+    "fixtures_german_server", "fixtures_nats", "fixtures_pooler", "fixtures_replication", "fixtures_catalog",
+    "fixtures_browser", "fixtures_examples", "pytester",
 ]  # fmt: skip
 
-# A shell that starts the suite in the background has it ignore Ctrl-C, and so all that the suite starts.
+# A shell that starts the suite in the background makes it, and every process that it starts, ignore SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Events, and receivers of webhooks on a free port."""
+"""Sample events, and HTTP servers on free ports that receive webhooks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EVENT = NumberedEvent(
     number=12,
 )
 
-#: A log of the application may have little more than a time.
+#: An event of an application's own log table, which may have few columns.
 BARE = NumberedEvent(
     **dict.fromkeys(vars(EVENT)) | {"id": EVENT.id, "occurred_at": EVENT.occurred_at, "tie": "x", "number": 1}
 )
@@ -65,7 +65,7 @@ HOSTILE = replace(
 
 @dataclass
 class Received:
-    """A request."""
+    """One request."""
 
     head: str
     headers: dict[str, str]
@@ -74,13 +74,16 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers each request with the next answer, and with the last one again. An empty answer closes."""
+    """Answers each request with the next of ``answers``, and further requests with the last one.
+
+    An empty answer closes the connection.
+    """
 
     answers: list[bytes]
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     port: int = 0
-    #: Sent again and again after the answer.
+    #: Sent repeatedly after the answer, without an end.
     endless: bytes = b""
 
     @property
@@ -93,7 +96,7 @@ class Receiver:
             while await self._answer(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # The client has left, or the test has ended.
+            pass  # The client has disconnected, or the test has ended.
         finally:
             writer.close()
 
@@ -113,7 +116,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(*answers: bytes, endless: bytes = b"", ssl=None):
-    """A receiver on a free port of this machine."""
+    """Run a receiver on a free port of this machine."""
     receiver = Receiver(list(answers), endless=endless)
     async with await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=ssl, limit=1 << 23) as server:
         receiver.port = server.sockets[0].getsockname()[1]
@@ -121,14 +124,14 @@ async def receiving(*answers: bytes, endless: bytes = b"", ssl=None):
 
 
 def answer(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
-    """An answer with its length."""
+    """An HTTP response with a Content-Length header."""
     lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class BackgroundReceiver(Receiver):
-    """A receiver in a thread of its own, for blocking tests."""
+    """A receiver in a separate thread, for tests that block."""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""Credentials of NATS: an operator, an account and a user, each a signed token."""
+"""Credentials of NATS: an operator, an account and a user, each with a signed token."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _START_S = 30
 
 @dataclass
 class NatsServer:
-    """One server. ``options`` are lines of its configuration."""
+    """One server. ``options`` are further lines of its configuration file."""
 
     directory: Path
     options: str = ""
@@ -63,7 +63,7 @@ class NatsServer:
         return False
 
     def kill(self) -> None:
-        """Kill the server, so that it closes no connection."""
+        """Kill the server with SIGKILL, so that it does not close its connections."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -76,12 +76,12 @@ class NatsServer:
             process.wait()
 
     def run(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Run a coroutine with a connection to it."""
+        """Run a coroutine with a connection to this server."""
         return run_with(self.url, work)
 
-    def ask(self, question: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Ask JetStream, for example ``STREAM.INFO.name``."""
-        return self.run(lambda connection: connection.request(question, body))
+    def ask(self, api_subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request to JetStream's API, for example ``STREAM.INFO.name``."""
+        return self.run(lambda connection: connection.request(api_subject, body))
 
     def delete_streams(self) -> None:
         for name in self.ask("STREAM.NAMES").get("streams") or ():
@@ -113,7 +113,7 @@ def run_with(url: str, work: Callable[[Connection], Awaitable[Any]]) -> Any:
 
 
 def free_port() -> int:
-    """A free port below those that the system gives to connections, so none of them takes it meanwhile."""
+    """A free port below the range of ephemeral ports, so that no outgoing connection takes it meanwhile."""
     while True:
         port = 12_000 + secrets.randbelow(18_000)
         with socket.socket() as found, suppress(OSError):
@@ -142,20 +142,20 @@ class NatsCluster:
         return f"nats://{','.join(f'127.0.0.1:{each.port}' for each in self.servers)}"
 
     @property
-    def living(self) -> NatsServer:
+    def running_server(self) -> NatsServer:
         return next(each for each in self.servers if each.process is not None)
 
     def leader(self, stream: str) -> NatsServer:
         """The server that leads a stream."""
-        name = self.living.ask(f"STREAM.INFO.{stream}")["cluster"]["leader"]
+        name = self.running_server.ask(f"STREAM.INFO.{stream}")["cluster"]["leader"]
         return self.servers[int(name.removeprefix("n"))]
 
     def wait_ready(self) -> None:
-        """Wait until there is a leader that creates streams."""
+        """Wait until the cluster has a leader that can create streams."""
         deadline = time.monotonic() + _START_S
         while True:
             with suppress(StreamError):
-                info = self.living.ask("INFO")
+                info = self.running_server.ask("INFO")
                 if "error" not in info:
                     return
             if time.monotonic() > deadline:

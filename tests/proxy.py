@@ -1,7 +1,7 @@
-"""A TCP proxy that can fall silent: it takes what is sent and passes nothing on.
+"""A TCP proxy that can go silent: it then accepts data and forwards none of it.
 
-Run as a script, with a host and a port, it says where it listens, and falls silent or wakes at each line that
-it reads, until there are no more.
+Run as a script with a host and a port, it prints the port on which it listens. Each line of its input makes
+it silent, or forward again. It ends with its input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Self
 
 
 class Proxy:
-    """Listens on a loopback port and forwards to a server, as long as ``silent`` is not set."""
+    """Listens on a loopback port and forwards to a server while ``silent`` is not set."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -37,7 +37,7 @@ class Proxy:
             each.close()
 
     def through(self, dsn: str) -> str:
-        """The address, with the proxy in the place of the server."""
+        """The connection string with the proxy's port in place of the server's."""
         return dsn.replace(f":{self._target[1]}/", f":{self.port}/")
 
     def _run(self) -> None:
@@ -75,7 +75,7 @@ class Proxy:
 
 def main(host: str, port: str) -> None:
     with Proxy(host, int(port)) as proxy:
-        print(proxy.port, flush=True)  # noqa: T201 - that is what it is asked for
+        print(proxy.port, flush=True)  # noqa: T201 - the caller reads the port
         for _ in sys.stdin:
             if proxy.silent.is_set():
                 proxy.silent.clear()

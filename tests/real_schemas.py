@@ -1,4 +1,4 @@
-"""The projects of ``tests/schemas``: what is peculiar to each of them."""
+"""The sample applications of ``tests/schemas``: the settings and the expected failures of each."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ TENANT = {"tenant_id": "11111111-1111-4111-8111-111111111111"}
 
 @dataclass(frozen=True)
 class Project:
-    """What is peculiar to one of them."""
+    """The settings and the expected failures of one application."""
 
-    #: The table, where the database does not show it.
+    #: The users table, if usersync cannot detect it.
     table: str | None = None
-    #: What a person answers: settings of the file, as they are to be instead.
+    #: Changes that a person makes to the settings file that ``init`` wrote: the old text, the new text.
     answers: tuple[tuple[str, str], ...] = ()
-    #: What a person decides: columns added to the file, and changes to the table.
+    #: Columns that a person adds to the settings file, and changes of the table (``prepared``).
     decided: str = ""
     prepared: str = ""
-    #: The (SQLSTATE, column) under which users may stand in the failures table.
+    #: The (SQLSTATE, column) of sync failures that may occur.
     sync_failures: frozenset = field(default_factory=frozenset)
-    #: What the application's own constraints and triggers refuse the auth server, with or without usersync.
+    #: The flows that the application's own constraints and triggers refuse, with or without usersync.
     refused: frozenset = field(default_factory=frozenset)
 
 
-#: An address is unique to the application, and single sign-on has it twice.
-TAKEN = frozenset({("23505", "email")})
+#: The application has UNIQUE e-mail addresses, and two users of single sign-on have the same one.
+DUPLICATE_EMAIL = frozenset({("23505", "email")})
 
 PROJECTS = {
     "nextjs_saas": Project(refused=frozenset({"hard_delete"})),
     "user_management": Project(),
     "multi_tenant": Project(sync_failures=frozenset({("23502", "tenant_id"), ("23502", "email")})),
-    # The trigger that also opens wallets stays, and inserts an address that single sign-on has twice.
+    # The application's trigger that also opens wallets is kept. It inserts a duplicate e-mail of single
+    # sign-on.
     "marketplace": Project(refused=frozenset({"sso_again"})),
     "legacy_bigint": Project(
-        table="public.users", answers=(("creates_rows = false", "creates_rows = true"),), sync_failures=TAKEN
+        table="public.users",
+        answers=(("creates_rows = false", "creates_rows = true"),),
+        sync_failures=DUPLICATE_EMAIL,
     ),
     "unique_username": Project(),
     "kinds_of_types": Project(
@@ -49,12 +52,12 @@ PROJECTS = {
         'tier = { from = "app_metadata.tier", type = "public.account_tier", default = "free" }\n'
         'terms_accepted_at = { from = "created_at", owner = "app" }\n',
         prepared="alter table public.users alter column referral_code set default gen_random_uuid()::text",
-        sync_failures=TAKEN | {("23502", "email")},
+        sync_failures=DUPLICATE_EMAIL | {("23502", "email")},
     ),
-    "soft_delete": Project(sync_failures=TAKEN),
+    "soft_delete": Project(sync_failures=DUPLICATE_EMAIL),
     "own_triggers": Project(),
     "webhook": Project(),
-    "camel_case": Project(table="public.User", sync_failures=TAKEN),
+    "camel_case": Project(table="public.User", sync_failures=DUPLICATE_EMAIL),
     "text_ids": Project(sync_failures=frozenset({("23505", "email"), ("23502", "email")})),
     "users_and_profiles": Project(),
     "no_table": Project(),

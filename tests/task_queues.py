@@ -1,4 +1,4 @@
-"""Programs of task queues: their workers, and Redis."""
+"""Run the workers of task queues, and Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``bench/``: every benchmark runs, a mistake shows at once, and what was measured before stays."""
+"""The benchmarks in ``bench/``: each runs, invalid arguments are errors, and earlier results are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 RUN = Path(__file__).parents[1] / "bench" / "run.py"
 
-REFUSED = {
+INVALID_ARGUMENTS = {
     "--pg 99": "--pg: this machine has",
     "--record-events 9": "--record-events: expected 10 or more",
     "--rounds 0": "--rounds: expected 1 or more",
@@ -20,22 +20,22 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("words", REFUSED)
-def test_what_cannot_be_measured_is_refused_at_once(words):
-    command = [sys.executable, str(RUN), "--quick", *words.split()]
+@pytest.mark.parametrize("arguments", INVALID_ARGUMENTS)
+def test_invalid_arguments_are_an_error(arguments):
+    command = [sys.executable, str(RUN), "--quick", *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
-    assert REFUSED[words] in done.stderr
+    assert INVALID_ARGUMENTS[arguments] in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_one_benchmark_leaves_what_is_there_of_the_others(tmp_path):
+def test_running_one_benchmark_keeps_the_results_of_the_others(tmp_path):
     row = {"name": "sign-up", "against": "none", "aim": "", "met": None, "benchmark": "sign_up"}
     row |= {"value": 1.0, "low": 1.0, "high": 1.0, "unit": "", "ours": "", "theirs": ""}
     kept = {"rows": [row, row | {"benchmark": "record"}], "profiles": {"sign_up": {}}, "took": {"sign_up": 7}}
     (tmp_path / "results.json").write_text(json.dumps(kept))
-    words = ["--quick", "--only", "record", "--record-events", "10", "--out", str(tmp_path)]
-    subprocess.run([sys.executable, str(RUN), *words], capture_output=True, check=True, timeout=300)
+    arguments = ["--quick", "--only", "record", "--record-events", "10", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, str(RUN), *arguments], capture_output=True, check=True, timeout=300)
     document = json.loads((tmp_path / "results.json").read_text())
     assert [each for each in document["rows"] if each["benchmark"] == "sign_up"] == [row]
     assert row | {"benchmark": "record"} not in document["rows"]
@@ -49,15 +49,15 @@ TINY = (
     "--deleted 20 --record-events 10 --record-rounds 1"
 )
 
-#: Without waiting for the disk: here, the times do not count.
+#: Runs a benchmark without fsync, because the test does not check its times.
 FAST = "import sys; sys.path.insert(0, {bench!r}); import measuring, {module}; "
 FAST += "measuring.SETTINGS['fsync'] = 'off'; {module}.main()"
 
 
-def bench(module, words):
+def bench(module, arguments):
     """Run a script of bench/, and return what it writes to standard error."""
     code = FAST.format(bench=str(RUN.parent), module=module)
-    command = [sys.executable, "-c", code, *words]
+    command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stderr

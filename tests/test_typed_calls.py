@@ -1,4 +1,4 @@
-"""Type checkers refuse the calls that can never work, and accept the others: see typed_calls.py."""
+"""Type checkers report the invalid calls in typed_calls.py, and accept its valid calls."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 
 CALLS = Path(__file__).with_name("typed_calls.py")
 
 
-def said_by(program, *arguments):
+def output_of(program, *arguments):
     found = Path(sys.executable).with_name(program)
     if not found.exists():
         skip_without(program)
@@ -25,13 +25,13 @@ def said_by(program, *arguments):
 
 
 def mypy(directory):
-    said = said_by("mypy", "--strict", "--no-pretty", f"--cache-dir={directory}", "--config-file=", CALLS)
+    said = output_of("mypy", "--strict", "--no-pretty", f"--cache-dir={directory}", "--config-file=", CALLS)
     return {int(line): text for line, text in re.findall(r"typed_calls\.py:(\d+): error: (.*)", said)}
 
 
 def pyright(directory):
     (directory / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
-    said = said_by(
+    said = output_of(
         "basedpyright", "--outputjson", "--pythonpath", sys.executable, "--project", directory, CALLS
     )
     errors = [each for each in json.loads(said)["generalDiagnostics"] if each["severity"] == "error"]
@@ -42,7 +42,7 @@ def pyright(directory):
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_a_type_checker_refuses_exactly_the_wrong_calls(checker, tmp_path):
+def test_a_type_checker_reports_exactly_the_calls_marked_wrong(checker, tmp_path):
     lines = CALLS.read_text().splitlines()
     wrong = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
     assert len(wrong) > 30

@@ -1,6 +1,6 @@
-"""Calls for type checkers, which test_typed_calls.py runs on this file. It is never executed.
+"""Calls of the public API for type checkers. test_typed_calls.py checks this file. It is never executed.
 
-A line with ``# wrong`` must be an error, every other line must not.
+A line with ``# wrong`` must be an error. Every other line must not be one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waiting for something that another thread, process or session does."""
+"""Wait for a change that another thread, process or session makes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
-    """Wait until the condition is true, and return what it has returned; fails if it is not in time."""
+    """Wait until the condition returns a true value, and return this value.
+
+    Fails after ``timeout`` seconds.
+    """
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from proxy import Proxy
 from usersync import AuditLog
 from waiting import until
@@ -53,7 +53,7 @@ class Store:
 
 @pytest.fixture
 def audit_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
-    database = clone_installed(cluster, logged())
+    database = clone_installed(cluster, with_audit_log())
     yield database
     cluster.drop(database)
 
@@ -117,5 +117,5 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture
-def asks_for_log() -> bool:
+def audit_enabled() -> bool:
     return True

@@ -98,7 +98,7 @@ def test_an_answer_of_the_api_that_is_lost_stores_nothing_twice(gateway, store, 
     eventually(lambda: len(gateway.seen) == 3)
     ids.append(api_log.record("a.b"))
     assert api_log.flush()
-    gateway.lose = 1
+    gateway.answers_to_drop = 1
     ids += [api_log.record("a.b") for _ in range(30)]
     assert_arrived(api_log, store, ids)
     assert api_log.stats().duplicates > 0

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import tiny_disk
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 
 pytestmark = pytest.mark.newest_server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from fix_pair import is_writable, replayed
+from fixtures_replication import has_replayed, is_writable
 from proxy import Proxy
 from usersync import AuditLog
 from usersync.audit.spool.memory import MemoryQueue
@@ -32,7 +32,7 @@ def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, 
     log = everything.enter_context(AuditLog(pair.dsn, **options))
     ids = [log.record("before") for _ in range(50)]
     assert log.flush(30)
-    eventually(lambda: replayed(pair.primary, standby))
+    eventually(lambda: has_replayed(pair.primary, standby))
     lag.silent.set()
     lost = [log.record("confirmed") for _ in range(100)]
     assert log.flush(30)
@@ -41,7 +41,7 @@ def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, 
     ids += [log.record("meanwhile") for _ in range(10)]
     with psycopg.connect(standby.dsn(), autocommit=True) as connection:
         assert connection.execute("select pg_promote()").fetchone() == (True,)
-    pair.lead_to(standby)
+    pair.fail_over_to(standby)
     assert not (set(pair.ids(standby)) & set(lost))
     assert log.flush(60)
     if options.get("keep_delivered") == 0:

@@ -9,9 +9,9 @@ import pytest
 from killing import kill_recorders
 from psycopg.conninfo import conninfo_to_dict
 
-from fix_project import clone_installed
-from former import former_file
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
+from old_spool_files import old_spool_file
 from postgrest_server import SECRET_KEY
 from usersync import AuditLog, DataApi
 from usersync.audit.spool import file_format
@@ -30,7 +30,7 @@ NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"
 def other_store(cluster):
     """A second project: another installation in the same cluster."""
     database = cluster.clone(cluster.template("supabase_old"))
-    install(database, logged())
+    install(database, with_audit_log())
     yield database
     cluster.drop(database)
 
@@ -157,7 +157,7 @@ def test_a_restored_copy_has_the_same_id_and_is_another_database(cluster, store,
     store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
     with store.database.connect("supabase_admin") as admin:
         ((installation,),) = admin.execute("select installation from usersync.settings").fetchall()
-    staging = clone_installed(cluster, logged())
+    staging = clone_installed(cluster, with_audit_log())
     try:
         with staging.connect() as owner:
             owner.execute("update usersync.settings set installation = %s", [installation])
@@ -191,7 +191,7 @@ def test_a_living_process_does_not_send_to_a_database_that_replaced_its_own(
 
 
 def test_a_spool_of_the_old_format_is_delivered_if_its_name_is_unambiguous(store, make_log, spool_dir):
-    former = former_file(spool_dir / destination_of(store.dsn, None).former, "of.former")
+    former = old_spool_file(spool_dir / destination_of(store.dsn, None).former, "of.former")
     assert make_log(store.dsn, project=None, keep_delivered=0).drain(20)
     assert [event["action"] for event in store.events()] == ["of.former"]
     assert not former.exists()

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import AuditLog
 from usersync.audit.delivery import sender as sending
 from usersync.audit.delivery.protocol import TooSlowError
@@ -154,7 +154,7 @@ def test_the_server_is_stopped_and_killed_and_started():
         server = stack.enter_context(EmbeddedPostgres(settings={"fsync": "off", "shared_buffers": "16MB"}))
         cluster = stack.enter_context(SupabaseCluster.on(server))
         database = cluster.create()
-        install(database, logged())
+        install(database, with_audit_log())
         log = stack.enter_context(AuditLog(database.dsn(), durability="memory"))
         ids = []
         for interrupt in (server.stop, server.kill):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import AuditLog
 from usersync.audit.erasure import personal_keys_of
 from usersync.audit.spool.erasing import erase_in_spools
@@ -233,7 +233,7 @@ def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_d
         )
 
     assert copies() >= 50
-    found = erase_in_spools(spool_dir, user, personal_keys_of(logged()))
+    found = erase_in_spools(spool_dir, user, personal_keys_of(with_audit_log()))
     assert found.held == ()
     assert copies() == 0
     assert log.record("a.b")
@@ -242,5 +242,5 @@ def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_d
     with closing(connect(spool.path, 1.0)) as reader:
         reader.execute("begin")
         reader.execute("select count(*) from events").fetchone()
-        held = erase_in_spools(spool_dir, user, personal_keys_of(logged())).held
+        held = erase_in_spools(spool_dir, user, personal_keys_of(with_audit_log())).held
     assert held == (spool.path,)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import erasure, reading, upkeep
 from usersync.audit.models import EventFilter
 from usersync.audit.tracking import operations as tracking
@@ -20,7 +20,7 @@ from usersync.transports.run import run
 
 
 @pytest.fixture
-def asks_for_log():
+def audit_enabled():
     return False
 
 
@@ -48,7 +48,7 @@ def test_events_wait_and_the_warning_names_the_command(project, recording, event
     assert "usersync audit enable" in caplog.text
     assert recording.stats().waiting == 3
     assert recording.stats().dropped == 0
-    settings = logged(project.settings.describe() | {"audit": {"table": "public.other_log"}})
+    settings = with_audit_log(project.settings.describe() | {"audit": {"table": "public.other_log"}})
     run(installation.apply(settings), project.owner)
     assert recording.flush(timeout=20)
     assert project.owner.execute("select count(*) from public.other_log").fetchone() == (3,)
@@ -95,7 +95,7 @@ def test_reading_raises_without_an_audit_log(project, name_is, reader):
 
 
 @pytest.mark.parametrize("policy", ["delete", "anonymize", "soft", "keep"])
-def test_users_are_created_changed_and_deleted(project, name_is, policy, vanish):
+def test_users_are_created_changed_and_deleted(project, name_is, policy, delete_without_triggers):
     assert name_is
     settings = replace(project.settings, on_delete=policy, on_soft_delete=policy)
     run(installation.apply(settings), project.owner)
@@ -103,7 +103,7 @@ def test_users_are_created_changed_and_deleted(project, name_is, policy, vanish)
     project.auth.change_email(stays, "new@example.com")
     project.auth.hard_delete(goes)
     project.auth.soft_delete(soft)
-    vanish(unseen)
+    delete_without_triggers(unseen)
     assert project.client.reconcile().errors == 0
     if policy != "keep":
         project.client.remove_orphans(limit=5)

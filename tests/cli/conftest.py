@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ended import Done
+from command_result import CommandResult
 from usersync.cli.main import run
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _ADDRESSES = (
 _OURS = (*_ADDRESSES, "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
 
 
-Usersync = "Callable[..., Done]"
+Usersync = "Callable[..., CommandResult]"
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +36,14 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def usersync(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+def usersync(capsys: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Call the command in this process, without a terminal."""
 
-    def call(*arguments: object) -> Done:
+    def call(*arguments: object) -> CommandResult:
         capsys.readouterr()
         code = run([str(argument) for argument in arguments])
         captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
+        return CommandResult(code, captured.out, captured.err)
 
     return call
 

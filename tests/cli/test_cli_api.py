@@ -25,8 +25,8 @@ def over_api(usersync, gateway, monkeypatch):
     return call
 
 
-def test_daily_commands_run_over_the_data_api(project, over_api, appear, usersync):
-    user, other = appear(2)
+def test_daily_commands_run_over_the_data_api(project, over_api, insert_without_triggers, usersync):
+    user, other = insert_without_triggers(2)
     assert over_api("status")[1]["missing"] == 2
     assert "(Data API)  out of sync" in usersync("status").out
     assert over_api("sync", "--dry-run")[1]["missing"] == 2
@@ -51,7 +51,7 @@ def test_other_commands_say_that_they_require_a_database(over_api, command):
 
 class TestWithALog:
     @pytest.fixture
-    def asks_for_log(self):
+    def audit_enabled(self):
         return True
 
     def test_spooled_events_are_delivered_over_the_data_api(self, over_api, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 from usersync.cli.completion import SHELLS
 
 BIN = Path(sys.executable).parent

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from fix_project import NAMES
+from fixtures_project import NAMES
 from usersync.config.mapping import quote
 from usersync.config.settings import parse_settings
 from usersync.schema import delete_plan

@@ -8,9 +8,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from fix_terminal import Terminal
+from terminal import Terminal
 
-from fix_lacking import lacks
+from hooks_skips import lacks
 from usersync.embedded import installed_versions
 from usersync.transports.psycopg import connect
 

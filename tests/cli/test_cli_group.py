@@ -7,7 +7,7 @@ import sys
 
 import click
 import pytest
-from fix_terminal import Terminal
+from terminal import Terminal
 
 from usersync import __version__
 from usersync.cli.group import usersync as command

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fix_project import CITEXT_SCHEMA, add_citext
+from fixtures_project import CITEXT_SCHEMA, add_citext
 from usersync import AuditLog
 from usersync.config.settings import load_settings
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fix_terminal import Terminal
 from psycopg.types.json import Jsonb
+from terminal import Terminal
 
 from usersync.config.settings import load_settings, parse_settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fix_terminal import Terminal
+from terminal import Terminal
 
 from usersync.config.settings import load_settings
 from usersync.errors import SettingsError

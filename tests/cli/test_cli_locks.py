@@ -8,7 +8,7 @@ import time
 import psycopg
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.cli.main import run
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT, LOCK_KEY
 from usersync.testing.install import install
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.newest_server
 @pytest.fixture
 def locked(database, tmp_path, monkeypatch):
     """Locks a table for as long as the test runs."""
-    install(database, logged())
+    install(database, with_audit_log())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     with psycopg.connect(database.dsn("supabase_admin")) as other:

@@ -5,8 +5,8 @@ import signal
 import urllib.request
 
 import pytest
-from fix_terminal import Terminal
 from prometheus_client.parser import text_string_to_metric_families
+from terminal import Terminal
 
 pytestmark = pytest.mark.newest_server
 

@@ -35,7 +35,7 @@ asyncio.run(story())
 
 
 @pytest.fixture
-def asks_for_log():
+def audit_enabled():
     return True
 
 

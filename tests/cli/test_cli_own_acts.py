@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from logged import write_settings
+from audit_settings import write_settings
 from usersync import UserSync
 
 pytestmark = pytest.mark.newest_server

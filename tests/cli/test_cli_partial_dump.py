@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from fix_lacking import skip_without
-from logged import write_settings
+from audit_settings import write_settings
+from hooks_skips import skip_without
 
 pytestmark = pytest.mark.newest_server
 

@@ -36,9 +36,9 @@ def test_a_pause_says_what_it_does_and_keeps_an_earlier_one(paused, usersync):
     assert usersync("pause", "--json").json["is_new"] is False
 
 
-def test_every_command_says_that_it_is_paused(paused, usersync, vanish):
+def test_every_command_says_that_it_is_paused(paused, usersync, delete_without_triggers):
     paused.client.resume()
-    vanish(paused.auth.sign_up_email("orphaned@example.com"))
+    delete_without_triggers(paused.auth.sign_up_email("orphaned@example.com"))
     usersync("pause")
     paused.auth.sign_up_email("ada@example.com")
     by = paused.client.status().paused.by

@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from fix_terminal import Terminal
 from psycopg.conninfo import make_conninfo
+from terminal import Terminal
 
 from usersync.core.installed import settings_in_database
 from usersync.transports.run import run

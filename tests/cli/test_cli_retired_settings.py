@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.schema import installation
 from usersync.transports.run import run
 
 
 @pytest.fixture
-def asks_for_log():
+def audit_enabled():
     return True
 
 
@@ -44,7 +44,7 @@ def test_every_command_reads_what_an_earlier_release_remembered(project, remembe
     """Including audit search and rollback, which use the log's stored name."""
     dsn = project.database.dsn()
     project.owner.execute(MAKE_HISTORY)
-    run(installation.apply(logged({"audit": {"table": "app.history"}})), project.owner)
+    run(installation.apply(with_audit_log({"audit": {"table": "app.history"}})), project.owner)
     remember(**OLD_LOG)
     for command in (
         *(("audit", "search"), ("audit", "stats"), ("status",), ("doctor",), ("why", "a@example.com")),

@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from fix_terminal import Terminal
+from terminal import Terminal
 
 from usersync.client import UserSync
 from usersync.errors import ConnectionFailedError

@@ -29,7 +29,7 @@ def totals(event, connection):
 
 
 @pytest.fixture
-def asks_for_log():
+def audit_enabled():
     return True
 
 

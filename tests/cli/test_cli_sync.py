@@ -4,7 +4,7 @@ import signal
 from uuid import uuid4
 
 import pytest
-from fix_terminal import Terminal
+from terminal import Terminal
 
 from usersync.cli.progress import PlainProgress
 from usersync.core.reconcile import Progress

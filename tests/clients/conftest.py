@@ -122,5 +122,5 @@ def flavour(request) -> str:
 
 
 @pytest.fixture
-def asks_for_log() -> bool:
+def audit_enabled() -> bool:
     return True

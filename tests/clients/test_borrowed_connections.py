@@ -70,8 +70,10 @@ EXPLICIT = {
 
 @pytest.mark.parametrize("explicit", EXPLICIT.values(), ids=EXPLICIT)
 @pytest.mark.usefixtures("family")
-def test_a_call_in_the_applications_transaction_leaves_its_checks_for_commit(project, appear, log, explicit):
-    (user,) = appear(1)
+def test_a_call_in_the_applications_transaction_leaves_its_checks_for_commit(
+    project, insert_without_triggers, log, explicit
+):
+    (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn()) as connection:
         explicit(connection, user, log)
         born(connection)
@@ -81,8 +83,10 @@ def test_a_call_in_the_applications_transaction_leaves_its_checks_for_commit(pro
 
 @pytest.mark.parametrize("explicit", EXPLICIT.values(), ids=EXPLICIT)
 @pytest.mark.usefixtures("family")
-def test_a_call_leaves_pending_checks_and_the_session_as_they_are(project, appear, log, explicit):
-    (user,) = appear(1)
+def test_a_call_leaves_pending_checks_and_the_session_as_they_are(
+    project, insert_without_triggers, log, explicit
+):
+    (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn()) as connection:
         before = connection.execute(SESSION).fetchone()
         connection.execute("set constraints pet_parent_id_fkey deferred")
@@ -96,8 +100,8 @@ def test_a_call_leaves_pending_checks_and_the_session_as_they_are(project, appea
     assert project.client.failures() == []
 
 
-def test_a_call_that_waited_for_a_lock_leaves_no_mark(project, appear):
-    (user,) = appear(1)
+def test_a_call_that_waited_for_a_lock_leaves_no_mark(project, insert_without_triggers):
+    (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn()) as connection, project.database.connect() as other:
         other.execute(f"begin; lock table {project.users} in share row exclusive mode")
         assert UserSync(connection).ensure_user_exists(user) is False
@@ -106,9 +110,9 @@ def test_a_call_that_waited_for_a_lock_leaves_no_mark(project, appear):
 
 
 @pytest.mark.usefixtures("family")
-def test_in_a_transaction_of_ours_a_deferred_check_is_that_users_failure(project, appear):
+def test_in_a_transaction_of_ours_a_deferred_check_is_that_users_failure(project, insert_without_triggers):
     """The trigger writes what only COMMIT would refuse: one user fails, the others have their rows."""
-    users = appear(2)
+    users = insert_without_triggers(2)
     project.owner.execute(f"""
         create function public.bear() returns trigger language plpgsql as $$ begin
         if new.{project.settings.key} = '{users[0]}' then insert into public.child values (7); end if;
@@ -119,8 +123,10 @@ def test_in_a_transaction_of_ours_a_deferred_check_is_that_users_failure(project
     assert [(each.user_id, each.sqlstate) for each in project.client.failures()] == [(users[0], "23503")]
 
 
-def test_an_idle_connection_that_is_not_in_autocommit_begins_the_applications_transaction(project, appear):
-    (user,) = appear(1)
+def test_an_idle_connection_that_is_not_in_autocommit_begins_the_applications_transaction(
+    project, insert_without_triggers
+):
+    (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn()) as connection:
         client = UserSync(connection)
         assert client.ensure_user_exists(user) is True
@@ -155,8 +161,8 @@ def test_an_operation_that_requires_its_own_transaction_raises(project):
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_four_threads_on_one_connection(project, appear, log, autocommit):
-    users = appear(100)
+def test_four_threads_on_one_connection(project, insert_without_triggers, log, autocommit):
+    users = insert_without_triggers(100)
     with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
         clients = [UserSync(connection) for _ in range(4)]
 
@@ -177,8 +183,8 @@ def test_four_threads_on_one_connection(project, appear, log, autocommit):
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_eight_tasks_on_one_connection(project, appear, log, autocommit):
-    users = appear(100)
+def test_eight_tasks_on_one_connection(project, insert_without_triggers, log, autocommit):
+    users = insert_without_triggers(100)
 
     async def story():
         dsn = project.database.dsn()
@@ -232,8 +238,8 @@ def test_no_other_thread_uses_a_transaction_of_usersync(project, log):
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_in_a_pipeline(project, appear, autocommit):
-    first, second = appear(2)
+def test_in_a_pipeline(project, insert_without_triggers, autocommit):
+    first, second = insert_without_triggers(2)
     with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
         client = UserSync(connection)
         with connection.pipeline():
@@ -246,8 +252,8 @@ def test_in_a_pipeline(project, appear, autocommit):
     assert project.client.status().in_step
 
 
-def test_in_a_pipeline_of_asyncio(project, appear):
-    (user,) = appear(1)
+def test_in_a_pipeline_of_asyncio(project, insert_without_triggers):
+    (user,) = insert_without_triggers(1)
 
     async def story():
         dsn = project.database.dsn()
@@ -343,11 +349,13 @@ def test_two_event_loops_at_once(project):
     asyncio.run(story())
 
 
-def test_ctrl_c_in_the_middle_of_a_call_ends_the_call_and_not_the_transaction(project, appear):
+def test_ctrl_c_in_the_middle_of_a_call_ends_the_call_and_not_the_transaction(
+    project, insert_without_triggers
+):
     """The main thread waits for a lock; a signal arrives."""
     import signal  # noqa: PLC0415
 
-    appear(1)
+    insert_without_triggers(1)
     dsn = project.database.dsn() + "?application_name=waiting"
     waiting = (
         "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock' "

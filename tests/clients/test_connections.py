@@ -74,9 +74,9 @@ def test_each_way_that_an_address_can_be_wrong_has_a_hint_and_no_password(
     assert secret not in shown
 
 
-def test_status_does_not_block_other_users_of_the_client(project, make_client, appear):
+def test_status_does_not_block_other_users_of_the_client(project, make_client, insert_without_triggers):
     """Of many users it takes long, and a request waits two seconds at the most for the row of its user."""
-    [user_id] = appear(1)
+    [user_id] = insert_without_triggers(1)
     with project.database.connect() as owner, ThreadPoolExecutor() as threads:
         owner.execute("select pg_advisory_lock(7)")
         owner.execute(
@@ -175,8 +175,8 @@ def test_a_pool_that_is_closed_is_a_failed_connection(project):
         client.user_exists(NOBODY)
 
 
-def test_an_idle_connection_in_autocommit_is_given_back_as_it_was(project, appear):
-    appear(1)
+def test_an_idle_connection_in_autocommit_is_given_back_as_it_was(project, insert_without_triggers):
+    insert_without_triggers(1)
     with psycopg.connect(project.database.dsn(), autocommit=True) as connection:
         assert UserSync(connection).sync_all_missing_users().synced == 1
         assert connection.autocommit is True
@@ -185,8 +185,10 @@ def test_an_idle_connection_in_autocommit_is_given_back_as_it_was(project, appea
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_in_a_transaction_nothing_is_committed_behind_the_callers_back(project, autocommit, appear):
-    (user,) = appear(1)
+def test_in_a_transaction_nothing_is_committed_behind_the_callers_back(
+    project, autocommit, insert_without_triggers
+):
+    (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
         client = UserSync(connection)
         connection.execute("begin" if autocommit else "select 1")
@@ -271,15 +273,15 @@ def test_a_lock_that_is_not_to_be_had_is_a_busy_database(project):
         assert caught.value.sqlstate == "55P03"
 
 
-def test_one_client_serves_sixteen_threads(project, appear):
-    users = appear(64)
+def test_one_client_serves_sixteen_threads(project, insert_without_triggers):
+    users = insert_without_triggers(64)
     with UserSync(project.database.dsn()) as client, ThreadPoolExecutor(16) as threads:
         assert all(threads.map(client.ensure_user_exists, users * 2))
     assert project.client.status().in_step
 
 
-def test_one_client_serves_a_hundred_tasks(project, appear):
-    users = appear(100)
+def test_one_client_serves_a_hundred_tasks(project, insert_without_triggers):
+    users = insert_without_triggers(100)
 
     async def story(source):
         async with AsyncUserSync(source) as client:
@@ -289,8 +291,8 @@ def test_one_client_serves_a_hundred_tasks(project, appear):
     assert project.client.status().in_step
 
 
-def test_a_pool_serves_a_hundred_tasks(project, appear):
-    users = appear(100)
+def test_a_pool_serves_a_hundred_tasks(project, insert_without_triggers):
+    users = insert_without_triggers(100)
 
     async def story():
         async with AsyncConnectionPool(project.database.dsn(), min_size=2, max_size=4, open=False) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from fix_pair import replayed
+from fixtures_replication import has_replayed
 from proxy import Proxy
 from usersync import UserSync
 from usersync.core.progress import PositiveCache
@@ -22,7 +22,7 @@ def test_a_user_whom_the_promoted_standby_lacks_is_asked_for_again(pair, everyth
     auth = everything.enter_context(GoTrue(pair.primary.dsn(pair.database)))
     client = everything.enter_context(UserSync(pair.dsn))
     there = auth.sign_up_email("there@example.com")
-    until(lambda: replayed(pair.primary, standby))
+    until(lambda: has_replayed(pair.primary, standby))
     lag.silent.set()
     lost = auth.sign_up_email("lost@example.com")
     assert client.ensure_user_exists(there)
@@ -33,6 +33,6 @@ def test_a_user_whom_the_promoted_standby_lacks_is_asked_for_again(pair, everyth
     assert client.ensure_user_exists(lost)
     with psycopg.connect(standby.dsn(), autocommit=True) as connection:
         assert connection.execute("select pg_promote()").fetchone() == (True,)
-    pair.lead_to(standby)
+    pair.fail_over_to(standby)
     assert not client.ensure_user_exists(lost)
     assert client.ensure_user_exists(there)

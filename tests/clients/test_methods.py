@@ -40,8 +40,8 @@ def test_an_unknown_user_raises_or_returns_false(client):
         client.remove_user(NOBODY)
 
 
-def test_a_missing_user_is_made(client, appear):
-    first, second = appear(2)
+def test_a_missing_user_is_made(client, insert_without_triggers):
+    first, second = insert_without_triggers(2)
     assert client.status().missing == 2
     assert client.user_exists(first) is False
     assert client.ensure_user_exists(first) is True
@@ -49,8 +49,8 @@ def test_a_missing_user_is_made(client, appear):
     assert client.status().in_step
 
 
-def test_all_missing_users_are_made(project, client, appear):
-    appear(3)
+def test_all_missing_users_are_made(project, client, insert_without_triggers):
+    insert_without_triggers(3)
     result = client.sync_all_missing_users()
     assert (result.synced, result.errors, result.counts.missing) == (3, 0, 3)
     assert result.run_id is not None
@@ -58,9 +58,9 @@ def test_all_missing_users_are_made(project, client, appear):
     assert client.sync_all_missing_users().synced == 0
 
 
-def test_a_deleted_user_is_removed_and_an_existing_one_is_not(project, client, vanish):
+def test_a_deleted_user_is_removed_and_an_existing_one_is_not(project, client, delete_without_triggers):
     gone, alive = project.auth.sign_up_email("gone@example.com"), project.auth.sign_up_email("a@example.com")
-    vanish(gone)
+    delete_without_triggers(gone)
     assert client.remove_user(gone) is True
     assert project.row(gone)["email"] is None
     with pytest.raises(UserStillExistsError, match=str(alive)):

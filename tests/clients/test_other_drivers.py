@@ -138,10 +138,12 @@ def log(project, tmp_path):
 
 
 @pytest.mark.parametrize("opened", SOURCES)
-def test_every_method_of_the_client_and_events(project, appear, vanish, log, opened):
+def test_every_method_of_the_client_and_events(
+    project, insert_without_triggers, delete_without_triggers, log, opened
+):
     gone = project.auth.sign_up_email("gone@example.com")
-    vanish(gone)
-    first, second, third = appear(3)
+    delete_without_triggers(gone)
+    first, second, third = insert_without_triggers(3)
 
     async def main():
         async with opened(project.database.dsn()) as (source, run, commit), AsyncUserSync(source) as client:
@@ -186,10 +188,10 @@ def test_every_method_of_the_client_and_events(project, appear, vanish, log, ope
     "opened",
     [asyncpg_connection, asyncpg_pool, sqlalchemy_asyncpg_autocommit, sqlalchemy_psycopg_autocommit],
 )
-def test_erase(project, vanish, log, opened):
+def test_erase(project, delete_without_triggers, log, opened):
     gone = project.auth.sign_up_email("gone@example.com")
     log.record_in(project.owner, "first.done", user_id=gone, metadata={"note": "50% for gone@example.com"})
-    vanish(gone)
+    delete_without_triggers(gone)
     expected = project.client.erase(gone, dry_run=True)
     assert (expected.row, expected.events) == (True, 1)
 
@@ -249,8 +251,8 @@ def test_a_failed_call_leaves_the_transaction_usable(project, opened):
     assert project.owner.execute("select n from public.work").fetchall() == [(1,)]
 
 
-def test_a_result_that_a_rollback_could_undo_is_not_remembered(project, appear):
-    (user,) = appear(1)
+def test_a_result_that_a_rollback_could_undo_is_not_remembered(project, insert_without_triggers):
+    (user,) = insert_without_triggers(1)
 
     async def main():
         async with asyncpg_connection(project.database.dsn()) as (connection, run, _):
@@ -265,8 +267,10 @@ def test_a_result_that_a_rollback_could_undo_is_not_remembered(project, appear):
     assert project.client.user_exists(user)
 
 
-def test_tasks_share_a_connection_of_asyncpg_and_a_cancelled_call_leaves_it_usable(project, appear):
-    users = appear(5)
+def test_tasks_share_a_connection_of_asyncpg_and_a_cancelled_call_leaves_it_usable(
+    project, insert_without_triggers
+):
+    users = insert_without_triggers(5)
 
     async def main():
         async with asyncpg_transaction(project.database.dsn()) as (connection, _, commit):
@@ -284,8 +288,8 @@ def test_tasks_share_a_connection_of_asyncpg_and_a_cancelled_call_leaves_it_usab
     assert project.client.status().in_step
 
 
-def test_several_workers_use_the_connections_of_a_pool(project, appear):
-    appear(6)
+def test_several_workers_use_the_connections_of_a_pool(project, insert_without_triggers):
+    insert_without_triggers(6)
 
     async def main():
         async with asyncpg_pool(project.database.dsn()) as (pool, _, _):

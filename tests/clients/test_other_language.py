@@ -8,8 +8,8 @@ import threading
 import psycopg
 import pytest
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync import AuditLog, UserSync
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -36,7 +36,7 @@ def bare(german_cluster):
 
 @pytest.fixture
 def database(german_cluster):
-    database = clone_installed(german_cluster, logged())
+    database = clone_installed(german_cluster, with_audit_log())
     yield database
     german_cluster.drop(database)
 
@@ -167,7 +167,7 @@ def test_events_are_stored_and_rejected_as_ever(database, owner, auth, tmp_path,
 
 def test_a_tracked_amount_of_money_says_the_same_in_any_locale(owner):
     owner.execute("create table public.prices (id int primary key, price money)")
-    run(tracking.track(logged(), "prices", TrackOptions(), Redactor().is_secret), owner)
+    run(tracking.track(with_audit_log(), "prices", TrackOptions(), Redactor().is_secret), owner)
     shown = set()
     for locale in ("de_DE.UTF-8", "C"):
         owner.execute(f"set lc_monetary = '{locale}'")
@@ -196,4 +196,4 @@ def test_the_function_that_raised_and_its_trigger_are_named(owner):
 
 
 def test_installing_again_changes_nothing(owner):
-    assert run(installation.plan(logged()), owner).changes == ()
+    assert run(installation.plan(with_audit_log()), owner).changes == ()

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from fix_pooler import SERVERS
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_pooler import SERVERS
 from usersync import AsyncUserSync, UserSync
 from usersync.config.dsn import connection_options
 from usersync.models import Counts
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.newest_server
 @pytest.fixture
 def installed(pooled):
     with psycopg.connect(pooled, **connection_options()) as connection:
-        run(installation.apply(logged()), connection)
+        run(installation.apply(with_audit_log()), connection)
     return pooled
 
 
 def test_it_is_installed_and_taken_back_through_the_pooler(installed, database):
     with psycopg.connect(installed, **connection_options()) as connection:
-        assert run(installation.plan(logged()), connection).changes == ()
-        assert run(installation.apply(logged()), connection).changes == ()
-        run(installation.rollback(logged(), drop_users_table=True, drop_audit_log=True), connection)
+        assert run(installation.plan(with_audit_log()), connection).changes == ()
+        assert run(installation.apply(with_audit_log()), connection).changes == ()
+        run(installation.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True), connection)
     with database.connect() as direct:
         assert direct.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
@@ -90,7 +90,7 @@ def test_a_run_goes_through_the_pooler(installed, database, workers):
 
 def test_nothing_that_was_set_stays_behind_on_a_shared_server(installed, database):
     with psycopg.connect(installed, **connection_options()) as connection:
-        run(installation.apply(logged()), connection)
+        run(installation.apply(with_audit_log()), connection)
         for _ in range(SERVERS * 2):
             shown = connection.execute(
                 "select current_setting('lock_timeout'), current_setting('search_path')"

@@ -96,11 +96,11 @@ def test_a_negative_answer_is_not_remembered(project, make_client, flavour):
 
 
 @pytest.mark.newest_server
-def test_a_removed_user_is_queried_again(project, make_client, flavour, vanish):
+def test_a_removed_user_is_queried_again(project, make_client, flavour, delete_without_triggers):
     user = project.auth.sign_up_email("ada@example.com")
     client = make_client(flavour, "dsn", project.database.dsn())
     assert client.ensure_user_exists(user)
-    vanish(user)
+    delete_without_triggers(user)
     client.remove_user(user)
     project.owner.execute(f"delete from {project.users}")
     assert not client.ensure_user_exists(user)

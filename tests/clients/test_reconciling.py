@@ -39,12 +39,14 @@ def runs(project) -> list[tuple]:
     ).fetchall()
 
 
-def test_a_dry_run_lists_differences_and_writes_nothing(project, client, appear, vanish):
+def test_a_dry_run_lists_differences_and_writes_nothing(
+    project, client, insert_without_triggers, delete_without_triggers
+):
     gone, stale = (project.auth.sign_up_email(f"{name}@example.com") for name in ("gone", "stale"))
-    vanish(gone)
+    delete_without_triggers(gone)
     phone, email = project.column("phone"), project.column("email")
     project.owner.execute(f"update {project.users} set {phone} = '1', {email} = 'x'")
-    (missing,) = appear(1)
+    (missing,) = insert_without_triggers(1)
     before = everything(project)
     result = client.reconcile(dry_run=True)
     assert everything(project) == before
@@ -61,8 +63,8 @@ def test_a_dry_run_lists_differences_and_writes_nothing(project, client, appear,
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 5])
 @pytest.mark.parametrize("page_size", [1, 2, 5000])
-def test_the_list_of_differences_is_as_long_as_was_asked(client, appear, limit, page_size):
-    users = appear(4)
+def test_the_list_of_differences_is_as_long_as_was_asked(client, insert_without_triggers, limit, page_size):
+    users = insert_without_triggers(4)
     result = client.reconcile(dry_run=True, difference_limit=limit, page_size=page_size)
     assert [each.user_id for each in result.differences] == users[:limit]
     assert result.counts.missing == 4
@@ -70,8 +72,10 @@ def test_the_list_of_differences_is_as_long_as_was_asked(client, appear, limit, 
 
 @pytest.mark.parametrize("page_size", [1, 2, 5000])
 @pytest.mark.parametrize("workers", [1, 4])
-def test_every_page_size_and_number_of_workers_comes_to_the_same(project, client, appear, page_size, workers):
-    users = appear(9)
+def test_every_page_size_and_number_of_workers_comes_to_the_same(
+    project, client, insert_without_triggers, page_size, workers
+):
+    users = insert_without_triggers(9)
     seen = []
     result = client.reconcile(page_size=page_size, workers=workers, on_progress=seen.append)
     assert (result.synced, result.errors, result.counts) == (9, 0, Counts(examined=9, missing=9))
@@ -87,8 +91,8 @@ def test_every_page_size_and_number_of_workers_comes_to_the_same(project, client
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_second_run_writes_nothing(project, client, appear, workers):
-    appear(5)
+def test_a_second_run_writes_nothing(project, client, insert_without_triggers, workers):
+    insert_without_triggers(5)
     client.reconcile()
     rows = f"select xmin, ctid, * from {project.users} order by ctid"
     before = project.owner.execute(rows).fetchall()
@@ -141,8 +145,8 @@ def test_several_workers_need_more_than_one_connection(project, make_client, fla
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])
-def test_workers_get_by_with_as_many_connections_as_the_pool_has(project, appear, size):
-    appear(9)
+def test_workers_get_by_with_as_many_connections_as_the_pool_has(project, insert_without_triggers, size):
+    insert_without_triggers(9)
     options = {"min_size": 1, "max_size": size, "timeout": 5}
     with ConnectionPool(project.database.dsn(), **options, open=True) as pool:
         assert UserSync(pool).reconcile(workers=4, page_size=1).synced == 9
@@ -172,8 +176,10 @@ def stop_after(pages: int, error: type[BaseException]):
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, Stop])
-def test_a_run_that_is_stopped_leaves_whole_pages_and_goes_on(project, appear, workers, error):
-    appear(20)
+def test_a_run_that_is_stopped_leaves_whole_pages_and_goes_on(
+    project, insert_without_triggers, workers, error
+):
+    insert_without_triggers(20)
     with UserSync(project.database.dsn()) as client:
         with pytest.raises(error):
             client.reconcile(page_size=2, workers=workers, on_progress=stop_after(3, error))
@@ -194,8 +200,8 @@ def test_a_run_that_is_stopped_leaves_whole_pages_and_goes_on(project, appear, w
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_cancelled_task_leaves_whole_pages_and_goes_on(project, appear, workers):
-    appear(20)
+def test_a_cancelled_task_leaves_whole_pages_and_goes_on(project, insert_without_triggers, workers):
+    insert_without_triggers(20)
 
     async def story():
         async with AsyncUserSync(project.database.dsn()) as client:
@@ -216,8 +222,10 @@ def test_a_cancelled_task_leaves_whole_pages_and_goes_on(project, appear, worker
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_run_whose_connection_is_ended_goes_on(project, make_client, flavour, appear, workers):
-    appear(20)
+def test_a_run_whose_connection_is_ended_goes_on(
+    project, make_client, flavour, insert_without_triggers, workers
+):
+    insert_without_triggers(20)
     dsn = project.database.dsn() + "?application_name=worker"
     client = make_client(flavour, "dsn", dsn)
     struck = []
@@ -241,16 +249,16 @@ def test_a_run_whose_connection_is_ended_goes_on(project, make_client, flavour, 
     assert project.client.status().in_step
 
 
-def test_resuming_with_nothing_to_resume_begins_anew(project, client, appear):
-    appear(2)
+def test_resuming_with_nothing_to_resume_begins_anew(project, client, insert_without_triggers):
+    insert_without_triggers(2)
     assert client.reconcile(resume=True).counts == Counts(examined=2, missing=2)
     assert client.reconcile(resume=True).counts == Counts(examined=2)
     assert len(runs(project)) == 2
 
 
-def test_orphans_are_left_alone_until_they_are_to_be_removed(project, client, vanish):
+def test_orphans_are_left_alone_until_they_are_to_be_removed(project, client, delete_without_triggers):
     users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(12)]
-    vanish(*users[:11])
+    delete_without_triggers(*users[:11])
     assert client.reconcile(workers=4).counts == Counts(examined=12, orphaned=11)
     before = everything(project)
     with pytest.raises(RemovalLimitError, match="there are 11 rows") as caught:
@@ -276,8 +284,10 @@ def test_soft_deletions_are_applied_when_asked_for(project, client):
     assert project.row(users[1])["email"] == "u1@example.com"
 
 
-def test_users_who_cannot_be_synced_are_errors_and_the_others_are_synced(project, client, appear):
-    appear(6)
+def test_users_who_cannot_be_synced_are_errors_and_the_others_are_synced(
+    project, client, insert_without_triggers
+):
+    insert_without_triggers(6)
     bad = "alter table {} add constraint no check ({} <> '3@example.com') not valid"
     project.owner.execute(bad.format(project.users, project.column("email")))
     result = client.reconcile(page_size=2)
@@ -286,9 +296,9 @@ def test_users_who_cannot_be_synced_are_errors_and_the_others_are_synced(project
     assert (failure.constraint, failure.outcome) == ("no", "degraded")
 
 
-def test_others_are_served_while_one_client_reconciles(project, appear):
+def test_others_are_served_while_one_client_reconciles(project, insert_without_triggers):
     """The run has a connection of its own: who asks the same client meanwhile does not wait for its end."""
-    users = appear(3)
+    users = insert_without_triggers(3)
     with UserSync(project.database.dsn()) as client:
         answered, inside, finish = [], threading.Event(), threading.Event()
 
@@ -307,8 +317,8 @@ def test_others_are_served_while_one_client_reconciles(project, appear):
     assert answered == [True]
 
 
-def test_a_run_inside_the_callers_transaction_is_the_callers_to_commit(project, appear):
-    appear(2)
+def test_a_run_inside_the_callers_transaction_is_the_callers_to_commit(project, insert_without_triggers):
+    insert_without_triggers(2)
     with psycopg.connect(project.database.dsn()) as connection:
         connection.execute("select 1")
         assert UserSync(connection).reconcile().synced == 2

@@ -12,8 +12,8 @@ import pytest
 from hostile_values import BIDI, HTML, HUGE, SUBSCRIPTION
 from starlette.testclient import TestClient
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync import UserSync, console
 from usersync.audit.feed import number_events
 from usersync.audit.tracking import operations as tracking
@@ -60,7 +60,7 @@ def project(cluster: SupabaseCluster, _kept: tuple[dict[str, Shown], ExitStack])
     """One database for all tests of a module, none of which writes."""
     made, stack = _kept
     if "project" not in made:
-        database = clone_installed(cluster, logged())
+        database = clone_installed(cluster, with_audit_log())
         stack.callback(cluster.drop, database)
         made["project"] = _fill(database)
     return made["project"]
@@ -70,7 +70,7 @@ def _fill(database: SupabaseDatabase) -> Shown:
     with GoTrue(database.dsn("supabase_auth_admin")) as auth, database.connect() as owner:
         owner.execute("alter table public.users add constraint no_bad_name check (full_name <> 'bad')")
         owner.execute("create table public.products (id bigint primary key, name text)")
-        track = tracking.track(logged(), "products", TrackOptions(), Redactor().is_secret)
+        track = tracking.track(with_audit_log(), "products", TrackOptions(), Redactor().is_secret)
         run(track, owner)
         owner.execute("insert into public.products values (7, 'Bolt')")
         owner.execute("update public.products set name = 'Nut' where id = 7")

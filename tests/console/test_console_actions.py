@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 import pytest
 from starlette.testclient import TestClient
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync import console
 from usersync.audit.feed import number_events
 from usersync.console.local import LocalAccess
@@ -28,7 +28,7 @@ ACTIONS = ("sync", "retry", "erase")
 @pytest.fixture
 def database(cluster, monkeypatch, tmp_path):
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path))
-    found = clone_installed(cluster, logged())
+    found = clone_installed(cluster, with_audit_log())
     yield found
     cluster.drop(found)
 

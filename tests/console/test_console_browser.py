@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Mount, Route
 
-from fix_browser import READERS, is_bright, too_narrow
-from fix_lacking import skip_without
+from fixtures_browser import VIEWPORTS, is_bright, overflowing_widths
+from hooks_skips import skip_without
 from node_tools import node_tool
 from usersync import console
 from usersync.console.local import LocalConsole
@@ -83,7 +83,7 @@ def paths_of(project):
 def test_a_browser_shows_every_page(project, seen):
     """The kinds of readers open the pages in turn. Then every page must fit every width."""
     page, address, complaints, asked = seen
-    readers = [*READERS, (80, "light"), (2560, "dark")]
+    readers = [*VIEWPORTS, (80, "light"), (2560, "dark")]
     wide, bright = [], set()
     for path, (width, scheme) in zip(paths_of(project), cycle(readers), strict=False):
         page.set_viewport_size({"width": width, "height": 800})
@@ -92,7 +92,7 @@ def test_a_browser_shows_every_page(project, seen):
         assert page.locator("h1").is_visible(), path
         assert page.locator("#content").is_visible(), path
         bright.add((scheme, is_bright(page)))
-        wide += [(path, each) for each in too_narrow(page, readers)]
+        wide += [(path, each) for each in overflowing_widths(page, readers)]
     assert complaints == []
     assert {url for url in asked if not url.startswith(f"{address}/")} == set()
     assert wide == []

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from fix_pair import replayed
+from fixtures_replication import has_replayed
 from proxy import Proxy
 from usersync import console
 from usersync.testing import GoTrue
@@ -43,9 +43,9 @@ def test_a_standby_shows_every_page_and_one_that_stops_an_error(pair, everything
         owner.execute(EVENT)
     way = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
     server = everything.enter_context(pair.standby(way))
-    while not replayed(pair.primary, server):
+    while not has_replayed(pair.primary, server):
         pass
-    pair.lead_to(server)
+    pair.fail_over_to(server)
     with TestClient(console.app(pair.dsn, authorize=lambda _: True)) as browser:
         for path in (*PAGES, f"/users/{user}", f"/users/{user}/deletion"):
             assert browser.get(path).status_code == 200, path
@@ -63,6 +63,6 @@ def test_a_standby_shows_every_page_and_one_that_stops_an_error(pair, everything
             assert answer.status_code == 503, path
             assert "The database is unavailable" in answer.text
         # The same pages work again when the address leads to a server.
-        pair.lead_to(pair.primary)
+        pair.fail_over_to(pair.primary)
         for path in (*PAGES, f"/users/{user}"):
             assert browser.get(path).status_code == 200, path

@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 from auth_server import AuthServer
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync import AuditLog
 from usersync.testing import GoTrue
 from waiting import until
@@ -76,7 +76,7 @@ class Backend:
 
 @pytest.fixture
 def backend(cluster: SupabaseCluster, auth_server: AuthServer, _tidy: None) -> Iterator[Backend]:
-    database = clone_installed(cluster, logged())
+    database = clone_installed(cluster, with_audit_log())
     with (
         database.connect() as owner,
         GoTrue(database.dsn("supabase_auth_admin")) as auth,

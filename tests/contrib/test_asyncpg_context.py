@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import AuditLog
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -25,7 +25,7 @@ def products(backend):
     """Adds a tracked table; returns the product and the actor of each event so far, and forgets them."""
     backend.owner.execute("create table public.products (name text primary key)")
     run(
-        tracking.track(logged(), "public.products", TrackOptions(), Redactor().is_secret),
+        tracking.track(with_audit_log(), "public.products", TrackOptions(), Redactor().is_secret),
         backend.owner,
     )
 

@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from logged import logged
+from audit_settings import with_audit_log
 from postgrest_server import SERVICE_KEY
 from usersync import AuditLog, UserSync
 from usersync.audit.tracking import operations as tracking
@@ -98,7 +98,7 @@ def test_flask(shown, backend):
 def test_supabase(shown, backend, serve):
     backend.owner.execute("create table products (id int generated always as identity, name text)")
     backend.owner.execute("grant insert, select on products to service_role")
-    run(tracking.track(logged(), "products", TrackOptions(), Redactor().is_secret), backend.owner)
+    run(tracking.track(with_audit_log(), "products", TrackOptions(), Redactor().is_secret), backend.owner)
     user, audit = SimpleNamespace(id=backend.sign_up()), AuditLog(backend.dsn)
     vars(shown.module).update(
         url=serve(backend.database).url, secret_key=SERVICE_KEY, audit=audit, user=user, request_id="r"
@@ -116,7 +116,7 @@ def test_supabase(shown, backend, serve):
 def test_asyncpg(shown, backend, tmp_path):
     backend.owner.execute("create table products (id int primary key, name text)")
     backend.owner.execute("insert into products values (42, 'Bolt')")
-    run(tracking.track(logged(), "products", TrackOptions(), Redactor().is_secret), backend.owner)
+    run(tracking.track(with_audit_log(), "products", TrackOptions(), Redactor().is_secret), backend.owner)
     user_id = backend.sign_up()
     vars(shown.module).update(dsn=backend.dsn, audit=AuditLog.recording_only(spool_dir=tmp_path))
     asyncio.run(shown("asyncpg").rename_product(user_id))

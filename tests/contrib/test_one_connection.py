@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fix_project import NAMES
+from fixtures_project import NAMES
 from usersync.config.settings import Settings, parse_settings
 from usersync.testing import broken_users_table
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from fix_project import Project
+    from fixtures_project import Project
 
 #: Columns of the users table that scripts name in braces.
 _NAMES = ("email", "phone", "full_name", "deleted_at", "banned_until")

@@ -89,9 +89,9 @@ def test_a_change_of_the_user_is_synced_at_once(project, failing, sql):
     assert project.row(failing)["email"] == "lovelace@example.com"
 
 
-def test_a_thousand_failing_users_cost_a_run_next_to_no_transaction_id(project, sql, appear):
+def test_a_thousand_failing_users_cost_a_run_next_to_no_transaction_id(project, sql, insert_without_triggers):
     sql(REFUSE)
-    appear(1_000)
+    insert_without_triggers(1_000)
     project.client.reconcile()
     sql("update usersync.sync_failures set attempts = 6, next_try_at = now() + interval '1 hour'")
 

@@ -301,13 +301,13 @@ def test_a_column_that_some_users_cannot_fill_is_noticed_before(postgres):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("on_delete", ["anonymize", "soft", "keep", "delete"])
-@pytest.mark.parametrize("vanish", ["hard_delete", "soft_delete"])
+@pytest.mark.parametrize("delete_without_triggers", ["hard_delete", "soft_delete"])
 def test_a_user_without_a_row_leaves_the_failures_table_with_the_deletion(
-    installed, postgres, on_delete, vanish
+    installed, postgres, on_delete, delete_without_triggers
 ):
     auth, client = installed(on_delete=on_delete)
     postgres.execute("alter table public.users add constraint nobody check (false) not valid")
     user = auth.sign_up_email()
     assert [each.user_id for each in client.failures()] == [user]
-    getattr(auth, vanish)(user)
+    getattr(auth, delete_without_triggers)(user)
     assert not client.failures()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from fix_lacking import skip_without
-from fix_project import add_citext
+from fixtures_project import add_citext
+from hooks_skips import skip_without
 from usersync import UserSync
 from usersync.config.settings import parse_settings
 from usersync.doctor import choose, examine

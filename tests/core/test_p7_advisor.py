@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 
 ADVISOR = Path(__file__).with_name("advisor.sql").read_text("utf-8")
 
@@ -44,7 +44,7 @@ FINDINGS = {
 @pytest.fixture
 def database(cluster, regime):
     """A database with usersync and its log."""
-    database = clone_installed(cluster, logged(), regime=regime)
+    database = clone_installed(cluster, with_audit_log(), regime=regime)
     yield database
     cluster.drop(database)
 

@@ -7,8 +7,8 @@ import json
 import psycopg
 import pytest
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.testing import GoTrue
 
 pytestmark = pytest.mark.parametrize("regime", ["old", "new"])
@@ -24,7 +24,7 @@ CLIENT_FUNCTIONS = {
 
 @pytest.fixture
 def installed(cluster, regime):
-    database = clone_installed(cluster, logged(), regime=regime)
+    database = clone_installed(cluster, with_audit_log(), regime=regime)
     yield database
     cluster.drop(database)
 

@@ -85,8 +85,8 @@ def test_runs_are_refused_and_calls_for_one_user_are_not(paused):
     assert client.sync_auth_user(user)
 
 
-def test_a_run_that_is_under_way_stops_at_its_next_page(project, appear):
-    appear(6)
+def test_a_run_that_is_under_way_stops_at_its_next_page(project, insert_without_triggers):
+    insert_without_triggers(6)
     pages = []
 
     def pause_after_the_first(progress):
@@ -233,8 +233,8 @@ def test_who_gets_no_row_is_not_noted(paused, sync_failures):
     assert sync_failures() == {}
 
 
-def test_no_orphaned_row_is_removed_while_it_is_paused(project, vanish):
-    vanish(project.auth.sign_up_email("ada@example.com"))
+def test_no_orphaned_row_is_removed_while_it_is_paused(project, delete_without_triggers):
+    delete_without_triggers(project.auth.sign_up_email("ada@example.com"))
     project.client.pause()
     with pytest.raises(PausedError):
         project.client.remove_orphans(limit=1)

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import pytest
 from psycopg.types.json import Jsonb
 
-from fix_project import Project
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import Project
 from usersync import UserSync
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -71,7 +71,7 @@ def policy():
 @pytest.fixture
 def full(cluster, analyzed, policy):
     """A project with many users, and a superuser's session in which counts what is read."""
-    settings = logged({"on_delete": policy})
+    settings = with_audit_log({"on_delete": policy})
 
     def build(database):
         install(database, settings)
@@ -241,7 +241,7 @@ WARM = {name: (do, 8, 3_000, 120) for name, do in TRIGGERS.items()} | {"a page":
 def test_a_plan_that_was_made_while_the_tables_were_small_is_as_good(database, superuser, what):
     """A session keeps its plans, and that of the auth server lasts long."""
     do, first, then, at_most = WARM[what]
-    settings = logged({})
+    settings = with_audit_log({})
     install(database, settings)
     superuser.execute(FILL.format(first=1, users=first, events=1, others=7))
     with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import UserSync
 from usersync.config.settings import parse_settings
 from usersync.testing.install import install
@@ -82,7 +82,7 @@ def test_a_row_of_a_skipped_user_is_kept_in_sync_and_stays(project, sql):
 
 
 def test_an_event_of_a_skipped_user_is_stored_with_the_reason(database, postgres, auth):
-    install(database, logged({"skip": ["anonymous"]}))
+    install(database, with_audit_log({"skip": ["anonymous"]}))
     user = auth.sign_up_anonymous()
     answer = postgres.execute(
         "select public.record_audit_events(jsonb_build_array(jsonb_build_object("

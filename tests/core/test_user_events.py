@@ -124,8 +124,8 @@ def test_every_flow_of_the_auth_server(project, recorded):
     assert kept(project) == []
 
 
-def test_origin_actor_and_backfill(project, recorded, appear):
-    synced, ensured, called = appear(3)
+def test_origin_actor_and_backfill(project, recorded, insert_without_triggers):
+    synced, ensured, called = insert_without_triggers(3)
     project.owner.execute("select set_config('request.jwt.claims', %s, false)", ['{"role": "service_role"}'])
     project.owner.execute("select public.ensure_user_exists(%s)", [ensured])
     project.owner.execute(

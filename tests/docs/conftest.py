@@ -9,7 +9,7 @@ import pytest
 from procedure_pages import Procedure, blocks, build, test_name
 
 from auth_stand_in import AuthServer
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 from usersync import UserSync
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
-from fix_catalog import read_catalog
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_catalog import read_catalog
 from usersync import AuditLog
 from usersync.cli.main import run
 from usersync.config.extras import EXTRAS
@@ -93,7 +93,7 @@ def privileges(database):
 
 
 def build(database):
-    install(database, logged())
+    install(database, with_audit_log())
     with database.connect() as owner:
         owner.execute(TABLES)
 

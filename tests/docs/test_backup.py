@@ -21,7 +21,7 @@ from procedure_pages import (
     test_name,
 )
 
-from fix_pair import is_writable, replayed
+from fixtures_replication import has_replayed, is_writable
 from proxy import Proxy
 from usersync import AuditLog
 from usersync.config.settings import parse_settings
@@ -77,14 +77,14 @@ def test_fail_over_to_a_standby(moved, pair, everything):
         ids = [log.record("before")]
         assert log.flush(30)
         auth.sign_up_email("ada@example.com")
-        until(lambda: replayed(pair.primary, standby))
+        until(lambda: has_replayed(pair.primary, standby))
         lag.silent.set()
         ids += [log.record("confirmed") for _ in range(9)]
         assert log.flush(30)
     pair.primary.kill()
     with psycopg.connect(standby.dsn(), autocommit=True) as connection:
         assert connection.execute("select pg_promote()").fetchone() == (True,)
-    pair.lead_to(standby)
+    pair.fail_over_to(standby)
     moved.run()
     assert sorted(pair.ids(standby)) == sorted(ids)
 

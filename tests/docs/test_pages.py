@@ -28,10 +28,10 @@ from tortoise import Model
 from tortoise.fields import IntField
 
 from admin_api import AdminApi
+from audit_settings import with_audit_log
 from event_receivers import EVENT, BackgroundReceiver, answer
-from fix_lacking import skip_without
-from fix_project import clone_installed
-from logged import logged
+from fixtures_project import clone_installed
+from hooks_skips import skip_without
 from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import AuditLog
 from usersync.config.settings import Settings
@@ -96,7 +96,7 @@ def test_no_block_is_hidden_from_the_tests():
 @pytest.fixture
 def settings():
     """The settings that usersync is installed with when the page begins; None: it is not installed."""
-    return logged()
+    return with_audit_log()
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_audit(page, database, postgres, superuser):
         page.run(1)
     assert page.python["audit"].flush()
     page.run(6)
-    install(database, logged({"audit": {"users_read": True}}))
+    install(database, with_audit_log({"audit": {"users_read": True}}))
     page.run(1)
     page.python["event_id"] = page.python["audit"].search(limit=1).events[0].id
     page.run(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from procedure_pages import CLOSED, DOCS, blocks, privileges, record, row, sections_of, test_name
 
-from fix_catalog import read_catalog
+from fixtures_catalog import read_catalog
 from usersync import AuditLog, UserSync
 from usersync.testing import GoTrue, GoTrueError
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 
-from fix_browser import READERS, is_bright, too_narrow
+from fixtures_browser import VIEWPORTS, is_bright, overflowing_widths
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -85,18 +85,18 @@ def test_a_browser_shows_every_page(site, address, chromium):
     pages = sorted(each.relative_to(site).as_posix() for each in site.rglob("*.html"))
     pages.remove("404.html")
     complaints, asked, wide, bright = [], [], [], set()
-    for number, (width, scheme) in enumerate(READERS):
+    for number, (width, scheme) in enumerate(VIEWPORTS):
         context = chromium.new_context(color_scheme=scheme)
         page = context.new_page()
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        for name in pages[number :: len(READERS)]:
+        for name in pages[number :: len(VIEWPORTS)]:
             page.set_viewport_size({"width": width, "height": 800})
             page.goto(address + name)
             assert page.locator("h1").first.is_visible(), name
             bright.add((scheme, is_bright(page)))
-            wide += [(name, each) for each in too_narrow(page, READERS)]
+            wide += [(name, each) for each in overflowing_widths(page, VIEWPORTS)]
         context.close()
     assert complaints == []
     assert {url for url in asked if not url.startswith((address, "data:", "blob:"))} == set()

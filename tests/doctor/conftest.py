@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from fix_project import Project
+    from fixtures_project import Project
     from usersync.config.settings import Settings
     from usersync.models import Check
 
@@ -97,5 +97,5 @@ def checked_as_superuser(checked: CheckedProject, root: psycopg.Connection) -> C
 
 
 @pytest.fixture
-def asks_for_log() -> bool:
+def audit_enabled() -> bool:
     return True

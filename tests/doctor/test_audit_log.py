@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.doctor import choose, examine
 from usersync.schema import installation
 from usersync.transports.run import run
@@ -188,7 +188,7 @@ def test_d028_rejected_events(checked):
     assert checked.check("D028").status == "ok"
 
 
-ADOPTED = logged(
+ADOPTED = with_audit_log(
     {
         "columns": {"email": "email"},
         "audit": {

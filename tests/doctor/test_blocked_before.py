@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.doctor import choose, examine
 from usersync.schema import installation
 from usersync.testing import GoTrue, GoTrueError
@@ -15,7 +15,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = logged({"columns": {"email": "email"}, "on_delete": "delete"})
+SETTINGS = with_audit_log({"columns": {"email": "email"}, "on_delete": "delete"})
 
 USERS = "create table public.users (id uuid primary key, email text);"
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from breakages import BREAKAGES
 
-from logged import TOML, logged
+from audit_settings import TOML, with_audit_log
 from usersync.audit.tracking.operations import track
 from usersync.audit.tracking.state import TrackOptions
 from usersync.cli.main import run as command
@@ -42,7 +42,7 @@ WHERE_ROWS_ARE_DELETED = {
 def settings(request, names):
     if names != "plain":  # before a database is made for the test
         pytest.skip("the breakages use the names of the default settings")
-    return logged(getattr(request, "param", {}))
+    return with_audit_log(getattr(request, "param", {}))
 
 
 @pytest.fixture

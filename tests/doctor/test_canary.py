@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fix_catalog import read_catalog
-from fix_pooler import pgbouncer
+from fixtures_catalog import read_catalog
+from fixtures_pooler import pgbouncer
 from usersync.cli.main import run
 from usersync.config.settings import load_settings
 from usersync.doctor import judge

@@ -8,7 +8,7 @@ from dataclasses import replace
 import click
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.cli.doctor_view import DoctorView
 from usersync.cli.main import run
 from usersync.models import Check, Finding
@@ -98,7 +98,7 @@ def test_escape_sequences_from_the_database_do_not_reach_the_terminal():
 
 @pytest.fixture
 def doctor(database, tmp_path, monkeypatch, capsys):
-    install(database, logged())
+    install(database, with_audit_log())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
@@ -142,7 +142,7 @@ class TestOnADatabase:
         assert doctor("--only", "D011", "--strict")[0] == 1
 
     def test_without_a_settings_file_it_uses_the_settings_in_the_database(self, doctor, postgres, tmp_path):
-        run_plan(installation.apply(replace(logged(), lock_timeout_ms=600)), postgres)
+        run_plan(installation.apply(replace(with_audit_log(), lock_timeout_ms=600)), postgres)
         assert doctor()[0] == 0
         (tmp_path / "usersync.toml").write_text("lock_timeout_ms = 700", "utf-8")
         code, said = doctor("--only", "D020")
@@ -151,7 +151,9 @@ class TestOnADatabase:
 
     def test_without_a_settings_file_an_edited_function_is_reported(self, doctor, postgres):
         run_plan(
-            installation.apply(replace(logged(), columns=logged().columns[::-1], lock_timeout_ms=600)),
+            installation.apply(
+                replace(with_audit_log(), columns=with_audit_log().columns[::-1], lock_timeout_ms=600)
+            ),
             postgres,
         )
         assert doctor("--only", "D006")[0] == 0

@@ -7,7 +7,7 @@ import json
 import pytest
 from test_canary import snapshot
 
-from fix_project import NAMES
+from fixtures_project import NAMES
 from usersync.cli.main import run
 from usersync.doctor.fixes import remedies
 

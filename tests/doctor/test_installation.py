@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.doctor import choose, examine
 from usersync.schema import installation
 from usersync.schema.findings import find
@@ -50,7 +50,7 @@ OF_THIS_MACHINE = ("D023", "D031", "D032", "D036")
 def test_d001_the_wrong_database(superuser):
     """Without the auth server's table there is one problem, and the other checks are skipped."""
     settings = dataclasses.replace(
-        logged(), source_table=dataclasses.replace(logged().source_table, name="people")
+        with_audit_log(), source_table=dataclasses.replace(with_audit_log().source_table, name="people")
     )
     first, *others = run(examine(settings), superuser)
     assert (first.code, first.status) == ("D001", "problem")
@@ -113,11 +113,11 @@ HAND_WRITTEN = """
 @pytest.mark.newest_server
 def test_d002_a_hand_written_trigger_blocks_the_installation(database, postgres):
     postgres.execute(HAND_WRITTEN)
-    check = run(examine(logged(), choose(["D002"])), postgres)[0]
+    check = run(examine(with_audit_log(), choose(["D002"])), postgres)[0]
     assert "public.handle_new_user" in check.detail
     assert check.fix == "usersync apply --adopt"
-    run(installation.apply(logged(), adopt=True), postgres)
-    assert run(examine(logged(), choose(["D002"])), postgres)[0].status == "ok"
+    run(installation.apply(with_audit_log(), adopt=True), postgres)
+    assert run(examine(with_audit_log(), choose(["D002"])), postgres)[0].status == "ok"
 
 
 @pytest.mark.newest_server
@@ -132,7 +132,7 @@ def test_d002_a_hand_written_trigger_that_cannot_be_restored_is_not_dropped(data
         "create table public.people (id uuid); create trigger welcome after insert on public.people "
         "for each row execute function public.handle_new_user()"
     )
-    check = run(examine(logged(), choose(["D002"])), postgres)[0]
+    check = run(examine(with_audit_log(), choose(["D002"])), postgres)[0]
     assert "also drops other triggers that run it: welcome on public.people" in check.fix
     *sql, last = [line for line in check.fix.splitlines() if not line.startswith("--")]
     assert last == "usersync apply"
@@ -141,14 +141,14 @@ def test_d002_a_hand_written_trigger_that_cannot_be_restored_is_not_dropped(data
     assert postgres.execute(welcome).fetchone() == (1,)
     (drop,) = [line for line in check.fix.splitlines() if "cascade;" in line]
     postgres.execute(drop.partition(": ")[2])
-    run(installation.apply(logged()), postgres)
-    assert run(examine(logged(), choose(["D002"])), postgres)[0].status == "ok"
+    run(installation.apply(with_audit_log()), postgres)
+    assert run(examine(with_audit_log(), choose(["D002"])), postgres)[0].status == "ok"
 
 
 @pytest.mark.newest_server
 def test_d005_lists_a_hand_written_trigger_with_our_name(database, postgres):
     postgres.execute(HAND_WRITTEN)
-    detail = run(examine(logged(), choose(["D005"])), postgres)[0].detail
+    detail = run(examine(with_audit_log(), choose(["D005"])), postgres)[0].detail
     assert "on_auth_user_created (public.handle_new_user)" in detail
 
 

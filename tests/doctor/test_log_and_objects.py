@@ -8,7 +8,7 @@ import uuid
 import psycopg
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit.tracking.operations import track
 from usersync.audit.tracking.state import TrackOptions
 from usersync.doctor import judge
@@ -156,4 +156,4 @@ def test_an_overload_of_one_of_our_functions(checked):
 @pytest.mark.parametrize("table", ["pg_temp.users", "pg_catalog.users", "information_schema.users"])
 def test_a_table_of_postgresqls_own_schemas_is_refused_at_once(table):
     with pytest.raises(SettingsError, match="in a system schema of PostgreSQL"):
-        logged({"users_table": table})
+        with_audit_log({"users_table": table})

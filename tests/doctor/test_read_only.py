@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import UserSync
 from usersync.cli.main import run
 from usersync.doctor import choose, examine
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def read_only(database, superuser, tmp_path, monkeypatch):
-    install(database, logged())
+    install(database, with_audit_log())
     superuser.execute(f"alter database {database.name} set default_transaction_read_only = on")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
@@ -30,14 +30,14 @@ def read_only(database, superuser, tmp_path, monkeypatch):
 
 def test_doctor_names_the_setting_and_resets_it(read_only, superuser):
     with psycopg.connect(read_only.dsn(), autocommit=True) as connection:
-        (check,) = run_plan(examine(logged(), choose(["D036"])), connection)
+        (check,) = run_plan(examine(with_audit_log(), choose(["D036"])), connection)
     assert check.status == "problem"
     assert "transactions of supabase_auth_admin are read-only" in check.detail
     assert "each sign-up and sign-in fails" in check.detail
     superuser.execute("set default_transaction_read_only = off")
     superuser.execute("\n".join(line for line in check.fix.splitlines() if not line.startswith("--")))
     with psycopg.connect(read_only.dsn(), autocommit=True) as connection:
-        (check,) = run_plan(examine(logged(), choose(["D036"])), connection)
+        (check,) = run_plan(examine(with_audit_log(), choose(["D036"])), connection)
     assert check.status == "ok"
 
 
@@ -67,7 +67,7 @@ def test_the_metric_and_the_error(read_only):
         psycopg.connect(read_only.dsn(), autocommit=True) as connection,
         pytest.raises(ReadOnlyDatabaseError),
     ):
-        run_plan(installation.apply(logged()), connection)
+        run_plan(installation.apply(with_audit_log()), connection)
 
 
 def test_a_user_without_a_row_is_not_reported_in_sync(read_only, superuser, capsys):

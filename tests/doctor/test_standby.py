@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from fix_pair import replayed
-from logged import write_settings
+from audit_settings import write_settings
+from fixtures_replication import has_replayed
 from proxy import Proxy
 from usersync import UserSync
 from usersync.cli.main import run
@@ -27,9 +27,9 @@ def standby(pair, everything, tmp_path, monkeypatch):
         )
     way = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
     server = everything.enter_context(pair.standby(way))
-    while not replayed(pair.primary, server):
+    while not has_replayed(pair.primary, server):
         pass
-    pair.lead_to(server)
+    pair.fail_over_to(server)
     monkeypatch.chdir(tmp_path)
     write_settings(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", pair.dsn)

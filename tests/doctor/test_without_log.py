@@ -17,7 +17,7 @@ OF_THE_LOG = ("D024", "D025", "D026", "D027")
 
 
 @pytest.fixture
-def asks_for_log():
+def audit_enabled():
     return False
 
 
@@ -52,7 +52,7 @@ def test_a_missing_log_that_the_settings_ask_for_is_a_problem(checked):
 
 class TestTracked:
     @pytest.fixture
-    def asks_for_log(self):
+    def audit_enabled(self):
         return True
 
     def test_tracked_tables_without_a_log_are_a_problem(self, checked):

@@ -15,11 +15,11 @@ from working import Working
 from usersync.cli.main import run
 
 if TYPE_CHECKING:
-    from fix_project import Project
+    from fixtures_project import Project
 
 
 @pytest.fixture
-def asks_for_log() -> bool:
+def audit_enabled() -> bool:
     return True
 
 

@@ -80,8 +80,10 @@ def test_a_task_that_is_due_is_done_by_one_worker(working):
         assert due(RETENTION, other, hours=25)
 
 
-def test_the_nightly_comparison_is_continued_and_shown(working, project, appear, monkeypatch):
-    users = appear(5)
+def test_the_nightly_comparison_is_continued_and_shown(
+    working, project, insert_without_triggers, monkeypatch
+):
+    users = insert_without_triggers(5)
     monkeypatch.setattr(periodic.reconcile, "PAGE_SIZE", 2)
     with pytest.raises(StoppedError):
         run(periodic.compare(lambda: True), working.owner)

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from working import wait_for
 
-from fix_pooler import pgbouncer
+from fixtures_pooler import pgbouncer
 from usersync import ArgumentTypeError, ArgumentValueError, Handlers, SettingsError
 from usersync.doctor import choose, examine
 from usersync.errors import NotInstalledError

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from fix_project import Project
+    from fixtures_project import Project
     from usersync import Handlers
     from usersync.events.models import ParkedEvent, SubscriptionStatus
 

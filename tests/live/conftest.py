@@ -14,8 +14,8 @@ import pytest
 from auth_api import AuthApi, NotOfferedError
 from psycopg.rows import dict_row
 
-from fix_lacking import lacks
-from logged import logged
+from audit_settings import with_audit_log
+from hooks_skips import lacks
 from usersync import DataApi, UserSync
 from usersync.core.audit_log import has_log
 from usersync.core.installed import settings_in_database
@@ -107,7 +107,7 @@ def live() -> Iterator[Live]:
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as postgres, UserSync(dsn) as sync:
         stored = run(settings_in_database(), postgres)
         ours = stored is None
-        settings = stored or logged()
+        settings = stored or with_audit_log()
         had_table = postgres.execute("select to_regclass(%s)", [settings.users_table.quoted]).fetchone()[0]
         if ours:
             run(installation.apply(settings), postgres)

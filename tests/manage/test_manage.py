@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import UserSync, manage
 from usersync.errors import ConflictError, NotAcceptedError, NotInstalledError, SettingsError
 
@@ -23,11 +23,11 @@ SETTINGS = {"columns": {"email": "email"}}
 def test_the_life_of_an_installation(database, auth):
     dsn = database.dsn()
     user_id = auth.sign_up_email("ada@example.com")
-    assert "table public.users" in [change.subject for change in manage.plan(dsn, logged()).changes]
+    assert "table public.users" in [change.subject for change in manage.plan(dsn, with_audit_log()).changes]
     with pytest.raises(NotInstalledError):
         manage.rollback(dsn)
     assert {each.status for each in manage.doctor(dsn, only=["D002"])} == {"problem"}
-    done = manage.apply(dsn, logged())
+    done = manage.apply(dsn, with_audit_log())
     assert done.changes
     assert (done.differences, done.sync.synced) == ((), 1)
     with UserSync(dsn) as sync:
@@ -36,20 +36,20 @@ def test_the_life_of_an_installation(database, auth):
     checks = manage.doctor(dsn, canary=True)
     assert len(checks) > 30
     assert [each.code for each in checks if each.status == "problem"] == []
-    again = manage.apply(dsn, logged(), sync=False)
+    again = manage.apply(dsn, with_audit_log(), sync=False)
     assert (again.changes, again.sync) == ((), None)
     kept = {change.subject for change in manage.rollback(dsn).changes if change.kind == "keep"}
     assert "table public.users" in kept
     with database.connect() as owner:
         owner.execute("create schema usersync")
     with pytest.raises(ConflictError, match="schema usersync"):
-        manage.apply(dsn, logged())
+        manage.apply(dsn, with_audit_log())
 
 
 def test_what_would_be_different_is_not_installed_unless_accepted(database):
     with database.connect() as owner:
         owner.execute(HANDWRITTEN)
-    dsn, settings = database.dsn(), logged(SETTINGS)
+    dsn, settings = database.dsn(), with_audit_log(SETTINGS)
     with pytest.raises(NotAcceptedError, match="the previous email today") as raised:
         manage.apply(dsn, settings, adopt=True)
     assert raised.value.code == "US306"

@@ -14,7 +14,7 @@ import promql_parser
 import pytest
 import yaml
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 from usersync.cli.worker import worker
 from usersync.events.handlers import Handlers
 from usersync.metrics import definitions

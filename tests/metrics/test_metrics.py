@@ -21,7 +21,7 @@ pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
-def asks_for_log():
+def audit_enabled():
     return True
 
 

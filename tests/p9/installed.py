@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twins import Side, Twins
 
-from ended import Done
+from command_result import CommandResult
 from usersync.cli.main import run
 from usersync.config.settings import load_settings, parse_settings
 
@@ -27,12 +27,12 @@ class Command:
         self._dsn = database.dsn()
         self.config = config
 
-    def __call__(self, *arguments: str) -> Done:
+    def __call__(self, *arguments: str) -> CommandResult:
         out, err = io.StringIO(), io.StringIO()
         where = ["--dsn", self._dsn, "--config", str(self.config)]
         with redirect_stdout(out), redirect_stderr(err):
             code = run([*arguments, *where])
-        return Done(code, out.getvalue(), err.getvalue())
+        return CommandResult(code, out.getvalue(), err.getvalue())
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Installation:
     twins: Twins
     usersync: Command
     #: The output of init and of apply.
-    init: Done
-    apply: Done
+    init: CommandResult
+    apply: CommandResult
     #: The rows of the tables before apply and after it.
     changed: list[str]
 

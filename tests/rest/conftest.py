@@ -60,5 +60,5 @@ def _no_long_pauses(monkeypatch) -> None:
 
 
 @pytest.fixture
-def asks_for_log() -> bool:
+def audit_enabled() -> bool:
     return True

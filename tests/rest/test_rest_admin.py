@@ -9,7 +9,7 @@ import pytest
 from hostile import answering
 
 from admin_api import AdminApi
-from fix_project import NAMES, clone_installed
+from fixtures_project import NAMES, clone_installed
 from postgrest_server import SECRET_KEY, SERVICE_KEY, Gateway
 from usersync import DataApi
 from usersync.cli.main import run

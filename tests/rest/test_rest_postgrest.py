@@ -116,8 +116,8 @@ def test_an_operation_that_requires_a_connection_raises(sync):
     assert sync._transport.run(failures()) == []
 
 
-def test_pages_that_take_too_long_are_halved_until_they_do_not(project, sync_later, appear):
-    appear(12)
+def test_pages_that_take_too_long_are_halved_until_they_do_not(project, sync_later, insert_without_triggers):
+    insert_without_triggers(12)
     slow_writes(project, 0.05)
     limit_time(project, 400)
     result = sync_later().reconcile(page_size=12)
@@ -125,8 +125,8 @@ def test_pages_that_take_too_long_are_halved_until_they_do_not(project, sync_lat
     assert project.client.status().in_step
 
 
-def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_later, appear):
-    appear(30)
+def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_later, insert_without_triggers):
+    insert_without_triggers(30)
     whole = project.client.status()
     project.owner.execute(
         "create or replace function public.user_sync_status() returns jsonb language plpgsql "
@@ -136,8 +136,10 @@ def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_late
     assert sync_later().status() == whole
 
 
-def test_a_page_that_is_too_slow_at_every_size_raises_with_a_hint(project, sync_later, appear):
-    appear(1)
+def test_a_page_that_is_too_slow_at_every_size_raises_with_a_hint(
+    project, sync_later, insert_without_triggers
+):
+    insert_without_triggers(1)
     slow_writes(project, 20)
     limit_time(project, 200)
     with pytest.raises(DatabaseError, match="57014") as caught:
@@ -146,7 +148,7 @@ def test_a_page_that_is_too_slow_at_every_size_raises_with_a_hint(project, sync_
 
 
 @pytest.mark.key_types
-def test_a_key_of_any_type_makes_no_difference(project, sync, vanish):
+def test_a_key_of_any_type_makes_no_difference(project, sync, delete_without_triggers):
     user, other = (project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
     key = f'"{project.settings.key}"'
     project.owner.execute(f"delete from {project.users} where {key} = %s", [user])
@@ -156,7 +158,7 @@ def test_a_key_of_any_type_makes_no_difference(project, sync, vanish):
     project.owner.execute(f"delete from {project.users} where {key} = %s", [other])
     counts = sync.reconcile().counts
     assert (counts.missing, counts.stale, counts.orphaned) == (1, 0, 0)
-    vanish(other)
+    delete_without_triggers(other)
     assert sync.status().orphaned == 1
     assert sync.remove_orphans(limit=1).removed == 1
     assert sync.status().in_step

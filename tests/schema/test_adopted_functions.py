@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.schema import installation
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = logged(
+SETTINGS = with_audit_log(
     {
         "users_table": "public.profiles",
         "on_delete": "delete",

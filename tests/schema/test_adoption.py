@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.errors import ConflictError
 from usersync.schema import installation
 from usersync.testing import GoTrue, GoTrueError
@@ -14,7 +14,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = logged({"columns": {"email": "email", "full_name": "user_metadata.full_name"}})
+SETTINGS = with_audit_log({"columns": {"email": "email", "full_name": "user_metadata.full_name"}})
 
 TABLE = """
     create table public.users (

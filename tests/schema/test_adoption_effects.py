@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.schema import installation
 from usersync.transports.run import run
 
@@ -34,7 +34,7 @@ def judged(installer):
     def judge(columns, *scripts, **settings):
         for script in scripts:
             installer.connection.execute(script)
-        parsed = logged({"users_table": "public.profiles", "columns": columns, **settings})
+        parsed = with_audit_log({"users_table": "public.profiles", "columns": columns, **settings})
         planned = run(installation.plan(parsed, adopt=True), installer.connection)
         adopted = {
             each.subject.split()[1] for each in planned.changes if each.reason.startswith("usersync does")

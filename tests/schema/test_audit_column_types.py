@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
@@ -28,7 +28,7 @@ COLUMNS = {
 
 def test_an_enum_takes_the_action(database, postgres):
     postgres.execute(TABLE)
-    settings = logged({"audit": {"table": "public.activities", "columns": COLUMNS}})
+    settings = with_audit_log({"audit": {"table": "public.activities", "columns": COLUMNS}})
     install(database, settings)
     answer = postgres.execute(
         "select public.record_audit_events('["
@@ -47,6 +47,6 @@ def test_an_enum_takes_the_action(database, postgres):
 def test_the_fix_that_plan_prints_works(postgres, given):
     postgres.execute(TABLE)
     columns = COLUMNS | {"action": {"column": "type", "type": given} if given else "type"}
-    settings = logged({"audit": {"table": "public.activities", "columns": columns}})
+    settings = with_audit_log({"audit": {"table": "public.activities", "columns": columns}})
     (error,) = run(installation.plan(settings), postgres).errors
     assert 'action = { column = "type", type = "public.activity_type" }' in error.fix

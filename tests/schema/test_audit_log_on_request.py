@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.config.settings import Settings, parse_settings
 from usersync.doctor import choose, examine
 from usersync.errors import ConflictError
@@ -90,14 +90,14 @@ def test_a_log_under_another_name_is_named(installer, table):
 @WAYS
 def test_a_later_request_creates_the_log(installer, how):
     install(installer, Settings(), how)
-    install(installer, logged(), how)
+    install(installer, with_audit_log(), how)
     assert record(installer)["stored"] == 1
-    assert installer.plan(logged()).changes == ()
+    assert installer.plan(with_audit_log()).changes == ()
 
 
 @WAYS
 def test_a_log_that_exists_stays_in_use_without_the_setting(installer, how):
-    install(installer, logged(), how)
+    install(installer, with_audit_log(), how)
     record(installer)
     install(installer, Settings(), how)
     assert record(installer)["stored"] == 1
@@ -146,11 +146,11 @@ def test_an_existing_table_of_the_name_is_a_conflict(installer, how):
     installer.connection.execute(APPLICATION.partition(";")[0])
     error = ConflictError if how == "apply" else psycopg.errors.DuplicateTable
     with pytest.raises(error) as caught:
-        install(installer, logged(), how)
+        install(installer, with_audit_log(), how)
     assert "[audit] table" in (str(caught.value) if how == "script" else caught.value.hint)
     if how == "script":
         installer.connection.rollback()
-    elsewhere = logged({"audit": {"table": "public.audit_events"}})
+    elsewhere = with_audit_log({"audit": {"table": "public.audit_events"}})
     install(installer, elsewhere, how)
     assert record(installer)["stored"] == 1
     assert has_log(installer, "public.audit_events")
@@ -158,9 +158,9 @@ def test_an_existing_table_of_the_name_is_a_conflict(installer, how):
 
 def test_rollback_drops_a_log_without_events(installer, catalog):
     before = catalog()
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     assert "drop table public.audit_logs" in [
-        f"{change.kind} {change.subject}" for change in installer.rollback(logged()).changes
+        f"{change.kind} {change.subject}" for change in installer.rollback(with_audit_log()).changes
     ]
     assert not has_log(installer)
     installer.connection.execute("drop table public.users")
@@ -168,44 +168,44 @@ def test_rollback_drops_a_log_without_events(installer, catalog):
 
 
 def test_a_partly_restored_log_is_reported(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(installer)
-    assert installer.plan(logged()).findings == ()
+    assert installer.plan(with_audit_log()).findings == ()
     # The state after a restore of the schema public alone.
     installer.connection.execute("drop schema usersync cascade")
-    (finding,) = [each for each in installer.plan(logged()).findings if each.code == "D027"]
+    (finding,) = [each for each in installer.plan(with_audit_log()).findings if each.code == "D027"]
     assert "pg_dump -n" in finding.message
-    installer.apply(logged())
-    assert installer.plan(logged()).findings == ()
+    installer.apply(with_audit_log())
+    assert installer.plan(with_audit_log()).findings == ()
 
 
 def test_a_log_with_events_stays(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(installer)
-    installer.rollback(logged())
+    installer.rollback(with_audit_log())
     assert installer.connection.execute("select count(*) from public.audit_logs").fetchone() == (1,)
 
 
 def test_a_log_with_rejected_events_stays(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     assert (
         installer.connection.execute("select public.record_audit_events('[{}]')").fetchone()[0]["rejected"]
         == 1
     )
-    installer.rollback(logged())
+    installer.rollback(with_audit_log())
     assert has_log(installer)
     assert has_log(installer, "public.audit_rejects")
 
 
 def test_a_log_with_dependent_objects_stays(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     installer.connection.execute("create view public.recent as select * from public.audit_logs")
-    installer.rollback(logged())
+    installer.rollback(with_audit_log())
     assert has_log(installer)
     assert not has_log(installer, "usersync.settings")
 
 
-@pytest.mark.parametrize("settings", [Settings(), logged()], ids=["unasked", "asked"])
+@pytest.mark.parametrize("settings", [Settings(), with_audit_log()], ids=["unasked", "asked"])
 def test_the_users_table_is_dropped_with_an_unused_log(installer, catalog, settings):
     before = catalog()
     installer.apply(settings)
@@ -238,11 +238,11 @@ def ids(installer, table):
 @pytest.mark.parametrize("drop", [False, True], ids=["keep", "drop"])
 def test_a_log_that_has_another_name_stays_with_its_events(installer, move, name, drop):
     """Before, rollback failed with 2BP01 and the advice to use DROP ... CASCADE."""
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(installer)
     installer.connection.execute(move)
     events = ids(installer, name)
-    done = installer.rollback(logged(), drop_audit_log=drop)
+    done = installer.rollback(with_audit_log(), drop_audit_log=drop)
     (kept,) = [each for each in done.changes if each.subject.endswith(name.removeprefix("public."))]
     assert kept.kind == "keep"
     assert ids(installer, name) == events
@@ -253,13 +253,13 @@ def test_a_log_that_has_another_name_stays_with_its_events(installer, move, name
 @pytest.mark.parametrize("how", ["renamed", "another setting"])
 def test_two_logs_stay_with_their_events_and_the_second_one_is_used_again(installer, how):
     """Both have partitions for the same months. Before, rollback failed with 42P07."""
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(installer)
     if how == "renamed":
         installer.connection.execute("alter table public.audit_logs rename to old_log")
-        first, second, settings = "public.old_log", "public.audit_logs", logged()
+        first, second, settings = "public.old_log", "public.audit_logs", with_audit_log()
     else:
-        settings = logged({"audit": {"table": "public.audit_events"}})
+        settings = with_audit_log({"audit": {"table": "public.audit_events"}})
         first, second = "public.audit_logs", "public.audit_events"
     installer.apply(settings)
     record(installer)
@@ -286,21 +286,21 @@ def test_two_logs_stay_with_their_events_and_the_second_one_is_used_again(instal
 
 def test_three_logs_one_after_the_other(installer):
     for number in range(3):
-        installer.apply(logged())
+        installer.apply(with_audit_log())
         record(installer)
         installer.connection.execute(f"alter table public.audit_logs rename to log_{number}")
-    installer.rollback(logged())
+    installer.rollback(with_audit_log())
     assert [len(ids(installer, f"public.log_{number}")) for number in range(3)] == [1, 1, 1]
 
 
 def test_the_doctor_names_the_log_that_was_renamed(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(installer)
     installer.connection.execute("alter table public.audit_logs rename to old_log")
-    (check,) = run(examine(logged(), choose(["D025"])), installer.connection)
+    (check,) = run(examine(with_audit_log(), choose(["D025"])), installer.connection)
     assert "old_log was the audit log" in check.findings[0].message
     assert not check.findings[0].safe
     installer.connection.execute("alter table public.old_log rename to audit_logs")
-    (check,) = run(examine(logged(), choose(["D025"])), installer.connection)
+    (check,) = run(examine(with_audit_log(), choose(["D025"])), installer.connection)
     assert check.findings == ()
     assert record(installer)["stored"] == 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = logged({"users_table": "public.profiles", "on_delete": "keep", "columns": {"email": "email"}})
+SETTINGS = with_audit_log(
+    {"users_table": "public.profiles", "on_delete": "keep", "columns": {"email": "email"}}
+)
 PROFILES = "create table public.profiles (id uuid primary key, email text);"
 
 
@@ -53,7 +55,7 @@ def test_a_run_of_an_installed_usersync_is_not_called_the_first(installer, auth)
     installer.apply(SETTINGS)
     auth.sign_up_email()
     installer.connection.execute("delete from public.profiles")
-    changed = logged(
+    changed = with_audit_log(
         {"users_table": "public.profiles", "columns": {"email": {"from": "email", "owner": "app"}}}
     )
     (found,) = [each for each in installer.plan(changed).findings if each.code == "D017"]
@@ -74,7 +76,7 @@ def test_empty_values_are_filled_and_others_overwritten(installer, auth):
 def test_rows_of_deleted_users_count_as_in_the_status(installer, policy):
     """A row whose user the auth server does not have: orphaned, unless the settings say that it stays."""
     columns = {"email": "email"}
-    settings = logged({"users_table": "public.profiles", "on_delete": policy, "columns": columns})
+    settings = with_audit_log({"users_table": "public.profiles", "on_delete": policy, "columns": columns})
     installer.connection.execute(
         PROFILES + "insert into public.profiles values (gen_random_uuid(), 'gone@example.com')"
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ def compare(text: str, golden: Path) -> None:
 def installed(installer, catalog):
     def install(settings: Mapping[str, Any]) -> str:
         before = catalog()
-        installer.apply(logged(settings))
+        installer.apply(with_audit_log(settings))
         return made(before, catalog())
 
     return install
@@ -89,7 +89,7 @@ def test_other_settings_change_the_recorded_lines(installed):
 
 
 def test_other_roles_have_no_access_to_the_recorded_schema(installer, catalog):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     granted = {
         key: value
         for key, value in catalog().items()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.errors import (
     MigrationChangedError,
     NotInstalledError,
@@ -93,7 +93,7 @@ def test_rollback_keeps_the_users_table_without_the_option(project):
 @pytest.mark.newest_server
 def test_a_users_table_of_the_application_cannot_be_dropped(installer):
     installer.connection.execute("create table public.users (id uuid primary key, email text)")
-    settings = logged({"columns": {"email": "email"}})
+    settings = with_audit_log({"columns": {"email": "email"}})
     installer.apply(settings)
     with pytest.raises(SettingsError, match="was not created by usersync"):
         installer.rollback(settings, drop_users_table=True, drop_audit_log=True)
@@ -105,15 +105,15 @@ def test_a_users_table_of_the_application_cannot_be_dropped(installer):
 @pytest.mark.parametrize("left", ["schema", "tables"])
 def test_a_partial_installation_can_be_removed_or_completed(installer, catalog, left):
     before = catalog()
-    bundle = render_bundle(logged())
+    bundle = render_bundle(with_audit_log())
     installer.connection.execute(bundle.bootstrap)
     if left == "tables":
         installer.connection.execute(bundle.migrations[0].up)
-    installer.rollback(logged())
+    installer.rollback(with_audit_log())
     assert catalog() == before
     installer.connection.execute(bundle.bootstrap)
-    installer.apply(logged())
-    assert installer.subjects(logged()) == []
+    installer.apply(with_audit_log())
+    assert installer.subjects(with_audit_log()) == []
 
 
 @pytest.mark.newest_server
@@ -140,24 +140,27 @@ def test_several_installers_and_removers_at_once_leave_one_or_the_other(database
     def work(number):
         with database.connect("postgres") as connection:
             try:
-                run((installation.rollback if number % 2 else installation.apply)(logged()), connection)
+                run(
+                    (installation.rollback if number % 2 else installation.apply)(with_audit_log()),
+                    connection,
+                )
             except NotInstalledError:
                 return
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))
-    installer.apply(logged())
-    assert installer.plan(logged()).changes == ()
+    installer.apply(with_audit_log())
+    assert installer.plan(with_audit_log()).changes == ()
     assert sorted(triggers(installer.connection)) == TRIGGERS
 
 
 @pytest.mark.newest_server
 def test_a_migration_that_was_edited_is_refused(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     installer.connection.execute("update usersync.schema_version set checksum = 'other'")
     for attempt in (installer.plan, installer.apply):
         with pytest.raises(MigrationChangedError, match=r"migration 1 \(core\)") as caught:
-            attempt(logged())
+            attempt(with_audit_log())
         assert caught.value.hint
 
 
@@ -171,25 +174,25 @@ def test_a_migration_that_was_edited_is_refused(installer):
     ],
 )
 def test_a_newer_schema_is_refused(installer, catalog, newer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     installer.connection.execute(newer)
     before = catalog()
     for attempt in (installer.plan, installer.apply):
         with pytest.raises(VersionMismatchError, match=re.escape(__version__)) as caught:
-            attempt(logged())
+            attempt(with_audit_log())
         assert "Upgrade usersync" in caught.value.hint
     assert catalog() == before
 
 
 @pytest.mark.newest_server
 def test_an_older_release_is_upgraded(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     installer.connection.execute(
         """update usersync.settings set settings = settings || '{"library_version": "0.0.9"}'"""
     )
-    assert installer.subjects(logged()) == ["alter settings"]
-    installer.apply(logged())
-    assert installer.subjects(logged()) == []
+    assert installer.subjects(with_audit_log()) == ["alter settings"]
+    installer.apply(with_audit_log())
+    assert installer.subjects(with_audit_log()) == []
 
 
 def test_an_edited_function_is_detected_and_replaced(project):
@@ -214,12 +217,12 @@ def test_an_edited_function_is_detected_and_replaced(project):
 @pytest.mark.newest_server
 @pytest.mark.parametrize("change", ["security invoker", "set search_path = public", "volatile"])
 def test_an_altered_function_is_detected_and_replaced(installer, change):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     name = "usersync.user_exists(uuid)" if change == "volatile" else "public.ensure_user_exists(uuid)"
     installer.connection.execute(f"alter function {name} {change}")
-    assert f"replace function {name}" in installer.subjects(logged())
-    installer.apply(logged())
-    assert installer.subjects(logged()) == []
+    assert f"replace function {name}" in installer.subjects(with_audit_log())
+    installer.apply(with_audit_log())
+    assert installer.subjects(with_audit_log()) == []
 
 
 HANDLED = "on auth.users for each row execute function usersync.handle_updated_user()"
@@ -300,29 +303,29 @@ def test_migrations_that_run_again_keep_the_kind_of_a_failure(project):
     ],
 )
 def test_a_granted_privilege_is_detected_and_revoked(installer, grant, named):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     installer.connection.execute(grant)
-    (change,) = installer.plan(logged()).changes
+    (change,) = installer.plan(with_audit_log()).changes
     assert (change.subject, change.reason) == ("privileges", f"other roles have rights: {named}")
-    installer.apply(logged())
-    assert installer.subjects(logged()) == []
+    installer.apply(with_audit_log())
+    assert installer.subjects(with_audit_log()) == []
 
 
 @pytest.mark.newest_server
 def test_changed_settings_replace_the_affected_functions(installer):
-    installer.apply(logged())
-    settings = replace(logged(), lock_timeout_ms=100)
+    installer.apply(with_audit_log())
+    settings = replace(with_audit_log(), lock_timeout_ms=100)
     subjects = installer.subjects(settings)
     assert any(each.startswith("replace function usersync.sync_users(") for each in subjects)
     assert not any("trigger on_" in each or "handle_deleted" in each for each in subjects)
     installer.apply(settings)
     assert installer.subjects(settings) == []
-    assert installer.subjects(logged()) == subjects
+    assert installer.subjects(with_audit_log()) == subjects
 
 
 @pytest.mark.newest_server
 def test_obsolete_functions_of_usersync_are_dropped_and_others_are_not(installer, superuser):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     installer.connection.execute(
         "create function usersync.old() returns void language sql as ''; "
         "comment on function usersync.old() is 'usersync: from an older release'"
@@ -337,10 +340,10 @@ def test_obsolete_functions_of_usersync_are_dropped_and_others_are_not(installer
         "comment on function public.strange() is 'usersync: mine too'; "
         "alter function public.strange() owner to authenticated"
     )
-    assert installer.subjects(logged()) == ["drop function usersync.old()", "alter privileges"]
-    installer.apply(logged())
-    assert installer.subjects(logged()) == []
-    installer.rollback(logged())
+    assert installer.subjects(with_audit_log()) == ["drop function usersync.old()", "alter privileges"]
+    installer.apply(with_audit_log())
+    assert installer.subjects(with_audit_log()) == []
+    installer.rollback(with_audit_log())
     assert superuser.execute(
         "select count(*) from pg_proc where pronamespace = 'stranger'::regnamespace"
     ).fetchone() == (1,)
@@ -352,6 +355,6 @@ def test_apply_is_refused_inside_a_transaction(database, catalog):
     with database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")
         with pytest.raises(UsersyncError, match="transaction of its own"):
-            run(installation.apply(logged()), connection)
+            run(installation.apply(with_audit_log()), connection)
         assert connection.execute("select 2").fetchone() == (2,)
     assert catalog() == before

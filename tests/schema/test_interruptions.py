@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from fix_catalog import read_catalog
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_catalog import read_catalog
+from fixtures_project import clone_installed
 from usersync.errors import BusyError, ConnectionFailedError, UsersyncError
 from usersync.schema import installation
 from usersync.transports import lock_retry
@@ -83,18 +83,20 @@ FUNCTION = re.compile(r"^create (or replace )?function ", re.MULTILINE)
 def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, installer, catalog):
     """Before each statement; of those that create functions, before every eighth, with a random start."""
     bare, sent, states = catalog(), [], []
-    run(watched(installation.apply(logged()), lambda _, step: sent.append(step)), installer.connection)
+    run(
+        watched(installation.apply(with_audit_log()), lambda _, step: sent.append(step)), installer.connection
+    )
     complete = catalog()
-    installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+    installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
     assert catalog() == bare
     start = random.randrange(8)  # noqa: S311 - by the seed of the run
     chosen = [at for at, step in enumerate(sent, 1) if at % 8 == start or not FUNCTION.search(str(step.sql))]
     assert len(sent) / 3 < len(chosen) < len(sent) / 2
     for at in chosen:
-        assert not interruption.survived(installation.apply(logged()), at=at)
+        assert not interruption.survived(installation.apply(with_audit_log()), at=at)
         state = catalog()
         if state == complete:  # What follows the last commit only informs others.
-            installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+            installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
             continue
         # Triggers of usersync's own tables block no sign-in.
         made = [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
@@ -108,12 +110,12 @@ def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, i
                 name for name in missing if "on_auth_user" not in name and "audit_logs" not in name
             } == set()
             made = ("create trigger ", "create table public.audit_logs")
-            assert all(each.startswith(made) for each in installer.subjects(logged()))
-            installer.apply(logged())
+            assert all(each.startswith(made) for each in installer.subjects(with_audit_log()))
+            installer.apply(with_audit_log())
             assert catalog() == complete
-            installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+            installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
             assert catalog() == bare
-    assert interruption.survived(installation.apply(logged()), at=len(sent) + 1)
+    assert interruption.survived(installation.apply(with_audit_log()), at=len(sent) + 1)
     assert catalog() == complete
     assert True in states
     assert False in states
@@ -125,16 +127,16 @@ def test_an_interrupted_rollback_can_be_repeated(cluster, catalog):
     bare, steps, survived = catalog(), 0, False
 
     def rollback():
-        return installation.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+        return installation.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
 
     while not survived:
         steps += 1 if steps < 12 else 6
-        clone = clone_installed(cluster, logged())
+        clone = clone_installed(cluster, with_audit_log())
         with clone.connect("supabase_admin") as superuser, clone.connect("postgres") as postgres:
             survived = Interruption(clone, superuser).survived(rollback(), at=steps)
             if steps % 3 == 0 and not survived:
-                run(installation.apply(logged()), postgres)
-                assert run(installation.plan(logged()), postgres).changes == ()
+                run(installation.apply(with_audit_log()), postgres)
+                assert run(installation.plan(with_audit_log()), postgres).changes == ()
             if not survived:
                 run(rollback(), postgres)
             assert read_catalog(superuser) == bare
@@ -151,7 +153,7 @@ def test_an_error_during_apply_leaves_nothing(installer, catalog, superuser):
         "execute function refuse()"
     )
     with pytest.raises(UsersyncError, match="not today"):
-        installer.apply(logged())
+        installer.apply(with_audit_log())
     superuser.execute("drop event trigger refuse; drop function refuse()")
     assert catalog() == before
 
@@ -185,9 +187,9 @@ def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
             if len(pauses) == 3:
                 other.execute("rollback")
 
-        run(waits(installation.apply(logged()), notice), installer.connection)
+        run(waits(installation.apply(with_audit_log()), notice), installer.connection)
     assert len(pauses) == 3
-    assert installer.subjects(logged()) == []
+    assert installer.subjects(with_audit_log()) == []
 
 
 def test_apply_gives_up_on_a_locked_table_with_an_explanation(database, installer, monkeypatch):
@@ -195,12 +197,12 @@ def test_apply_gives_up_on_a_locked_table_with_an_explanation(database, installe
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
         with pytest.raises(BusyError, match="could not be locked in 3 attempts") as caught:
-            run(waits(installation.apply(logged()), lambda: None), installer.connection)
+            run(waits(installation.apply(with_audit_log()), lambda: None), installer.connection)
         assert "user supabase_auth_admin, idle in transaction since" in caught.value.hint
-        assert {each.split(" ")[1] for each in installer.subjects(logged())} == {"trigger", "table"}
+        assert {each.split(" ")[1] for each in installer.subjects(with_audit_log())} == {"trigger", "table"}
         other.execute("rollback")
-    installer.apply(logged())
-    assert installer.subjects(logged()) == []
+    installer.apply(with_audit_log())
+    assert installer.subjects(with_audit_log()) == []
 
 
 def test_sign_ins_queue_no_longer_than_the_lock_time_out(database, installer):
@@ -227,7 +229,7 @@ def test_sign_ins_queue_no_longer_than_the_lock_time_out(database, installer):
         signing_in = threading.Thread(target=sign_in)
         signing_in.start()
         try:
-            run(waits(installation.apply(logged()), notice), installer.connection)
+            run(waits(installation.apply(with_audit_log()), notice), installer.connection)
         finally:
             stop.set()
             signing_in.join()
@@ -251,12 +253,12 @@ def test_no_lock_is_held_between_two_attempts(database, installer):
             if len(seen) == 2:
                 other.execute("rollback")
 
-        run(waits(installation.apply(logged()), notice), installer.connection)
+        run(waits(installation.apply(with_audit_log()), notice), installer.connection)
     assert seen == [[], []]
 
 
 def test_rollback_waits_for_a_busy_table_too(database, installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     pauses = []
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; select from auth.users")
@@ -266,7 +268,7 @@ def test_rollback_waits_for_a_busy_table_too(database, installer):
             if len(pauses) == 2:
                 other.execute("rollback")
 
-        run(waits(installation.rollback(logged()), notice), installer.connection)
+        run(waits(installation.rollback(with_audit_log()), notice), installer.connection)
     assert len(pauses) == 2
     with pytest.raises(psycopg.errors.UndefinedTable):
         installer.connection.execute("select from usersync.settings")

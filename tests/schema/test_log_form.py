@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from test_interruptions import waits
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import reading
 from usersync.audit.models import EventFilter
 from usersync.errors import UsersyncError
@@ -69,11 +69,11 @@ def first_form(installer):
 def test_the_first_form_is_altered_without_a_rewrite(installer, first_form, how):
     before = first_form.execute(FILES).fetchall()
     if how == "apply":
-        assert "alter table public.audit_logs" in installer.subjects(logged())
-        installer.apply(logged())
+        assert "alter table public.audit_logs" in installer.subjects(with_audit_log())
+        installer.apply(with_audit_log())
     else:
-        first_form.execute("\n".join(install_script(logged())))
-    assert installer.plan(logged()).changes == ()
+        first_form.execute("\n".join(install_script(with_audit_log())))
+    assert installer.plan(with_audit_log()).changes == ()
     assert first_form.execute(FILES).fetchall() == before
     assert {name for _, name in first_form.execute(CHECKS).fetchall()} == {"mine"}
 
@@ -94,10 +94,10 @@ def test_the_first_form_is_altered_without_a_rewrite(installer, first_form, how)
 
 
 def test_the_altered_log_has_the_indexes_of_a_new_one(installer, first_form):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     altered = indexes(first_form)
-    installer.rollback(logged(), drop_audit_log=True, drop_users_table=True)
-    installer.apply(logged())
+    installer.rollback(with_audit_log(), drop_audit_log=True, drop_users_table=True)
+    installer.apply(with_audit_log())
     assert indexes(first_form) == altered
     assert len(altered) == 1
 
@@ -112,19 +112,19 @@ MANY = """
 @pytest.mark.newest_server
 def test_a_large_partition_gets_its_indexes_while_events_are_recorded(installer, first_form, superuser):
     first_form.execute(MANY)
-    first_form.execute("\n".join(install_script(logged())))
+    first_form.execute("\n".join(install_script(with_audit_log())))
     (month,) = first_form.execute("select to_char(now(), '\"usersync.audit_logs_\"YYYY_MM')").fetchone()
     wanted = sorted(f"create index {each} on {month}" for each in NEW_INDEXES)
-    assert sorted(installer.subjects(logged())) == wanted
+    assert sorted(installer.subjects(with_audit_log())) == wanted
     # The index that one of them replaces is used until then.
     assert superuser.execute("select to_regclass('public.audit_logs_recorded_at_idx')").fetchone()[0]
     # What an interrupted apply leaves.
     superuser.execute(f"create index half on {month} (tenant_id, occurred_at) where tenant_id is not null")
     superuser.execute("update pg_index set indisvalid = false where indexrelid = 'usersync.half'::regclass")
     first_form.execute("set statement_timeout = '1min'")
-    assert len(installer.apply(logged()).changes) == len(NEW_INDEXES)
+    assert len(installer.apply(with_audit_log()).changes) == len(NEW_INDEXES)
     assert first_form.execute("show statement_timeout").fetchone() == ("1min",)
-    assert installer.plan(logged()).changes == ()
+    assert installer.plan(with_audit_log()).changes == ()
     assert len(indexes(first_form)) == 1
     assert first_form.execute("select to_regclass('usersync.half')").fetchone() == (None,)
     assert first_form.execute("select to_regclass('public.audit_logs_recorded_at_idx')").fetchone() == (None,)
@@ -144,41 +144,41 @@ def test_the_log_is_never_locked_for_long(installer, first_form, database):
             if len(pauses) == 3:
                 writer.execute("commit")
 
-        run(waits(installation.apply(logged()), waited), first_form)
+        run(waits(installation.apply(with_audit_log()), waited), first_form)
         assert len(pauses) == 3
-    assert installer.plan(logged()).changes == ()
+    assert installer.plan(with_audit_log()).changes == ()
     found = run(reading.search(EventFilter(action="meanwhile")), first_form).events
     assert len(found) == 3
 
 
 def test_a_log_that_a_rollback_left_is_numbered_again(installer):
     connection = installer.connection
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(connection, action="first")
-    installer.rollback(logged())
+    installer.rollback(with_audit_log())
     columns = "(id, occurred_at, action, outcome, actor_type, source)"
     values = "(gen_random_uuid(), now(), 'by.hand', 'succeeded', 'user', 'app')"
     connection.execute(f"insert into public.audit_logs {columns} values {values}")
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(connection, action="second")
     order = "select action from public.audit_logs order by seq nulls last"
     assert [row[0] for row in connection.execute(order).fetchall()] == ["first", "second", "by.hand"]
-    assert installer.plan(logged()).changes == ()
+    assert installer.plan(with_audit_log()).changes == ()
 
 
 def test_a_column_of_the_owner_is_not_taken_over(installer, first_form):
     first_form.execute("alter table public.audit_logs add column tenant_id uuid")
     with pytest.raises(UsersyncError, match="already has another column tenant_id"):
-        installer.apply(logged())
+        installer.apply(with_audit_log())
     record(first_form)
     first_form.execute("alter table public.audit_logs rename column tenant_id to customer")
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     record(first_form, tenant_id="acme")
 
 
 @pytest.mark.newest_server
 def test_the_values_are_checked_where_they_come_in(installer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     connection = installer.connection
     for wrong in ({"severity": "urgent"}, {"tenant_id": "x" * 201}, {"outcome": "perhaps"}, {"action": ""}):
         with pytest.raises(AssertionError, match="'rejected': 1"):

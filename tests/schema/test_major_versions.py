@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fix_lacking import skip_without
-from logged import logged
+from audit_settings import with_audit_log
+from hooks_skips import skip_without
 from usersync import UserSync
 from usersync.audit.tracking.operations import track
 from usersync.audit.tracking.state import TrackOptions
@@ -47,11 +47,11 @@ def _versions():
 
 def fill(database):
     """A user, a tracked table with a row, and the events of both."""
-    install(database, logged())
+    install(database, with_audit_log())
     with database.connect() as owner, GoTrue(database.dsn("supabase_auth_admin")) as auth:
         user = auth.sign_up_email("ada@example.com")
         owner.execute("create table public.orders (id int primary key, buyer uuid, price float8)")
-        run(track(logged(), "public.orders", TrackOptions(), lambda *_: False), owner)
+        run(track(with_audit_log(), "public.orders", TrackOptions(), lambda *_: False), owner)
         owner.execute("insert into public.orders values (1, %s, 0.1)", [user])
     return user
 
@@ -59,9 +59,11 @@ def fill(database):
 def assert_works(dsn, auth_dsn, user):
     """The installation is complete, nothing is lost, and new changes are synced and recorded."""
     with psycopg.connect(dsn, autocommit=True) as owner, GoTrue(auth_dsn) as auth:
-        assert not run(installation.plan(logged()), owner).changes
-        assert [table.state for table in run(tracked(logged()), owner)] == ["current"]
-        assert {each.code: each.detail for each in run(examine(logged()), owner) if each.findings} == {}
+        assert not run(installation.plan(with_audit_log()), owner).changes
+        assert [table.state for table in run(tracked(with_audit_log()), owner)] == ["current"]
+        assert {
+            each.code: each.detail for each in run(examine(with_audit_log()), owner) if each.findings
+        } == {}
         later = auth.sign_up_email("bob@example.com")
         assert set(owner.execute("select id from public.users").fetchall()) == {(user,), (later,)}
         owner.execute("update public.orders set price = 0.3")
@@ -180,9 +182,9 @@ def test_a_dump_of_18_is_restored_into_17(servers):
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
         with restored.connect() as owner:
-            subjects = [change.subject for change in run(installation.plan(logged()), owner).changes]
+            subjects = [change.subject for change in run(installation.plan(with_audit_log()), owner).changes]
             assert not [each for each in subjects if each.startswith("function")]
-            run(installation.apply(logged()), owner)
+            run(installation.apply(with_audit_log()), owner)
         assert_works(restored.dsn(), restored.dsn("supabase_auth_admin"), user)
     finally:
         there.drop(database)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import psycopg
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import UserSync
 from usersync.errors import ConflictError, PrivilegeMissingError
 from usersync.schema import installation
@@ -30,7 +30,7 @@ HANDWRITTEN = """
 
 RUNS = "on auth.users is not usersync's: it runs public.handle_new_user()"
 
-EMAIL = logged({"columns": {"email": "email"}})
+EMAIL = with_audit_log({"columns": {"email": "email"}})
 
 
 def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[str]:
@@ -78,7 +78,7 @@ def test_a_handle_new_user_under_other_trigger_names_is_no_obstacle(installer):
     installer.connection.execute(
         "create trigger mine after insert on auth.users for each row execute function handle_new_user()"
     )
-    planned = installer.apply(logged())
+    planned = installer.apply(with_audit_log())
     (note,) = planned.findings
     assert note.level == "warning"
     assert "mine" in note.message
@@ -90,32 +90,32 @@ def test_a_function_of_our_name_is_a_conflict_with_any_arguments(installer, cata
     installer.connection.execute(
         f"create function public.ensure_user_exists({arguments}) returns text language sql as $$ select '' $$"
     )
-    (message,) = obstacles(installer, catalog, logged())
+    (message,) = obstacles(installer, catalog, with_audit_log())
     assert f"public.ensure_user_exists({arguments})" in message
 
 
 def test_a_schema_of_our_name_is_a_conflict(installer, catalog):
     installer.connection.execute("create schema usersync; create table usersync.schema_version (n integer)")
-    (message,) = obstacles(installer, catalog, logged())
+    (message,) = obstacles(installer, catalog, with_audit_log())
     assert message == "a schema usersync exists that usersync did not create"
 
 
 def test_a_missing_source_table_is_reported(installer, catalog):
-    settings = logged({"source_table": "auth.people"})
+    settings = with_audit_log({"source_table": "auth.people"})
     assert obstacles(installer, catalog, settings) == ["there is no table auth.people"]
     assert "source_table" in installer.plan(settings).errors[0].hint
 
 
 def test_a_column_that_an_older_auth_server_lacks_is_named(installer, catalog, superuser):
     superuser.execute("alter table auth.users drop column is_anonymous")
-    assert obstacles(installer, catalog, logged()) == [
+    assert obstacles(installer, catalog, with_audit_log()) == [
         "columns.is_anonymous: auth.users has no column is_anonymous"
     ]
 
 
 def test_a_type_that_does_not_exist_is_named(installer, catalog):
     columns = {"a": {"from": "email", "type": "integr"}, "b": {"from": "email", "type": "app.mood"}}
-    assert obstacles(installer, catalog, logged({"columns": columns})) == [
+    assert obstacles(installer, catalog, with_audit_log({"columns": columns})) == [
         "columns.a.type: this database has no type integr",
         'columns.b.type: this database has no type "app"."mood"',
     ]
@@ -237,7 +237,7 @@ def test_prismas_type_of_a_time_needs_no_setting(installer):
         "banned_until timestamp(3) with time zone)"
     )
     columns = {name: name for name in ("email", "deleted_at", "banned_until")}
-    (error,) = installer.plan(logged({"columns": columns})).errors
+    (error,) = installer.plan(with_audit_log({"columns": columns})).errors
     assert "banned_until is of type timestamp(3) with time zone" in error.message
 
 
@@ -302,7 +302,7 @@ def test_a_cascading_foreign_key_is_reported(installer):
         "create table public.users (id uuid primary key references auth.users on delete cascade, email text)"
     )
     assert any("users_id_fkey" in each.message for each in installer.apply(EMAIL).findings)
-    settings = logged({"on_delete": "delete", "columns": {"email": "email"}})
+    settings = with_audit_log({"on_delete": "delete", "columns": {"email": "email"}})
     assert not any("users_id_fkey" in each.message for each in installer.plan(settings).findings)
 
 
@@ -335,11 +335,11 @@ def limited(superuser, database):
 
 def test_another_role_than_postgres_can_install_if_it_has_the_privileges(limited, superuser):
     with limited.connect() as connection, UserSync(connection) as client:
-        run(installation.apply(logged()), connection)
+        run(installation.apply(with_audit_log()), connection)
         superuser.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
         assert client.status().in_step
         assert client.status().users == 1
-        run(installation.rollback(logged(), drop_users_table=True, drop_audit_log=True), connection)
+        run(installation.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True), connection)
 
 
 MISSING = {
@@ -358,7 +358,7 @@ MISSING = {
 
 @pytest.mark.parametrize("taken", MISSING)
 def test_each_missing_privilege_is_named(limited, database, superuser, catalog, taken):
-    settings = logged({"users_table": "app.users"}) if "app" in taken else EMAIL
+    settings = with_audit_log({"users_table": "app.users"}) if "app" in taken else EMAIL
     superuser.execute(taken.format(database=database.name, role=limited.name))
     before = catalog()
     with limited.connect() as connection:
@@ -376,7 +376,7 @@ def test_a_schema_without_usage_is_named(limited, superuser):
     with limited.connect() as connection:
         for attempt in (installation.plan, installation.apply):
             with pytest.raises(PrivilegeMissingError, match="schema auth") as caught:
-                run(attempt(logged()), connection)
+                run(attempt(with_audit_log()), connection)
             assert "USAGE" in caught.value.hint
 
 
@@ -386,7 +386,7 @@ def test_values_that_the_first_run_overwrites_are_counted_for_typed_columns(inst
     installer.connection.execute("create table public.users (id uuid primary key, age integer)")
     for each in (user, odd):
         installer.connection.execute("insert into public.users values (%s, 1)", [each])
-    settings = logged({"columns": {"age": {"from": "user_metadata.age", "type": "integer"}}})
+    settings = with_audit_log({"columns": {"age": {"from": "user_metadata.age", "type": "integer"}}})
     (note,) = [each for each in installer.plan(settings).findings if "first run" in each.message]
     if installer.connection.info.server_version >= 160000:
         assert "overwrite values in 2 (age in 2)" in note.message
@@ -409,7 +409,7 @@ def test_a_default_is_not_advised_for_a_unique_column(installer, column, advice)
     installer.connection.execute(f"create table public.users (id uuid primary key, {column})")
     (found,) = [
         each
-        for each in installer.plan(logged({"columns": {"email": "email"}})).findings
+        for each in installer.plan(with_audit_log({"columns": {"email": "email"}})).findings
         if "email can be absent" in each.message
     ]
     assert advice in found.fix

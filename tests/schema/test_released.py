@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.schema import installation
 from usersync.sql.script import install_script
 from usersync.transports.run import run
@@ -41,11 +41,11 @@ def test_an_installation_is_upgraded(installer, auth, released, how):
     assert released
     before = auth.sign_up_email("before@example.com")
     if how == "apply":
-        installer.apply(logged())
+        installer.apply(with_audit_log())
     else:
-        installer.connection.execute("\n".join(install_script(logged())))
+        installer.connection.execute("\n".join(install_script(with_audit_log())))
     assert installer.connection.execute(TRIGGERS).fetchall() == CURRENT
-    assert installer.plan(logged()).changes == ()
+    assert installer.plan(with_audit_log()).changes == ()
     after = [auth.sign_up_email("after@example.com"), *auth.import_users(20)]
     auth.change_email(before, "changed@example.com")
     auth.hard_delete(after[0])
@@ -87,7 +87,7 @@ DEFINITION = "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_a
 def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
     renamed_trigger = rename_as_it_did(installer, released)
     auth.sign_up_email("before@example.com")
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     assert installer.connection.execute(DEFINITION).fetchone() == (renamed_trigger,)
     names = [row[0] for row in installer.connection.execute(TRIGGERS).fetchall()]
     assert names == [
@@ -96,11 +96,11 @@ def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
         "on_auth_user_updated",
         "on_auth_user_zz_created",
     ]
-    assert installer.plan(logged()).changes == ()
+    assert installer.plan(with_audit_log()).changes == ()
     auth.sign_up_email("after@example.com")
     for table in ("users", "teams"):
         assert installer.connection.execute(f"select count(*) from public.{table}").fetchone() == (2,)
-    run(installation.rollback(logged()), installer.connection)
+    run(installation.rollback(with_audit_log()), installer.connection)
     assert installer.connection.execute(DEFINITION).fetchone() == (renamed_trigger,)
     later = auth.sign_up_email("later@example.com")
     assert installer.connection.execute("select 1 from public.teams where owner = %s", [later]).fetchone()
@@ -109,4 +109,4 @@ def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
 def test_the_script_leaves_a_renamed_trigger_to_apply(installer, released):
     rename_as_it_did(installer, released)
     with pytest.raises(psycopg.errors.RaiseException, match="renamed a trigger"):
-        installer.connection.execute("\n".join(install_script(logged())))
+        installer.connection.execute("\n".join(install_script(with_audit_log())))

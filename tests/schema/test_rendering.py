@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from fix_project import NAMES
+from fixtures_project import NAMES
 from usersync.config.settings import Settings, parse_settings
 from usersync.sql.render import (
     Renderer,

@@ -18,8 +18,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from test_obstacles import HANDWRITTEN
 
-from fix_lacking import skip_without
-from logged import logged
+from audit_settings import with_audit_log
+from hooks_skips import skip_without
 from usersync.sql import render
 from usersync.sql.script import NEXT_TRANSACTION, install_script
 
@@ -131,7 +131,7 @@ CLIENTS = {
 @pytest.mark.newest_server
 def test_every_client_takes_the_script_unchanged(installer, catalog):
     """With names, defaults and expressions that contain the marks of parameters."""
-    settings = logged(SETTINGS)
+    settings = with_audit_log(SETTINGS)
     (script,) = install_script(settings)
     installer.apply(settings)
     expected = catalog()
@@ -147,7 +147,7 @@ def test_the_script_is_part_of_the_open_transaction(installer, catalog):
     before = catalog()
     with psycopg.connect(installer.dsn) as connection:
         connection.execute("create table public.mine ()")
-        connection.execute(*install_script(logged()))
+        connection.execute(*install_script(with_audit_log()))
         connection.rollback()
     assert catalog() == before
 
@@ -160,7 +160,7 @@ def test_a_script_that_fails_changes_nothing_and_leaves_the_transaction_usable(i
     with psycopg.connect(installer.dsn) as other, installer.connection.transaction():
         other.execute("update auth.users set phone = phone where false")
         with pytest.raises(psycopg.errors.LockNotAvailable), installer.connection.transaction():
-            installer.connection.execute(*install_script(logged()))
+            installer.connection.execute(*install_script(with_audit_log()))
         assert installer.connection.execute(SESSION).fetchone() == BEFORE
     assert catalog() == before
 
@@ -186,10 +186,10 @@ def test_psql_runs_the_script(installer, server, settings, tmp_path):
 @pytest.mark.newest_server
 def test_a_script_in_another_encoding_is_refused(installer, server, catalog, tmp_path):
     before, file = catalog(), tmp_path / "install.sql"
-    file.write_text(*install_script(logged()), encoding="ascii")
+    file.write_text(*install_script(with_audit_log()), encoding="ascii")
     assert run_psql(server, installer.dsn, file, "LATIN1") == (0, "")
-    installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
-    settings = logged({"columns": {"größe": "email"}})
+    installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
+    settings = with_audit_log({"columns": {"größe": "email"}})
     file.write_text(*install_script(settings), encoding="utf-8")
     code, said = run_psql(server, installer.dsn, file, "LATIN1")
     assert (code, catalog()) == (3, before)
@@ -213,7 +213,7 @@ def test_the_script_stops_at_conflicting_objects(installer, catalog, obstacle, s
     installer.connection.execute(obstacle)
     before = catalog()
     with pytest.raises(psycopg.errors.RaiseException, match=re.escape(says)) as caught:
-        installer.connection.execute(*install_script(logged()))
+        installer.connection.execute(*install_script(with_audit_log()))
     assert "usersync plan" in caught.value.diag.message_hint
     assert catalog() == before
 
@@ -229,15 +229,15 @@ def test_the_script_stops_at_conflicting_objects(installer, catalog, obstacle, s
     ],
 )
 def test_the_script_stops_at_a_newer_or_an_edited_schema(installer, catalog, newer):
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     installer.connection.execute(newer)
     with pytest.raises(psycopg.errors.RaiseException, match="usersync"):
-        installer.connection.execute(*install_script(logged()))
+        installer.connection.execute(*install_script(with_audit_log()))
 
 
 @pytest.mark.parametrize("asked", [{}, SETTINGS])
 def test_the_script_has_no_parameters_and_no_transaction(asked):
-    (script,) = install_script(logged(asked))
+    (script,) = install_script(with_audit_log(asked))
     assert "%" not in script
     assert text(script).compile().params == {}
     assert str(text(script)) == script, "no escape that SQLAlchemy resolves"
@@ -248,9 +248,9 @@ def test_the_script_has_no_parameters_and_no_transaction(asked):
 @pytest.mark.newest_server
 def test_an_upgrade_in_several_transactions_is_several_texts(installer, catalog, monkeypatch):
     """As a migration that builds an index while others write would have it."""
-    installer.apply(logged())
+    installer.apply(with_audit_log())
     expected = catalog()
-    installer.rollback(logged(), drop_users_table=True, drop_audit_log=True)
+    installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
     usual = render.read_sql
 
     def read_sql(path):
@@ -260,7 +260,7 @@ def test_an_upgrade_in_several_transactions_is_several_texts(installer, catalog,
         )
 
     monkeypatch.setattr(render, "read_sql", read_sql)
-    first, second = install_script(logged())
+    first, second = install_script(with_audit_log())
     assert ["Text 1 of 2" in first, "Text 2 of 2" in second] == [True, True]
     installer.connection.execute(first)
     noted = "select max(version) from usersync.schema_version"

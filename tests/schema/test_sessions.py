@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import UserSync, doctor
 from usersync.audit import reading, upkeep
 from usersync.audit.models import EventFilter
@@ -63,11 +63,11 @@ def other_defaults(request, database):
 
 
 def test_installing_reading_and_pruning(other_defaults):
-    install(other_defaults, logged())
+    install(other_defaults, with_audit_log())
     with GoTrue(other_defaults.dsn("supabase_auth_admin")) as auth:
         user = auth.sign_up_email("ada@example.com")
     with connect(other_defaults.dsn()) as connection:
-        assert not run(installation.plan(logged()), connection).changes
+        assert not run(installation.plan(with_audit_log()), connection).changes
         cursor = run(reading.tail(), connection).cursor
         connection.execute(
             "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', 'a.b', "
@@ -80,7 +80,7 @@ def test_installing_reading_and_pruning(other_defaults):
         assert run(reading.tail(cursor), connection).events == (event,)
         assert run(reading.each_page(EventFilter(), lambda _: None), connection) == 1
         run(upkeep.prune(datetime(2020, 1, 1, tzinfo=UTC)), connection)
-        checked = run(doctor.examine(logged()), connection)
+        checked = run(doctor.examine(with_audit_log()), connection)
         assert {each.code: each.summary for each in checked if "DateStyle" in str(each)} == {}
     with UserSync(other_defaults.dsn()) as client:
         assert client.status().in_step
@@ -88,10 +88,10 @@ def test_installing_reading_and_pruning(other_defaults):
 
 
 def test_a_tracked_change_does_not_depend_on_the_session(database):
-    install(database, logged())
+    install(database, with_audit_log())
     with database.connect() as owner:
         owner.execute(MEASURES)
-        run(tracking.track(logged(), "measures", TrackOptions(), Redactor().is_secret), owner)
+        run(tracking.track(with_audit_log(), "measures", TrackOptions(), Redactor().is_secret), owner)
         for session in (STRANGE, USUAL):
             for name, value in session.items():
                 owner.execute(f"set {name} = '{value}'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.doctor import choose, examine
 from usersync.errors import ConflictError
 from usersync.schema import installation
@@ -13,7 +13,9 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = logged({"users_table": "public.profiles", "columns": {"full_name": "user_metadata.full_name"}})
+SETTINGS = with_audit_log(
+    {"users_table": "public.profiles", "columns": {"full_name": "user_metadata.full_name"}}
+)
 
 PROFILES = """
     create table public.profiles (

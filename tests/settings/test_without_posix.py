@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 
 pytestmark = pytest.mark.newest_server
 
@@ -77,7 +77,7 @@ def test_everything_but_the_embedded_server_is_imported():
 
 @pytest.fixture
 def database(cluster):
-    database = clone_installed(cluster, logged())
+    database = clone_installed(cluster, with_audit_log())
     yield database
     cluster.drop(database)
 

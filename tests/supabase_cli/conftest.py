@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 from node_tools import node_tool
 
 if TYPE_CHECKING:

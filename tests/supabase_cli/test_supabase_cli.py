@@ -12,8 +12,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from fix_lacking import skip_without
-from logged import logged
+from audit_settings import with_audit_log
+from hooks_skips import skip_without
 from usersync import AuditLog, UserSync
 from usersync.config.settings import Settings
 from usersync.testing import GoTrue
@@ -149,7 +149,7 @@ def test_the_advisors_find_nothing(supabase, pushed):
 @pytest.fixture
 def with_log(cluster):
     """Functions of the audit log name its table, which the linter misses where there is none."""
-    with another(cluster, logged()) as database:
+    with another(cluster, with_audit_log()) as database:
         yield database
 
 
@@ -184,7 +184,7 @@ DESCRIPTION = """
 @pytest.fixture
 def restored(cluster):
     """Another project: usersync with its log, without users."""
-    with another(cluster, logged()) as database:
+    with another(cluster, with_audit_log()) as database:
         yield database
 
 
@@ -195,7 +195,7 @@ def test_a_dump_of_the_data_is_loaded_into_another_installation(supabase, server
     for name, program in programs.items():
         if not program.exists():
             skip_without(name, f"none in {server.bin_dir}")
-    install(database, logged())
+    install(database, with_audit_log())
     users = [auth.sign_up_email(f"ada-{number}@example.com") for number in range(3)]
     with AuditLog(database.dsn()) as log:
         events = [log.record("order.paid", user_id=str(user)) for user in users]

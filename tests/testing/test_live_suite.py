@@ -22,7 +22,7 @@ _SETTINGS = re.compile(r"^(SUPABASE_|GOTRUE_|DATABASE_URL|USERSYNC_LIVE|PYTEST_)
 
 
 @pytest.fixture
-def asks_for_log():
+def audit_enabled():
     return True
 
 

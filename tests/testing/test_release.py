@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from sqlalchemy import MetaData, create_engine
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.errors import SettingsError
 from usersync.testing import GoTrue, is_test_database, release_audit_log
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def database(cluster):
-    database = clone_installed(cluster, logged())
+    database = clone_installed(cluster, with_audit_log())
     yield database
     cluster.drop(database)
 

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sql_log import HOSTILE_TABLE, Log
 
-from fix_project import NAMES
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import psycopg
 
-    from fix_project import Project
+    from fixtures_project import Project
     from usersync.config.settings import Settings
     from usersync.testing import SupabaseDatabase
 
 
 @pytest.fixture
 def settings(names: str) -> Settings:
-    return logged(NAMES[names][0] | (HOSTILE_TABLE if names == "hostile" else {}))
+    return with_audit_log(NAMES[names][0] | (HOSTILE_TABLE if names == "hostile" else {}))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from usersync.transports.steps import OWN_TRANSACTION
 if TYPE_CHECKING:
     import psycopg
 
-    from fix_project import Project
+    from fixtures_project import Project
 
 HOSTILE_TABLE = {"audit": {"table": '"we\'ird %s ""schema"."au\'dit %I ""log"'}}
 

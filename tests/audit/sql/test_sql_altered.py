@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sql_log import event
 
-from logged import logged
+from audit_settings import with_audit_log
 
 ALTERATIONS = {
     "generated": "alter table {} add column search tsvector "
@@ -21,7 +21,7 @@ ALTERATIONS = {
 
 @pytest.fixture
 def settings():
-    return logged({"on_delete": "delete"})
+    return with_audit_log({"on_delete": "delete"})
 
 
 @pytest.fixture(params=ALTERATIONS.values(), ids=ALTERATIONS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sql_log import HOSTILE_TABLE, event, send
 
-from fix_project import NAMES
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import NAMES
 
 pytestmark = pytest.mark.key_types
 
@@ -21,7 +21,7 @@ def policy(request):
 @pytest.fixture
 def settings(names, policy):
     hostile = HOSTILE_TABLE if names == "hostile" else {}
-    return logged(NAMES[names][0] | hostile | {"on_delete": policy})
+    return with_audit_log(NAMES[names][0] | hostile | {"on_delete": policy})
 
 
 def test_a_deleted_user_keeps_the_attribution(log, policy):

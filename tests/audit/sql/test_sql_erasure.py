@@ -12,8 +12,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from sql_log import HOSTILE_TABLE, event, send
 
-from fix_project import NAMES
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import NAMES
 from postgrest_server import SECRET_KEY
 from usersync import DataApi, UserSync
 from usersync.audit import erasure
@@ -54,7 +54,7 @@ def extra(request):
 @pytest.fixture
 def settings(names, extra):
     hostile = HOSTILE_TABLE if names == "hostile" else {}
-    return logged(NAMES[names][0] | hostile | extra)
+    return with_audit_log(NAMES[names][0] | hostile | extra)
 
 
 @pytest.fixture
@@ -180,10 +180,10 @@ def test_a_row_that_must_not_be_deleted_is_anonymized(log, project, user):
 
 
 @pytest.mark.parametrize("extra", POLICIES[3:], indirect=True, ids=["delete"])
-def test_a_remaining_row_is_deleted_after_its_events_are_erased(log, project, user, vanish):
+def test_a_remaining_row_is_deleted_after_its_events_are_erased(log, project, user, delete_without_triggers):
     """An event that is recognized only by its link is found before the link is removed."""
     log.record(of(None, actor_id=None, user_id=str(user)))
-    vanish(user)
+    delete_without_triggers(user)
     assert project.client.erase(user).events == 1
     assert project.row(user) is None
     assert "ada@example.com" not in whole(project)
@@ -361,7 +361,7 @@ def test_the_personal_keys_of_the_settings(log, project, user):
 @pytest.mark.parametrize("words", ["email", [1], [""], ["--"], ["x" * 101]])
 def test_invalid_personal_keys(words):
     with pytest.raises(SettingsError, match=r"audit\.personal"):
-        logged({"audit": {"personal": words}})
+        with_audit_log({"audit": {"personal": words}})
 
 
 def deep(levels):
@@ -417,7 +417,7 @@ def test_database_and_spool_agree_on_what_is_personal(postgres, install_keys, do
 
 @pytest.fixture
 def install_keys(database):
-    install(database, logged())
+    install(database, with_audit_log())
 
 
 def test_other_data_is_unchanged():
@@ -440,7 +440,7 @@ def mapping(details):
         "metadata": {"column": "details", "type": details},
         "ip": {"column": "ip_address", "type": "text"},
     }
-    return logged({"audit": {"table": "public.my_log", "columns": columns}})
+    return with_audit_log({"audit": {"table": "public.my_log", "columns": columns}})
 
 
 @pytest.fixture

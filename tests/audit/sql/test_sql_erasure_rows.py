@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from sql_log import event, send
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import erasure
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -30,7 +30,7 @@ TABLES = """
 
 @pytest.fixture(params=["anonymize", "delete"])
 def settings(request):
-    return logged(
+    return with_audit_log(
         {
             "key": "auth_id",
             "on_delete": request.param,

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sql_log import event, send
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import feed, upkeep
 from usersync.audit.models import EventFilter
 from usersync.errors import ArgumentTypeError, ArgumentValueError, DatabaseError
@@ -178,7 +178,7 @@ def test_a_position_of_another_feed(log, follower):
     ) as caught:
         follower.read()
     assert "usersync audit search" in caught.value.hint
-    planned = run(installation.plan_rollback(logged()), log.owner).changes
+    planned = run(installation.plan_rollback(with_audit_log()), log.owner).changes
     assert "table usersync.event_numbers" in {each.subject for each in planned}
 
 

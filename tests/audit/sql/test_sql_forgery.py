@@ -7,8 +7,8 @@ import pytest
 from psycopg.types.json import Jsonb
 from sql_log import event, send
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.audit.models import RecordResult
 from usersync.audit.upkeep import retry_rejects
 from usersync.transports.run import run
@@ -35,7 +35,7 @@ def regime(request):
 
 @pytest.fixture
 def database(cluster, regime):
-    database = clone_installed(cluster, logged(), regime=regime)
+    database = clone_installed(cluster, with_audit_log(), regime=regime)
     yield database
     cluster.drop(database)
 

@@ -7,7 +7,7 @@ import pytest
 from psycopg.types.json import Jsonb
 from sql_log import event, send
 
-from fix_servers import ISOLATION_LEVELS as LEVELS
+from fixtures_servers import ISOLATION_LEVELS as LEVELS
 from usersync import AuditLog
 from usersync.transports.run import run
 from usersync.transports.steps import in_transaction, query

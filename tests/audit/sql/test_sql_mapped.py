@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import dict_row
 from sql_log import event, send
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import reading, upkeep
 from usersync.audit.models import EventFilter
 from usersync.errors import ConflictError, SettingsError
@@ -59,7 +59,7 @@ def database(cluster):
 
 def settings_with(**changes):
     columns = {key: value for key, value in (COLUMNS | changes).items() if value is not None}
-    return logged({"columns": {"email": "email"}, "audit": {"columns": columns}})
+    return with_audit_log({"columns": {"email": "email"}, "audit": {"columns": columns}})
 
 
 def rows(owner):
@@ -184,7 +184,7 @@ def test_a_table_that_fits_in_part_is_noted(owner):
 
 def test_an_unmapped_audit_table_is_not_written_to(owner):
     with pytest.raises(ConflictError, match="was not created by usersync") as refused:
-        run(installation.apply(logged({"columns": {"email": "email"}})), owner)
+        run(installation.apply(with_audit_log({"columns": {"email": "email"}})), owner)
     for proposal in ('id = "event_id"', 'entity_type = "table_name"', 'metadata = "details"'):
         assert proposal in refused.value.hint
 
@@ -192,7 +192,7 @@ def test_an_unmapped_audit_table_is_not_written_to(owner):
 def test_a_copy_of_a_log_is_not_used_as_the_log(owner):
     owner.execute("comment on table public.audit_logs is 'The audit log, made by usersync: what happened'")
     with pytest.raises(ConflictError, match="was not created by usersync"):
-        run(installation.apply(logged({"columns": {"email": "email"}})), owner)
+        run(installation.apply(with_audit_log({"columns": {"email": "email"}})), owner)
 
 
 def test_a_mapped_table_must_exist(owner):

@@ -11,8 +11,8 @@ import pytest
 from sql_log import event, found, send
 
 import postgrest_server
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from postgrest_server import SERVICE_KEY, mint
 from usersync.config.settings import parse_settings
 from usersync.doctor import choose, examine
@@ -22,8 +22,10 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-OPEN = logged({"audit": {"users_read": True}})
-BOTH = logged({"audit": {"users_read": True, "tenants_read": True, "tenant_claim": "app_metadata.tenant_id"}})
+OPEN = with_audit_log({"audit": {"users_read": True}})
+BOTH = with_audit_log(
+    {"audit": {"users_read": True, "tenants_read": True, "tenant_claim": "app_metadata.tenant_id"}}
+)
 LISTED = "select action from public.audit_events_of_user()"
 READ = "select action from public.audit_logs"
 
@@ -148,8 +150,8 @@ def test_it_is_off_by_default_and_can_be_turned_off_again(users, signed_in, post
     ada, _ = users
     assert run(installation.plan(OPEN), postgres).changes == ()
     assert [check.status for check in run(examine(OPEN, choose(["D009", "D024"])), postgres)] == ["ok", "ok"]
-    run(installation.apply(logged()), postgres)
-    assert run(installation.plan(logged()), postgres).changes == ()
+    run(installation.apply(with_audit_log()), postgres)
+    assert run(installation.plan(with_audit_log()), postgres).changes == ()
     for refused, error in ((LISTED, "UndefinedFunction"), (READ, "InsufficientPrivilege")):
         with pytest.raises(getattr(psycopg.errors, error)):
             signed_in(claims_of(ada)).execute(refused)

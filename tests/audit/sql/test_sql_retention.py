@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sql_log import event
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import erasure, holds, upkeep
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -29,7 +29,7 @@ MONTHS_AGO = "select (now() - make_interval(months => %s))::text"
 
 @pytest.fixture
 def settings():
-    return logged({"on_delete": "delete", "audit": RULES})
+    return with_audit_log({"on_delete": "delete", "audit": RULES})
 
 
 def recorded(log, *events):

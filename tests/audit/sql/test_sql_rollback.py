@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 from sql_log import event
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import reading, upkeep
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -210,7 +210,7 @@ def test_another_log_can_be_named_later(log):
     """The former log keeps its events and its partitions, and stays append-only."""
     log.record(event(action="before"))
     names = log.partitions()
-    other = logged(log.project.settings.describe() | {"audit": {"table": "public.other_log"}})
+    other = with_audit_log(log.project.settings.describe() | {"audit": {"table": "public.other_log"}})
     run(installation.apply(other), log.owner)
     assert log.record(event(action="after")) == (1, 0, 0)
     assert [row["action"] for row in log.rows()] == ["before"]

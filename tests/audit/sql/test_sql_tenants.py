@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from sql_log import event, found, send
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
 from usersync.config.redaction import Redactor
@@ -22,8 +22,8 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-OPEN = logged({"audit": {"tenant_claim": "app_metadata.tenant_id", "tenants_read": True}})
-CLOSED = logged({"audit": {"tenant_claim": "app_metadata.tenant_id"}})
+OPEN = with_audit_log({"audit": {"tenant_claim": "app_metadata.tenant_id", "tenants_read": True}})
+CLOSED = with_audit_log({"audit": {"tenant_claim": "app_metadata.tenant_id"}})
 LISTED = "select action from public.audit_events_of_tenant()"
 READ = "select action from public.audit_logs order by action"
 
@@ -108,7 +108,7 @@ def test_it_is_off_by_default_and_can_be_turned_off_again(installed, signed_in):
         for refused, error in ((LISTED, "UndefinedFunction"), (READ, "InsufficientPrivilege")):
             with pytest.raises(getattr(psycopg.errors, error)):
                 connection.execute(refused)
-    other = logged({"audit": {"tenant_claim": "org", "tenants_read": True}})
+    other = with_audit_log({"audit": {"tenant_claim": "org", "tenants_read": True}})
     run(installation.apply(OPEN), installed)
     run(installation.apply(other), installed)
     assert run(installation.plan(other), installed).changes == ()

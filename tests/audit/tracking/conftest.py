@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from fix_project import Project
+    from fixtures_project import Project
     from usersync.audit.tracking.operations import TrackingPlan
     from usersync.audit.tracking.tables import TrackedTable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fix_servers import ISOLATION_LEVELS as LEVELS
+from fixtures_servers import ISOLATION_LEVELS as LEVELS
 
 pytestmark = pytest.mark.one_isolation_level
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking import tables as tracked_tables
 from usersync.audit.tracking.state import TrackOptions
@@ -201,7 +201,9 @@ def test_apply_moves_tracked_tables_to_another_log(tracker):
     tracker.execute(
         "alter table altered drop constraint altered_pkey; alter table products add column later text"
     )
-    other = logged(settings.describe() | {"audit": {"table": "public.other_log"}, "lock_timeout_ms": 300})
+    other = with_audit_log(
+        settings.describe() | {"audit": {"table": "public.other_log"}, "lock_timeout_ms": 300}
+    )
     planned = run(installation.plan(other), owner)
     renewed = [change.subject for change in planned.changes if "handle_changes_" in change.subject]
     assert len(renewed) == 4

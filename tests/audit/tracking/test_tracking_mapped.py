@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit import reading
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -10,7 +10,7 @@ from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
 
-SETTINGS = logged(
+SETTINGS = with_audit_log(
     {
         "audit": {
             "table": "app.history",

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from ended import Done
-    from fix_project import Project
+    from command_result import CommandResult
+    from fixtures_project import Project
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Audited:
     project: Project
     log: AuditLog
     spool_dir: Path
-    call: Callable[..., Done]
+    call: Callable[..., CommandResult]
 
-    def __call__(self, *arguments: object) -> Done:
+    def __call__(self, *arguments: object) -> CommandResult:
         """Call ``usersync audit`` with these arguments on the project's database."""
         return self.call("audit", *arguments, "--dsn", self.project.database.dsn())
 
@@ -45,12 +45,12 @@ def spool_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def audited(project: Project, usersync: Callable[..., Done], spool_dir: Path) -> Iterator[Audited]:
+def audited(project: Project, usersync: Callable[..., CommandResult], spool_dir: Path) -> Iterator[Audited]:
     logging.getLogger("usersync.audit").setLevel(logging.ERROR)
     with AuditLog(project.database.dsn(), spool_dir=spool_dir, project="test") as log:
         yield Audited(project, log, spool_dir, usersync)
 
 
 @pytest.fixture
-def asks_for_log() -> bool:
+def audit_enabled() -> bool:
     return True

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from former import former_file
+from old_spool_files import old_spool_file
 from usersync import AuditLog
 from usersync.audit.spool import file_format
 from usersync.audit.spool.address import destination_of
@@ -35,7 +35,7 @@ def test_a_spool_of_the_former_form_under_a_shared_name_is_named(project, usersy
         "postgresql://postgres@h/db?options=reference%3Dabc",
     ):
         assert destination_of(dsn, None).former is None
-    former_file(spool_dir / "pooler-5432-postgres-0123abcd", "of.former")
+    old_spool_file(spool_dir / "pooler-5432-postgres-0123abcd", "of.former")
     spool = (
         "audit",
         "spool",

@@ -9,8 +9,8 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from fix_terminal import Terminal
 from psycopg import sql
+from terminal import Terminal
 
 pytestmark = pytest.mark.newest_server
 

@@ -24,7 +24,7 @@ from sqlalchemy import MetaData, create_engine
 from sqlalchemy.exc import InternalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync import AuditLog
 from usersync.contrib.alembic import include_name, include_object
 from usersync.schema import installation
@@ -89,7 +89,7 @@ def test_upgrade_check_autogenerate_and_downgrade(alembic, database, postgres, a
     user_id = auth.sign_up_email("ada@example.com")
     assert postgres.execute("select id, email from users").fetchall() == [(user_id, "ada@example.com")]
     with database.connect() as connection:
-        assert run(installation.plan(logged(SETTINGS)), connection).changes == ()
+        assert run(installation.plan(with_audit_log(SETTINGS)), connection).changes == ()
     # The same again is no change, and a changed table of the application is still found.
     alembic("downgrade", "0001")
     assert not is_installed(postgres)
@@ -142,7 +142,7 @@ def test_the_sql_of_offline_mode(alembic, postgres):
 
 
 def test_the_rollback_in_sql_leaves_what_rollback_leaves(database, postgres, auth, catalog):
-    settings = logged()
+    settings = with_audit_log()
     bare = catalog()
     for options in ({}, {"drop_users_table": True, "drop_audit_log": True}):
         run(installation.apply(settings), postgres)
@@ -164,9 +164,9 @@ def test_asyncio_engines_and_all_schemas(database, postgres, driver):
         options = {"include_object": include_object, "include_name": include_name, "include_schemas": True}
         context = MigrationContext.configure(connection, opts=options)
         op = Operations(context)
-        op.apply_usersync(logged())
+        op.apply_usersync(with_audit_log())
         found = compare_metadata(context, MetaData())
-        op.rollback_usersync(logged(), drop_users_table=True)
+        op.rollback_usersync(with_audit_log(), drop_users_table=True)
         return found
 
     async def run_it():
@@ -212,7 +212,7 @@ Migrate(app, db, include_object=include_object)
 # By the env.py of Flask-Migrate's own template.
 @pytest.mark.filterwarnings("ignore:'get_engine' is deprecated:DeprecationWarning")
 def test_flask_migrate_leaves_an_installation_alone(database, postgres, tmp_path, monkeypatch):
-    run(installation.apply(logged()), postgres)
+    run(installation.apply(with_audit_log()), postgres)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     names = {"__name__": "flask_project"}
     exec(FLASK, names)  # noqa: S102 - above

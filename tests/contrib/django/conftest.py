@@ -16,7 +16,7 @@ from django.db import connections
 from django.test import override_settings
 from django_site import PROJECT, Site, described
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.testing.install import install
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def database(cluster: SupabaseCluster, use: Callable[..., None]) -> Iterator[Sup
     """A database with usersync and the tables of Django's own applications."""
 
     def build(database: SupabaseDatabase) -> None:
-        install(database, logged())
+        install(database, with_audit_log())
         use(default=described(database))
         call_command("migrate", verbosity=0, skip_checks=True)
         _close_connections()

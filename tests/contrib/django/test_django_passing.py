@@ -11,8 +11,8 @@ from django_site import described
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from fix_pooler import pgbouncer
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_pooler import pgbouncer
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
 from usersync.config.redaction import Redactor
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.newest_server
 def site(site, configure, use):
     configure(PASS_CONTEXT=True)
     plan = tracking.track(
-        logged(), "public.auth_user", TrackOptions(columns=("username",)), Redactor().is_secret
+        with_audit_log(), "public.auth_user", TrackOptions(columns=("username",)), Redactor().is_secret
     )
     run(plan, site.owner)
     use(default=described(site.database))

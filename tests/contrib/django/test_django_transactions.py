@@ -9,7 +9,7 @@ from django.db.transaction import TransactionManagementError
 from django_site import described
 from psycopg.conninfo import conninfo_to_dict
 
-from fix_pooler import pgbouncer
+from fixtures_pooler import pgbouncer
 from usersync.contrib.django import audit, record_on_commit
 from usersync.errors import DatabaseError
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import create_engine, event
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync import AuditLog
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -50,7 +50,7 @@ class Shop:
 
 @pytest.fixture
 def shop_database(cluster: SupabaseCluster) -> Iterator[SupabaseDatabase]:
-    database = clone_installed(cluster, logged())
+    database = clone_installed(cluster, with_audit_log())
     yield database
     cluster.drop(database)
 
@@ -62,7 +62,7 @@ def shop(shop_database: SupabaseDatabase) -> Iterator[Shop]:
             "create table public.products (id int generated always as identity primary key, "
             "name text not null, stock int not null default 0)"
         )
-        plan = tracking.track(logged(), "public.products", TrackOptions(), Redactor().is_secret)
+        plan = tracking.track(with_audit_log(), "public.products", TrackOptions(), Redactor().is_secret)
         run(plan, owner)
         yield Shop(shop_database, owner)
 

@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column, relationship
 
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.contrib.sqlalchemy import track, tracking
 from usersync.errors import ArgumentTypeError, ArgumentValueError, DatabaseError, SettingsError
 
@@ -278,7 +278,7 @@ def test_in_autocommit_events_are_stored_too(shop, models, make_engine, audit):
 
 
 def test_two_databases_have_their_own_events(shop, cluster, models, make_engine, audit):
-    other = clone_installed(cluster, logged())
+    other = clone_installed(cluster, with_audit_log())
     try:
         engines = make_engine(poolclass=NullPool), make_engine(shop.url(dsn=other.dsn()), poolclass=NullPool)
         models.Owner.metadata.tables["owners"].create(engines[1])

@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from fix_pooler import pgbouncer
-from fix_project import clone_installed
-from logged import logged
+from audit_settings import with_audit_log
+from fixtures_pooler import pgbouncer
+from fixtures_project import clone_installed
 from usersync.contrib.sqlalchemy import pass_context, passing
 from usersync.errors import ArgumentTypeError, ArgumentValueError
 from usersync.testing import GoTrue
@@ -202,7 +202,7 @@ def test_a_failed_transaction_keeps_its_own_error(engine, audit):
 
 
 def test_each_of_two_databases_gets_the_settings(shop, cluster, engine, make_engine, audit):
-    other = clone_installed(cluster, logged())
+    other = clone_installed(cluster, with_audit_log())
     try:
         with other.connect() as owner:
             owner.execute("create table products (id int generated always as identity, name text)")

@@ -42,7 +42,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 from sqlalchemy.types import UserDefinedType
 
-from logged import logged
+from audit_settings import with_audit_log
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
 from usersync.config.redaction import Redactor
@@ -201,7 +201,7 @@ def recorded(shop, models, make_engine, audit):
     Base.metadata.create_all(make_engine())
     for table in ("things", "labels", "things_labels"):
         options = TrackOptions(reveal=("secret",) if table == "things" else ())
-        run(tracking.track(logged(), table, options, Redactor().is_secret), shop.owner)
+        run(tracking.track(with_audit_log(), table, options, Redactor().is_secret), shop.owner)
     track(Thing, audit, reveal=["secret"])
     track(Label, audit)
 

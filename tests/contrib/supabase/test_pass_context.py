@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from supabase import ClientOptions, acreate_client, create_client
 
-from logged import logged
+from audit_settings import with_audit_log
 from postgrest_server import SERVICE_KEY, mint
 from usersync.audit.event.context import begun, entered
 from usersync.audit.tracking import operations as tracking
@@ -46,7 +46,7 @@ def owner(backend):
     )
     backend.owner.execute("grant execute on function public.note(text) to anon, service_role")
     run(
-        tracking.track(logged(), "public.notes", TrackOptions(), Redactor().is_secret),
+        tracking.track(with_audit_log(), "public.notes", TrackOptions(), Redactor().is_secret),
         backend.owner,
     )
     return backend.owner

@@ -1,4 +1,6 @@
-"""PgBouncer in transaction mode, as Supavisor on port 6543: any server for each transaction."""
+"""PgBouncer in transaction mode, like Supavisor on port 6543: each transaction may get another server
+connection.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +42,7 @@ logfile = {directory}/log
 pidfile = {directory}/pid
 """
 
-# It refuses to be root. The signal on the parent's death: no process is left behind, however the suite ends.
+# PgBouncer does not run as root. --pdeathsig ends it with the suite, even if the suite is killed.
 AS_NOBODY = ["setpriv", "--pdeathsig", "TERM", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 AS_OURSELVES = ["setpriv", "--pdeathsig", "TERM"]
 
@@ -54,7 +56,10 @@ def pooled(database) -> Iterator[str]:
 
 @contextmanager
 def pgbouncer(database: SupabaseDatabase) -> Iterator[str]:
-    """Run one for a database, and give its address; skips where there is none on this machine."""
+    """Run PgBouncer for a database.
+
+    Yields its connection string, or skips the test if PgBouncer is not installed.
+    """
     binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if binary is None or shutil.which("setpriv") is None:
         skip_without("PgBouncer")
@@ -68,7 +73,10 @@ def pgbouncer(database: SupabaseDatabase) -> Iterator[str]:
 
 
 def _start(binary: str, database: SupabaseDatabase, directory: Path) -> tuple[subprocess.Popen, int]:
-    """The process once it serves, and its port. If another program takes the port first: another port."""
+    """Start PgBouncer.
+
+    Returns the process and its port. Tries another port if another program takes the first one.
+    """
     for _ in range(5):
         port = _configure(database, directory)
         command = [*(AS_NOBODY if os.geteuid() == 0 else AS_OURSELVES), binary, "--quiet"]
@@ -97,7 +105,10 @@ def _configure(database: SupabaseDatabase, directory: Path) -> int:
 
 
 def serves(dsn: str, process: subprocess.Popen) -> bool:
-    """Wait until the process serves; False if it ended or does not serve within 20 seconds."""
+    """Wait until the process accepts connections.
+
+    False if it ended, or does not accept them within 20 seconds.
+    """
     deadline = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""What a request of the auth server wrote to auth.users, as a trigger of the superuser's saw it."""
+"""Records what a request of the auth server writes to auth.users, by a trigger of the superuser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ RECORDER = """
 
 @dataclass(frozen=True)
 class Writes:
-    """What one request wrote: the operation of each statement, and the columns each UPDATE changed."""
+    """The writes of one request: the first letter of each operation, and the columns that each UPDATE
+    changed.
+    """
 
     operations: str
     transactions: int
@@ -35,7 +37,7 @@ class Writes:
 
 @pytest.fixture
 def recorded(superuser):
-    """Call a method of the driver and return its result, with what it wrote."""
+    """A function that calls a method of the driver, and returns its result and its writes."""
     superuser.execute(RECORDER)
 
     def call(method, *arguments, **options):

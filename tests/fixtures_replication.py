@@ -1,4 +1,4 @@
-"""Two real servers: a primary, and what a base backup of it becomes: a standby, or a restored copy."""
+"""Two real servers: a primary, and a second one from its base backup, as a standby or as a restored copy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from logged import logged
+from audit_settings import with_audit_log
 from proxy import Proxy
 from usersync import AuditLog
 from usersync.embedded import EmbeddedPostgres
@@ -32,7 +32,7 @@ SETTINGS = {
 
 @dataclass
 class Pair:
-    """A primary, a base backup of it in another directory, and the address that the application has."""
+    """A primary, the directory of a second server, and the connection string that the application has."""
 
     root: Path
     primary: EmbeddedPostgres
@@ -65,14 +65,14 @@ class Pair:
         return EmbeddedPostgres(data_dir=home, version=self.primary.version, settings=SETTINGS)
 
     def standby(self, lag: Proxy) -> EmbeddedPostgres:
-        """A streaming standby, which gets everything through ``lag``."""
+        """A streaming standby that receives the WAL through the proxy ``lag``."""
         home = self.back_up("-R")
         with (home / "pgdata" / "postgresql.auto.conf").open("a") as settings:
             settings.write(f"primary_conninfo = '{make_conninfo(self.primary.dsn(), port=lag.port)}'\n")
         return self.second(home)
 
     def restored(self, home: Path, point: str) -> EmbeddedPostgres:
-        """The base backup in ``home``, with the stopped primary's WAL up to ``point``."""
+        """A server from the base backup in ``home`` and the stopped primary's WAL up to the LSN ``point``."""
         archive = self.root / "archive"
         shutil.copytree(self.root / "first" / "pgdata" / "pg_wal", archive)
         for each in (archive, *archive.rglob("*")):
@@ -87,9 +87,9 @@ class Pair:
         return self.second(home)
 
     def lose_events(self, everything: ExitStack, **options: Any) -> tuple[list[str], EmbeddedPostgres]:
-        """Record five events, then seven, and restore the database to the point in time between.
+        """Record five events, then seven, and restore the database to the point between them.
 
-        Returns the ids of all, and the restored server, to which the application's address leads.
+        Returns the ids of all events, and the restored server, to which the application now connects.
         """
         home = self.back_up()
         with AuditLog(self.dsn, **options) as log:
@@ -103,15 +103,15 @@ class Pair:
             connection.execute("select pg_switch_wal()")
         self.primary.stop()
         restored = everything.enter_context(self.restored(home, point))
-        self.lead_to(restored)
+        self.fail_over_to(restored)
         return ids, restored
 
     def ids(self, server: EmbeddedPostgres) -> list[str]:
         with psycopg.connect(server.dsn(self.database)) as connection:
             return [str(row[0]) for row in connection.execute("select id from public.audit_logs").fetchall()]
 
-    def lead_to(self, server: EmbeddedPostgres) -> None:
-        """Have the application's address lead to another server, as a failover does."""
+    def fail_over_to(self, server: EmbeddedPostgres) -> None:
+        """Make the application's connection string lead to another server, as a failover does."""
         self.front._target = (server.host, server.port)
 
 
@@ -123,21 +123,21 @@ def everything():
 
 @pytest.fixture
 def pair(servers, everything):
-    # Where the account that runs the server may go.
+    # A directory that the account that runs the server can read.
     root = Path(tempfile.mkdtemp(prefix="pair", dir=servers._root))
     root.chmod(0o711)
     everything.callback(shutil.rmtree, root, ignore_errors=True)
     primary = everything.enter_context(EmbeddedPostgres(data_dir=root / "first", settings=SETTINGS))
     cluster = everything.enter_context(SupabaseCluster.on(primary))
     database = cluster.create()
-    install(database, logged())
+    install(database, with_audit_log())
     front = everything.enter_context(Proxy(primary.host, primary.port))
     dsn = front.through(database.dsn())
     cluster.maintenance.close()
     return Pair(root, primary, database.name, dsn, front)
 
 
-def replayed(primary, standby):
+def has_replayed(primary, standby):
     with psycopg.connect(primary.dsn()) as first, psycopg.connect(standby.dsn()) as second:
         (written,) = first.execute("select pg_current_wal_lsn()").fetchone()
         (there,) = second.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone()

@@ -1,4 +1,4 @@
-"""How a call of the command ended, for tests that run it in their own process."""
+"""The result of a call of the ``usersync`` command, for tests that call it in their own process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a call ended."""
+class CommandResult:
+    """The exit code and the output of a call."""
 
     code: int
     out: str

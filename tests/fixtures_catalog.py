@@ -1,4 +1,4 @@
-"""What a database looks like, as text: to compare before and after."""
+"""The objects of a database as text, so that a test can compare them before and after."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from usersync.testing import SupabaseDatabase
 
-#: Each a heading, a name and a text. MAINTAIN came with PostgreSQL 17, constraints for NOT NULL with 18.
+#: Each row is a kind of object, a name and a text. The MAINTAIN privilege exists since PostgreSQL 17, and NOT
+#: NULL constraints with a name since 18. Both are left out, so that versions compare equal.
 CATALOG = r"""
 with spaces as (
     select *, format('%I', nspname) as name from pg_namespace
@@ -70,7 +71,7 @@ Catalog = dict[tuple[str, str], str]
 
 
 def read_catalog(connection: psycopg.Connection[Any]) -> Catalog:
-    """Everything in the database that somebody made, by kind and name."""
+    """All objects of the database that are not PostgreSQL's own, by kind and name."""
     connection.execute("set search_path = pg_catalog")
     found: Catalog = {}
     for heading, name, body in connection.execute(CATALOG).fetchall():
@@ -81,5 +82,5 @@ def read_catalog(connection: psycopg.Connection[Any]) -> Catalog:
 
 @pytest.fixture
 def catalog(database: SupabaseDatabase, superuser: psycopg.Connection[Any]) -> Callable[[], Catalog]:
-    """Read the catalog of the test's database now."""
+    """A function that reads the catalog of the test's database."""
     return lambda: read_catalog(superuser)

@@ -1,7 +1,7 @@
-"""The PostgreSQL servers that the suite runs on: every version found, each started when first needed.
+"""The PostgreSQL servers of the suite: every version that is installed, each started when first needed.
 
-One cluster a version and run, which all xdist workers share: they name the same directory, the first starts
-the server and the last to leave ends it. Killed workers count as having left.
+All xdist workers of a run share one cluster per version, because they use the same directory. The first
+worker starts the server, and the last worker that ends, or is killed, stops it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import psycopg
 import psycopg.sql
 import pytest
 
-from fix_lacking import lacks
+from hooks_skips import lacks
 from usersync.embedded import EmbeddedPostgres, installed_versions, without_libpq_variables
 from usersync.testing import SupabaseCluster
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 SUPPORTED = (15, 16, 17, 18)
 
-#: A variant that differs little from its neighbours, or costs as much again, runs with a part of the tests:
-#: one in so many, always the same. With --all-variants each test runs with each.
-IN_TURN = {16: 4, 17: 2, "hostile": 3, "repeatable read": 3, "varchar": 3}
+#: These variants run with a part of the tests only, for example one in four, always the same ones. A hash of
+#: the test's name selects them. With --all-variants, each test runs with each variant.
+ONE_TEST_IN = {16: 4, 17: 2, "hostile": 3, "repeatable read": 3, "varchar": 3}
 
 ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
-# Nothing here has to survive a power cut. Autovacuum is off because a statistic that arrives in the middle of
-# a test changes a plan.
+# No data has to survive a power failure. Autovacuum is off because new statistics in the middle of a test
+# change query plans.
 SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -46,9 +46,9 @@ SETTINGS = {
     "max_wal_size": "512MB",
 }
 
-# A clone takes 7 ms in memory, 18 on a disk, and 60 or more on a disk that others use too.
+# A clone takes 7 ms in memory, 18 ms on a disk, and 60 ms or more on a busy disk.
 _MEMORY, _DISK = Path("/dev/shm"), Path(tempfile.gettempdir())  # noqa: S108 - mkdtemp makes the name
-_ROOM = 8 << 30
+_NEEDED_BYTES = 8 << 30
 
 _PREFIX = "usersync-tests-"
 _versions = pytest.StashKey[list[int]]()
@@ -60,31 +60,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--pg",
         metavar="VERSIONS",
-        help="PostgreSQL versions to run on, as in 15,18, or newest; default all found",
+        help="PostgreSQL versions to run on: 15,18 for example, or newest. Default: all that are installed",
     )
 
     parser.addoption(
         "--all-variants",
         action="store_true",
-        help="run each test under all names, key types and isolation levels",
+        help="run each test with all names, key types and isolation levels",
     )
     parser.addoption(
         "--set",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a setting that each session of the suite begins with, as in lc_messages=de_DE.UTF-8",
+        help="a PostgreSQL setting of each session of the suite, for example lc_messages=de_DE.UTF-8",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "newest_server: run on the newest PostgreSQL only, not on each")
+    config.addinivalue_line("markers", "newest_server: run on the newest PostgreSQL only")
     config.addinivalue_line(
-        "markers", "key_types: run with keys of other types, too; key_types('uuid'): after all not"
+        "markers", "key_types: run also with key columns of other types; key_types('uuid'): with uuid only"
     )
     config.addinivalue_line(
         "markers",
-        "one_isolation_level: what is tested differs above READ COMMITTED; see test_sql_isolation.py",
+        "one_isolation_level: run at READ COMMITTED only; see test_sql_isolation.py for the other levels",
     )
     found = installed_versions()
     wanted = _wanted(config.getoption("--pg"), found)
@@ -103,29 +103,31 @@ def _wanted(option: str | None, found: Collection[int]) -> list[int]:
     try:
         return [int(part) for part in option.split(",")]
     except ValueError:
-        raise pytest.UsageError(f"--pg: expected versions as in 15,18, or newest, not {option!r}") from None
+        raise pytest.UsageError(
+            f"--pg: expected versions (15,18 for example) or newest, not {option!r}"
+        ) from None
 
 
 def _shared_root(config: pytest.Config) -> Path:
-    """The directory that the workers of this run share; the process that started them removes it."""
+    """The directory that the workers of this run share. The process that started the workers removes it."""
     if hasattr(config, "workerinput"):
         return Path(config.workerinput["usersync_root"])
     for stale in (*_MEMORY.glob(f"{_PREFIX}*"), *_DISK.glob(f"{_PREFIX}*")):
         _remove_if_abandoned(stale)
-    root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_MEMORY if _roomy(_MEMORY) else _DISK))
-    root.chmod(0o711)  # the server may run as an account other than ours
+    root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_MEMORY if _has_space(_MEMORY) else _DISK))
+    root.chmod(0o711)  # the server may run as another account
     owner = (root / "owner").open("w")
     fcntl.flock(owner, fcntl.LOCK_EX)
     config.add_cleanup(lambda: (shutil.rmtree(root, ignore_errors=True), owner.close()))
     return root
 
 
-def _roomy(path: Path) -> bool:
-    return path.is_dir() and os.access(path, os.W_OK) and shutil.disk_usage(path).free > _ROOM
+def _has_space(path: Path) -> bool:
+    return path.is_dir() and os.access(path, os.W_OK) and shutil.disk_usage(path).free > _NEEDED_BYTES
 
 
 def _remove_if_abandoned(root: Path) -> None:
-    """Remove what a killed run left. The lock went with the process that held it."""
+    """Remove the directory of a killed run. The kernel released its lock when the process was killed."""
     try:
         with (root / "owner").open() as owner:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,21 +166,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         versions = versions[-1:]
     none = pytest.param(0, marks=pytest.mark.skip(reason=lacks("a PostgreSQL")))
     if "names" in metafunc.fixturenames and versions:
-        # Once more, on the newest server, where every name is as bad as a name can be.
+        # Some tests run again on the newest server with hostile names of schemas, tables and columns.
         usual = ISOLATION_LEVELS[0]
         cases = [(version, "plain", usual) for version in versions]
         if _is_due(metafunc, "hostile"):
             cases.append((versions[-1], "hostile", usual))
         mark = metafunc.definition.get_closest_marker("key_types")
         if mark is not None and mark.args != ("uuid",):
-            # The oldest server is the one of the system, which has the extensions that PostgreSQL comes with.
+            # The oldest server is the system's own, which has the extensions in PostgreSQL's contrib package.
             kinds = [(versions[-1], "text"), (versions[-1], "varchar"), (versions[0], "citext")]
             cases += [(version, kind, usual) for version, kind in kinds if _is_due(metafunc, kind)]
         one_level = metafunc.definition.get_closest_marker("one_isolation_level")
         if "every_isolation_level" in metafunc.fixturenames and not one_level:
             levels = [level for level in ISOLATION_LEVELS[1:] if _is_due(metafunc, level)]
             cases += [(versions[-1], "plain", level) for level in levels]
-        # A test may ask for the names alone.
+        # A test may use ``names`` without ``isolation``.
         asked = [each for each in ("server", "names", "isolation") if each in metafunc.fixturenames]
         values = [case[: len(asked)] for case in cases]
         metafunc.parametrize(asked, values, ids=map(_case_id, cases), indirect=True)
@@ -189,7 +191,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _is_due(metafunc: pytest.Metafunc, kind: int | str) -> bool:
     if metafunc.config.getoption("--all-variants"):
         return True
-    return zlib.crc32(metafunc.definition.nodeid.encode()) % IN_TURN.get(kind, 1) == 0
+    return zlib.crc32(metafunc.definition.nodeid.encode()) % ONE_TEST_IN.get(kind, 1) == 0
 
 
 def _case_id(case: tuple[int, str, str]) -> str:
@@ -200,7 +202,7 @@ def _case_id(case: tuple[int, str, str]) -> str:
 
 
 class Servers:
-    """The servers that this process holds."""
+    """The servers and clusters that this process uses."""
 
     def __init__(self, root: Path, stack: ExitStack, session_settings: list[str]) -> None:
         self._root = root
@@ -237,11 +239,11 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
 
 @pytest.fixture
 def server(servers: Servers, request: pytest.FixtureRequest) -> EmbeddedPostgres:
-    """A running PostgreSQL; the test runs once for each version."""
+    """A running PostgreSQL. The test runs once for each version."""
     return servers.server(request.param)
 
 
 @pytest.fixture
 def cluster(servers: Servers, server: EmbeddedPostgres) -> SupabaseCluster:
-    """That server, with the roles of a Supabase project."""
+    """The running server, with the roles of a Supabase project."""
     return servers.cluster(server.version)

@@ -1,4 +1,4 @@
-"""A headless Chromium, which tests of pages share."""
+"""A headless Chromium that the tests of web pages share."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from playwright.sync_api import Page
 
-#: Width in pixels, and the colours that the reader prefers.
-READERS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+#: Width in pixels, and the preferred colour scheme.
+VIEWPORTS = [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def chromium():
         browser.close()
 
 
-def too_narrow(page: Page, readers: Iterable[tuple[int, str]]) -> Iterator[int]:
-    """The widths of these readers for which an open page is too wide. A page is not loaded anew."""
+def overflowing_widths(page: Page, readers: Iterable[tuple[int, str]]) -> Iterator[int]:
+    """The widths of these viewports at which an open page scrolls horizontally. The page is not reloaded."""
     for width in sorted({width for width, _ in readers}):
         page.set_viewport_size({"width": width, "height": 800})
         if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):

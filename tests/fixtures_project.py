@@ -1,6 +1,7 @@
-"""A project with usersync in it: the database, the auth server, and questions about users.
+"""A project with usersync installed: its database, its auth server, and helpers that read users.
 
-Every test that asks for ``project`` runs on each PostgreSQL, and once more under hostile names.
+A test that uses ``project`` runs on each PostgreSQL version. One in three also runs with hostile names of
+tables and columns.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.uuid import UUIDDumper
 
-from fix_lacking import skip_without
-from logged import logged
+from audit_settings import with_audit_log
+from hooks_skips import skip_without
 from usersync import UserSync
 from usersync.config.mapping import DEFAULT_COLUMNS
 from usersync.config.settings import Settings, parse_settings
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from usersync.models import Failure
     from usersync.testing import Regime, SupabaseCluster, SupabaseDatabase
 
-#: What each column of the default mapping is called under hostile names: quotes, keywords, dots, spaces,
-#: names of variables in our own functions, 63 bytes.
+#: The hostile name of each column of the default mapping: quotes, keywords, dots, spaces, names of variables
+#: in usersync's functions, and a length of 63 bytes.
 HOSTILE_COLUMNS = {
     "email": 'e"mail',
     "phone": "ids",
@@ -57,7 +58,7 @@ NAMES = {
         },
         HOSTILE_COLUMNS,
     ),
-    # Keys that hold the id as text.
+    # Key columns that store the id as text.
     "text": ({"key_type": "text"}, {name: name for name in DEFAULT_COLUMNS}),
     "varchar": (
         {"users_table": 'public."User"', "key": "authId", "key_type": "varchar(36)"},
@@ -71,7 +72,7 @@ NAMES = {
 
 
 class _AsText(UUIDDumper):
-    """A UUID of which PostgreSQL finds out the type, as of a literal."""
+    """Sends a UUID without a type, so that PostgreSQL infers the type as for a literal."""
 
     oid = 0
 
@@ -80,7 +81,10 @@ class _AsText(UUIDDumper):
 
 
 def add_citext(database: SupabaseDatabase) -> None:
-    """Make citext in a schema whose name has to be quoted; skips the test where the server lacks it."""
+    """Create the extension citext in a schema whose name needs quotes.
+
+    Skips the test if the server lacks citext.
+    """
     with database.connect("supabase_admin") as superuser:
         available = "select from pg_available_extensions where name = 'citext'"
         if not superuser.execute(available).rowcount:
@@ -93,7 +97,7 @@ def add_citext(database: SupabaseDatabase) -> None:
 
 @dataclass(frozen=True)
 class Project:
-    """A database with usersync installed, and everybody who works with it."""
+    """A database with usersync installed, with the auth server, the owner's connection and a client."""
 
     database: SupabaseDatabase
     settings: Settings
@@ -104,20 +108,23 @@ class Project:
     client: UserSync
 
     def connect(self) -> psycopg.Connection[Any]:
-        """One more session as ``postgres``."""
-        return _speaking(self.settings, self.database.connect("postgres"))
+        """Open another connection as ``postgres``."""
+        return _with_key_dumper(self.settings, self.database.connect("postgres"))
 
     @property
     def users(self) -> str:
-        """The users table, quoted."""
+        """The quoted name of the users table."""
         return self.settings.users_table.quoted
 
     def column(self, name: str) -> str:
-        """A column of the default mapping under its name here, quoted."""
+        """The quoted name that a column of the default mapping has in this project."""
         return '"' + self.columns[name].replace('"', '""') + '"'
 
     def row(self, user_id: UUID) -> dict[str, Any] | None:
-        """The user's row under the names of the default mapping, the key as ``id``; None if there is none."""
+        """The user's row with the column names of the default mapping and the key as ``id``.
+
+        None without a row.
+        """
         statement = sql.SQL("select * from {} where {} = %s").format(
             sql.Identifier(self.settings.users_table.schema, self.settings.users_table.name),
             sql.Identifier(self.settings.key),
@@ -131,7 +138,7 @@ class Project:
         return row | {"id": UUID(str(row["id"]))}
 
     def failure(self, user_id: UUID) -> Failure | None:
-        """What the failures table says of the user."""
+        """The user's row in the failures table, or None."""
         return next((each for each in self.client.failures() if each.user_id == user_id), None)
 
 
@@ -142,31 +149,31 @@ def names(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def isolation(request: pytest.FixtureRequest) -> str:
-    """The isolation level that each session's transactions have, unless they say otherwise."""
+    """The default isolation level of each session."""
     return getattr(request, "param", "read committed")
 
 
 @pytest.fixture
 def every_isolation_level(isolation: str) -> str:
-    """For a test that runs on each level, on the newest server."""
+    """For tests that run at each isolation level, on the newest server."""
     return isolation
 
 
 @pytest.fixture
-def asks_for_log() -> bool:
-    """Whether the settings ask for an audit log; a directory or a module may override this fixture."""
+def audit_enabled() -> bool:
+    """Whether the settings enable the audit log. A directory or a module may override this fixture."""
     return False
 
 
 @pytest.fixture
-def settings(names: str, asks_for_log: bool) -> Settings:
-    """The settings that usersync is installed with; a module or a test may override this fixture."""
-    return (logged if asks_for_log else parse_settings)(NAMES[names][0])
+def settings(names: str, audit_enabled: bool) -> Settings:
+    """The settings that usersync is installed with. A module or a test may override this fixture."""
+    return (with_audit_log if audit_enabled else parse_settings)(NAMES[names][0])
 
 
 @pytest.fixture
 def project(cluster: SupabaseCluster, names: str, settings: Settings, isolation: str) -> Iterator[Project]:
-    """A project of the test's own, in which usersync was just installed."""
+    """A project for this test alone, in which usersync was just installed."""
     database = clone_installed(cluster, settings)
     if isolation != "read committed":
         statement = sql.SQL("alter database {} set default_transaction_isolation = {}")
@@ -176,11 +183,11 @@ def project(cluster: SupabaseCluster, names: str, settings: Settings, isolation:
         database.connect("postgres") as owner,
         UserSync(database.dsn()) as client,
     ):
-        yield Project(database, settings, NAMES[names][1], auth, _speaking(settings, owner), client)
+        yield Project(database, settings, NAMES[names][1], auth, _with_key_dumper(settings, owner), client)
     cluster.drop(database)
 
 
-def _speaking(settings: Settings, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def _with_key_dumper(settings: Settings, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     if not settings.key_type.is_uuid:
         connection.adapters.register_dumper(UUID, _AsText)
     return connection
@@ -189,10 +196,10 @@ def _speaking(settings: Settings, connection: psycopg.Connection[Any]) -> psycop
 def clone_installed(
     cluster: SupabaseCluster, settings: Settings, sql: str = "", *, regime: Regime = "old"
 ) -> SupabaseDatabase:
-    """A new database in which ``postgres`` ran ``sql``, and then installed usersync with ``settings``.
+    """A new database in which ``postgres`` ran ``sql`` and then installed usersync with ``settings``.
 
     The caller drops it. An installation takes ten times as long as a clone, so the first call with these
-    arguments makes a template, for all processes of the run.
+    arguments makes a template, which all processes of the run use.
     """
 
     def build(database: SupabaseDatabase) -> None:
@@ -209,8 +216,8 @@ def clone_installed(
 
 
 @pytest.fixture
-def vanish(project: Project) -> Callable[..., None]:
-    """Delete users with triggers off, as a restore would."""
+def delete_without_triggers(project: Project) -> Callable[..., None]:
+    """Delete users with triggers disabled, as a restore does."""
 
     def delete(*user_ids: Any) -> None:
         with project.database.connect("supabase_admin") as superuser:
@@ -221,8 +228,8 @@ def vanish(project: Project) -> Callable[..., None]:
 
 
 @pytest.fixture
-def appear(project: Project) -> Callable[[int], list[Any]]:
-    """Make users with triggers off, as a restore would, and return their ids."""
+def insert_without_triggers(project: Project) -> Callable[[int], list[Any]]:
+    """Insert users with triggers disabled, as a restore does. Returns their ids."""
 
     def insert(count: int) -> list[Any]:
         with project.database.connect("supabase_admin") as superuser:

@@ -1,4 +1,4 @@
-"""Settings that ask for an audit log. Without them the suite installs none."""
+"""Settings that enable the audit log. By default, the suite installs usersync without it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from usersync.config.settings import Settings
 
-#: What a settings file says then.
+#: The part of a settings file that enables the audit log.
 TOML = "[audit]\nenabled = true\n"
 
 
-def logged(settings: Mapping[str, Any] | None = None) -> Settings:
-    """These settings, with an audit log."""
+def with_audit_log(settings: Mapping[str, Any] | None = None) -> Settings:
+    """These settings with the audit log enabled."""
     data = dict(settings or {})
     return parse_settings(data | {"audit": {"enabled": True} | data.get("audit", {})})
 
 
 def write_settings(directory: Path) -> None:
-    """A settings file that asks for an audit log, for commands that run in this directory."""
+    """Write a settings file that enables the audit log, for commands that run in this directory."""
     (directory / "usersync.toml").write_text(TOML)

@@ -1,8 +1,8 @@
-"""Which names of dependencies a run has used: ``pytest --uses-dependencies``.
+"""Lists the names of dependencies that a run has not used: ``pytest --uses-dependencies``.
 
-``make test-lowest`` runs a selection with the lowest versions of the dependencies. With this option, its end
-lists the names of dependencies (``click.prompt``, ``psycopg.rows.dict_row``) that are only used in functions
-which the selection has not called in its own processes.
+``make test-lowest`` runs a selection of tests with the lowest versions of the dependencies. With this option,
+it lists at its end the names of dependencies (``click.prompt``, ``psycopg.rows.dict_row``) that usersync uses
+only in functions that the selection has not called in its own processes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ ROOT = Path(usersync.__file__).parent
 
 _TERMINAL = "on a terminal, in another process: tests/cli/test_cli_init_questions.py, test_cli_status.py"
 
-#: Names that the selection uses in other processes only.
-ELSEWHERE = {
+#: Names that the selection uses in other processes only, which are not traced.
+USED_IN_OTHER_PROCESSES = {
     **dict.fromkeys(("click.Abort", "click.IntRange", "click.confirm", "click.prompt"), _TERMINAL),
     **dict.fromkeys(("rich.console.Console", "rich.live.Live", "rich.text.Text.from_ansi"), _TERMINAL),
     "pytest.skip": "in a session of pytest of its own: tests/testing/test_plugin.py",
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _note(frame: FrameType, _event: str, _argument: Any) -> None:
-    """Note a call. Returning None, it is not called for the lines of the function."""
+    """Note the call of a function. It returns None so that Python does not also call it for each line."""
     _called.add(frame.f_code)
 
 
@@ -91,8 +91,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def missing(called: set[str]) -> dict[str, list[str]]:
-    """The names that were not used, with the functions that use them and were not called."""
-    used, unused = set(ELSEWHERE), defaultdict(list)
+    """The unused names, each with the functions that use it and were not called."""
+    used, unused = set(USED_IN_OTHER_PROCESSES), defaultdict(list)
     for path in sorted(ROOT.rglob("*.py")):
         where = path.relative_to(ROOT)
         for line, function, names in uses(path):
@@ -105,13 +105,16 @@ def missing(called: set[str]) -> dict[str, list[str]]:
 
 
 def uses(path: Path) -> Iterator[tuple[int, str, set[str]]]:
-    """The functions of a file that use a dependency: first line, name, and the dependency's names."""
+    """The functions of a file that use a dependency: the first line, the name, and the used names."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     yield from _functions(tree.body, dict(_bindings(tree.body)), ())
 
 
 def _bindings(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
-    """The names that imports of dependencies bind, each with its meaning; not those for type checkers."""
+    """The names that imports of dependencies bind, each with its full name.
+
+    Skips imports for type checkers.
+    """
     for node in body:
         if isinstance(node, ast.Import):
             for each in node.names:
@@ -154,7 +157,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a function with those of its blocks, without those of inner functions."""
+    """The statements of a function and of its blocks, without the statements of inner functions."""
     for node in body:
         yield node
         if not isinstance(node, _DEFINITIONS):
@@ -165,7 +168,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _names(node: ast.AST, bound: dict[str, str]) -> Iterator[str]:
-    """The names of dependencies in a statement; not in its annotations, and not in inner functions."""
+    """The names of dependencies in a statement, without its annotations and inner functions."""
     if isinstance(node, _DEFINITIONS):
         return
     chain, attributes = node, []

@@ -1,4 +1,4 @@
-"""Empty environments into which an example is installed from the wheel, as its README says."""
+"""Virtual environments with usersync from its wheel, for tests that run the examples as their READMEs say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def example_python(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
-    """The Python of an environment that has only the wheel with its extras, and further packages.
+    """Create an environment with the wheel, its extras and further packages. Returns its Python interpreter.
 
-    It is built once a run, whatever the number of worker processes. Versions are those of requirements.lock,
-    so that packages come from uv's cache.
+    All worker processes of a run share the environment. The versions are those of requirements.lock, so that
+    packages come from uv's cache.
     """
     base = tmp_path_factory.getbasetemp()
     directory = (base if worker_id == "master" else base.parent) / "examples"

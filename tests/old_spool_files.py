@@ -1,4 +1,4 @@
-"""Spool files as releases before 0.2 made them."""
+"""Spool files in the format of releases before 0.2."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def former_file(directory: Path, *actions: str) -> Path:
-    """The file of a dead process, with an event of each action."""
+def old_spool_file(directory: Path, *actions: str) -> Path:
+    """Write the spool file of a process that no longer runs, with one event for each action."""
     directory.mkdir(mode=0o700, parents=True)
     path = directory / "1-00.spool"
     with closing(sqlite3.connect(path)) as connection, connection:

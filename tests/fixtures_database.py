@@ -1,4 +1,4 @@
-"""A database of Supabase's shape for each test, without usersync in it, and who connects to it."""
+"""A database as Supabase creates it for each test, without usersync, and connections of three roles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def regime() -> Regime:
-    """The default privileges; a test that wants both parametrizes ``regime``."""
+    """The default privileges of the database. A test that needs both kinds parametrizes ``regime``."""
     return "old"
 
 
@@ -39,13 +39,13 @@ def auth(database: SupabaseDatabase) -> Iterator[GoTrue]:
 
 @pytest.fixture
 def postgres(database: SupabaseDatabase) -> Iterator[psycopg.Connection]:
-    """An autocommit connection as ``postgres``, who is no superuser."""
+    """An autocommit connection as ``postgres``, which is not a superuser at Supabase."""
     with database.connect("postgres") as connection:
         yield connection
 
 
 @pytest.fixture
 def superuser(database: SupabaseDatabase) -> Iterator[psycopg.Connection]:
-    """An autocommit connection as ``supabase_admin``."""
+    """An autocommit connection as ``supabase_admin``, a superuser."""
     with database.connect("supabase_admin") as connection:
         yield connection

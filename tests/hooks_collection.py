@@ -1,11 +1,11 @@
-"""Tests are collected an hour before they run, by the clock that Python sees.
+"""The order of the tests, and the clock at collection: Python's clock is one hour behind.
 
-On a slow machine a test runs long after its module was imported. What a module computes at import must not
-age: a time, a token that expires. With the clock moved, such a test fails everywhere, and not only on slow
-machines.
+On a slow machine, a test runs long after its module was imported. A test must not depend on a value that a
+module computed at import and that expires, for example a token. With the clock one hour behind, such a test
+fails on every machine, and not only on slow ones.
 
 The order is random, except that the longest tests come first. ``--numprocesses=auto`` starts more processes
-than there are cores, because tests wait: for a lock, a time-out, another process.
+than there are cores, because tests often wait for a lock, a timeout or another process.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """A quarter more than cores, rounded up. The variable of pytest-xdist says otherwise."""
+    """1.25 times the number of cores, rounded up, unless PYTEST_XDIST_AUTO_NUM_WORKERS is set."""
     cores = yield
     return cores if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else cores + math.ceil(cores / 4)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """After pytest-randomly: at the end of a run, no worker is alone with a long test."""
+    """Start the longest tests first, so that none of them runs alone at the end.
+
+    Runs after pytest-randomly.
+    """
     items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)

@@ -1,4 +1,4 @@
-"""A server whose messages are German: of a PostgreSQL that has them, as Debian's has."""
+"""A server whose messages are German, for tests that must not depend on the text of messages."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fix_lacking import skip_without
-from fix_servers import SETTINGS
+from fixtures_servers import SETTINGS
+from hooks_skips import skip_without
 from usersync.embedded import EmbeddedPostgres, installed_versions
 from usersync.testing import SupabaseCluster
 
@@ -23,7 +23,7 @@ _CATALOGS = "share/locale/de/LC_MESSAGES"
 
 @pytest.fixture(scope="session")
 def german_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupabaseCluster]:
-    """Every session on it gets its messages in German."""
+    """A server on which every session gets its messages in German. Debian's PostgreSQL has these messages."""
     version = _with_catalogs() or skip_without("a PostgreSQL with German messages")
     locales = tmp_path_factory.mktemp("locales")
     _make_locale(locales)

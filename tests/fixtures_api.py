@@ -1,4 +1,6 @@
-"""The Data API of a test's database: a real PostgREST behind a gateway with Supabase's rules for keys."""
+"""The Data API of a test's database: a real PostgREST behind a gateway that checks API keys as Supabase
+does.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fix_lacking import skip_without
+from hooks_skips import skip_without
 from postgrest_server import SECRET_KEY, Gateway, PostgREST, find_postgrest
 from usersync import DataApi
 
@@ -21,14 +23,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Gateway]]:
-    """Put a Data API before a database; settings are PostgREST's, as in its environment."""
+    """Start a Data API for a database. ``settings`` are environment variables of PostgREST."""
     binary = find_postgrest()
     if binary is None:
         skip_without("PostgREST")
     with ExitStack() as everything:
 
         def start(database: SupabaseDatabase, **settings: str) -> Gateway:
-            # Not tmp_path: the path of a socket has room for a hundred characters.
+            # Not tmp_path: the path of a Unix socket is limited to about 100 characters.
             directory = everything.enter_context(tempfile.TemporaryDirectory(prefix="usersync-"))
             upstream = PostgREST(binary, database, Path(directory), **settings)
             everything.callback(upstream.kill)
@@ -45,5 +47,5 @@ def gateway(serve: Callable[..., Gateway], project) -> Gateway:
 
 @pytest.fixture
 def api(gateway: Gateway) -> DataApi:
-    """That, with a secret key."""
+    """A client of ``gateway`` with a secret key."""
     return DataApi(gateway.url, SECRET_KEY)
