@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from working import Working
 
+from usersync import AuditLog
 from usersync.cli.main import run
 
 if TYPE_CHECKING:
@@ -26,6 +27,26 @@ def audit_enabled() -> bool:
 @pytest.fixture
 def working(project: Project) -> Working:
     return Working(project)
+
+
+@pytest.fixture
+def own_spools(monkeypatch, tmp_path):
+    """The worker's own spool, apart from those of other tests."""
+    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "worker"))
+
+
+@pytest.fixture
+def opened(tmp_path):
+    logs = []
+
+    def new(url, **options):
+        log = AuditLog(url, **{"spool_dir": tmp_path / "spools", "exit_timeout": 0.0} | options)
+        logs.append(log)
+        return log
+
+    yield new
+    for each in logs:
+        each.close(0)
 
 
 @pytest.fixture(scope="session")

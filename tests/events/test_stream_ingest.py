@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from ingesting import ENVELOPES, record, stored, wait_empty, wait_for_stream, wait_stored
 from working import wait_for
 
 from nats_server import ids_of
@@ -23,52 +24,10 @@ from usersync.audit.spool.file import Spool
 from usersync.audit.spool.listing import survey_spools
 from usersync.config.extras import EXTRAS, Requirement
 from usersync.errors import MissingExtraError, SettingsError
-from usersync.transports.jetstream.stream import INSTALLATION, POSITION
+from usersync.transports.jetstream.stream import INGEST_CONSUMER, INSTALLATION, POSITION
 from usersync.worker import ingest
 
-pytestmark = pytest.mark.newest_server
-
-ENVELOPES = "usersync-in"
-
-
-@pytest.fixture(autouse=True)
-def _spools(monkeypatch, tmp_path):
-    """The worker's own spool, apart from those of other tests."""
-    monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "worker"))
-
-
-@pytest.fixture
-def opened(tmp_path):
-    logs = []
-
-    def new(url, **options):
-        log = AuditLog(url, **{"spool_dir": tmp_path / "spools", "exit_timeout": 0.0} | options)
-        logs.append(log)
-        return log
-
-    yield new
-    for each in logs:
-        each.close(0)
-
-
-def stored(working, action="order.paid"):
-    """How often the table has each event, by number."""
-    rows = working.owner.execute(
-        "select metadata -> 'n', count(*) from public.audit_logs where action = %s group by 1", [action]
-    ).fetchall()
-    return {int(number): count for number, count in rows}
-
-
-def record(log, numbers, action="order.paid"):
-    for number in numbers:
-        assert log.record(action, entity=("order", number), metadata={"n": number})
-
-
-def wait_stored(working, numbers, action="order.paid"):
-    """The table has each event once, and no other event."""
-    expected = dict.fromkeys(numbers, 1)
-    wait_for(lambda: len(stored(working, action)) >= len(expected), "all events in the table")
-    assert stored(working, action) == expected
+pytestmark = [pytest.mark.newest_server, pytest.mark.usefixtures("own_spools")]
 
 
 def envelopes(nats):
@@ -105,7 +64,7 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
     config = info["config"]
     assert config["metadata"][INSTALLATION] == installation
     assert (config["storage"], config["discard"], config["retention"]) == ("file", "new", "workqueue")
-    consumer = nats.ask(f"CONSUMER.INFO.{ENVELOPES}.{ingest.CONSUMER}")["config"]
+    consumer = nats.ask(f"CONSUMER.INFO.{ENVELOPES}.{INGEST_CONSUMER}")["config"]
     assert (consumer["ack_policy"], consumer["max_deliver"]) == ("explicit", -1)
     assert "the stream usersync-in can lose events. It keeps one copy" in caplog.text
     with pytest.raises(SettingsError, match="a stream, which does not support reading"):
@@ -114,7 +73,7 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
 
 def test_a_batch_keeps_its_id_and_its_events_until_it_is_acknowledged(working, nats, opened, tmp_path):
     with working.worker(ingest=nats.url):
-        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        wait_for_stream(nats)
     path = tmp_path / "one.spool"
     with closing(Spool(path, 1 << 20)) as spool:
         for number in range(4):
@@ -135,7 +94,7 @@ def test_a_batch_keeps_its_id_and_its_events_until_it_is_acknowledged(working, n
 
 def test_a_lost_acknowledgement_does_not_store_an_envelope_twice(working, nats, opened, monkeypatch):
     with working.worker(ingest=nats.url):
-        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        wait_for_stream(nats)
     discard = Spool.discard
     failing = [OSError("the process lost the answer")] * 2
 
@@ -163,9 +122,7 @@ def test_a_lost_acknowledgement_does_not_store_an_envelope_twice(working, nats, 
     nats.run(repeat)
     with working.worker(ingest=nats.url):
         wait_stored(working, range(20))
-        wait_for(
-            lambda: nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["messages"] == 0, "every message to be done"
-        )
+        wait_empty(nats)
         wait_stored(working, range(20))
 
 
@@ -187,15 +144,13 @@ def test_an_event_that_no_database_can_store_is_quarantined_and_blocks_no_other(
             await connection.publish(f"{ENVELOPES}.events", body, f"poison {number}", headers={}, limit=5)
 
     with working.worker(ingest=nats.url):
-        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        wait_for_stream(nats)
         nats.run(publish)
         log = opened(nats.url)
         record(log, range(3))
         assert log.flush(20)
         wait_stored(working, range(3))
-        wait_for(
-            lambda: nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["messages"] == 0, "every message to be done"
-        )
+        wait_empty(nats)
     (spool,) = survey_spools(tmp_path / "worker")
     quarantined = sum(len(each.quarantined) for each in spool.files)
     (rejected,) = working.owner.execute("select count(*) from usersync.audit_rejects").fetchone()
@@ -213,7 +168,7 @@ def test_invalid_headers_of_a_publisher_block_no_message(working, nats):
         b"NATS/1.0 \xff\xff\r\n\r\n",
     ]
     with working.worker(ingest=nats.url):
-        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        wait_for_stream(nats)
         with socket.create_connection(("127.0.0.1", nats.port)) as publisher:
             publisher.sendall(b'CONNECT {"headers": true, "verbose": false}\r\n')
             for number, header in enumerate(headers):
@@ -286,16 +241,16 @@ def test_killed_workers_lose_and_double_no_event(working, nats, opened):
     environment = {**os.environ, "SUPABASE_DB_URL": working.dsn, "USERSYNC_INGEST": nats.url}
     command = [sys.executable, "-m", "usersync", "worker"]
     with working.worker(ingest=nats.url):
-        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        wait_for_stream(nats)
     # Shorter than a worker's heartbeat, so that messages are also delivered twice.
     consumer = {
-        "name": ingest.CONSUMER,
-        "durable_name": ingest.CONSUMER,
+        "name": INGEST_CONSUMER,
+        "durable_name": INGEST_CONSUMER,
         "ack_policy": "explicit",
         "ack_wait": 10**9,
     }
-    nats.ask(f"CONSUMER.DELETE.{ENVELOPES}.{ingest.CONSUMER}")
-    nats.ask(f"CONSUMER.CREATE.{ENVELOPES}.{ingest.CONSUMER}", {"stream_name": ENVELOPES, "config": consumer})
+    nats.ask(f"CONSUMER.DELETE.{ENVELOPES}.{INGEST_CONSUMER}")
+    nats.ask(f"CONSUMER.CREATE.{ENVELOPES}.{INGEST_CONSUMER}", {"stream_name": ENVELOPES, "config": consumer})
     with ExitStack() as stack:
         killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         stack.callback(killed.wait)
@@ -312,7 +267,7 @@ def test_killed_workers_lose_and_double_no_event(working, nats, opened):
 
 def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
     with working.worker(ingest=nats.url):
-        wait_for(lambda: nats.ask("STREAM.NAMES").get("streams"), "the stream")
+        wait_for_stream(nats)
     config = nats.ask(f"STREAM.INFO.{ENVELOPES}")["config"]
     nats.ask(f"STREAM.UPDATE.{ENVELOPES}", {**config, "max_bytes": 20_000, "max_msg_size": 10_000})
     log = opened(nats.url)
@@ -368,7 +323,7 @@ def test_a_missing_package_is_an_error_at_once(working, monkeypatch):
     monkeypatch.setitem(EXTRAS, "nats", [Requirement("nats_is_not_installed", "nats-py[nkeys]")])
     with pytest.raises(MissingExtraError, match="an AuditLog with a nats:// URL needs packages"):
         AuditLog("nats://127.0.0.1")
-    with pytest.raises(MissingExtraError, match="storing the events of a stream needs packages"):
+    with pytest.raises(MissingExtraError, match="reading a stream needs packages"):
         working.new(None, ingest="nats://127.0.0.1")
 
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, Number, address_option, common_options, examples, in_url
+from usersync.cli.options import Call, Number, address_option, common_options, examples, in_url, ingest_option
 from usersync.cli.output import describe_error, error_lines
 from usersync.cli.text import good
 from usersync.errors import BusyError, SettingsError
+from usersync.metrics import of_backlog
+from usersync.transports.jetstream.address import ingest_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from usersync.cli.output import View
     from usersync.client import UserSync
@@ -92,32 +94,63 @@ class MetricsView:
     "--dir", "spool_dir", type=click.Path(path_type=Path), metavar="DIR",
     help="The directory of the spools. Default: USERSYNC_SPOOL_DIR, else this account's state directory.",
 )  # fmt: skip
+@click.option(
+    "--ingest",
+    callback=ingest_option,
+    metavar="URL",
+    help="Also ask this stream (nats:// or tls://) how many messages no worker has stored yet. Default: "
+    "USERSYNC_INGEST, from the environment, .env.local or .env.",
+)
 @common_options
 def metrics(
-    call: Call, textfile: Path | None, address: tuple[str, int] | None, max_age: float, spool_dir: Path | None
+    call: Call,
+    textfile: Path | None,
+    address: tuple[str, int] | None,
+    **sources: Any,
 ) -> View | None:
     """Export metrics of both users tables and of this machine's audit spool.
 
     Prints them in Prometheus's text format. If the database is unreachable, usersync_up is 0, the metrics of
-    the spool are still printed, and the exit code is 3. Requires prometheus-client (the extra `prometheus`).
+    the spool are still printed, and the exit code is 3. If the stream of --ingest is unreachable,
+    usersync_ingest_up is 0. Requires prometheus-client (the extra `prometheus`).
     """
-    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
     from usersync.client import UserSync  # noqa: PLC0415 - a driver, which --help does not need
 
     if address is not None and (textfile is not None or call.output.as_json):
         raise click.UsageError("--serve is not allowed with --textfile or --json")
     with UserSync(call.source) as sync:
-        collector = _collector(sync, spool_dir or default_spool_dir(), max_age)
+        collector = _collector(sync, **sources)
         if address is None:
             return _once(call, collector, textfile)
         _serve(call, collector, *address)
     return None
 
 
-def _collector(sync: UserSync, spool_dir: Path, max_age: float) -> UsersyncCollector:
+def _collector(
+    sync: UserSync, spool_dir: Path | None, ingest: str | None, max_age: float
+) -> UsersyncCollector:
+    from usersync.audit.options import default_spool_dir  # noqa: PLC0415 - only if used
     from usersync.metrics.prometheus import UsersyncCollector  # noqa: PLC0415 - an extra
 
-    return UsersyncCollector(sync=sync, spool_dir=spool_dir, max_age=max_age)
+    stream = _backlog_of(ingest) if ingest is not None else None
+    spools = spool_dir or default_spool_dir()
+    return UsersyncCollector(sync=sync, spool_dir=spools, ingest=stream, max_age=max_age)
+
+
+def _backlog_of(url: str) -> Callable[[], Iterator[Sample]]:
+    address = ingest_address(url)
+    from usersync.transports.jetstream.backlog import ask_backlog  # noqa: PLC0415 - an extra
+    from usersync.transports.jetstream.connection import StreamError  # noqa: PLC0415 - an extra
+
+    def samples() -> Iterator[Sample]:
+        backlog = None
+        try:
+            backlog = ask_backlog(address)
+        except StreamError as error:
+            logging.getLogger("usersync.metrics").warning("cannot ask the stream: %s", error)
+        return of_backlog(backlog)
+
+    return samples
 
 
 def _once(call: Call, collector: UsersyncCollector, textfile: Path | None) -> View:

@@ -229,6 +229,14 @@ def address_option(_ctx: click.Context, _param: click.Parameter, value: str | No
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
+def ingest_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """The callback of ``--ingest``: its value, else that of ``USERSYNC_INGEST``."""
+    if value is not None:
+        return value
+    found = look_up("USERSYNC_INGEST")
+    return found.value if found else None
+
+
 def in_url(host: str) -> str:
     """A host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host

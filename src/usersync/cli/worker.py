@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.options import Call, Number, address_option, common_options, examples, in_url
+from usersync.cli.options import Call, Number, address_option, common_options, examples, in_url, ingest_option
 
 if TYPE_CHECKING:
     from usersync.cli.output import Output
@@ -45,6 +45,7 @@ _SHORTEST, _LONGEST = 2, 600
 )
 @click.option(
     "--ingest",
+    callback=ingest_option,
     metavar="URL",
     help="Also store the events that applications publish to NATS JetStream (AuditLog('nats://…')), from "
     "this nats:// or tls:// URL. Default: USERSYNC_INGEST, from the environment, .env.local or .env.",
@@ -69,13 +70,10 @@ def worker(
     requires a database connection as the role that owns usersync, directly or through a transaction pooler.
     """
     from usersync.cli.loading import load  # noqa: PLC0415 - only if used
-    from usersync.config.environment import look_up  # noqa: PLC0415 - only if used
     from usersync.worker.worker import LEASE_S, Worker  # noqa: PLC0415 - a driver, which --help does not need
 
     loaded = load(handlers) if handlers else None
     _log_to(call.output)
-    named = look_up("USERSYNC_INGEST") if ingest is None else None
-    ingest = named.value if named else ingest
     found = Worker(call.dsn, loaded, lease=lease or LEASE_S, ingest=ingest)
     ending: list[int] = []
     for each in (signal.SIGTERM, signal.SIGINT):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from usersync.audit.delivery.stats import AuditStats
+    from usersync.audit.delivery.stats import AuditStats, Counters
     from usersync.audit.spool.listing import SpoolSurvey
     from usersync.events.models import SubscriptionStatus
     from usersync.models import SyncStatus
+    from usersync.transports.jetstream.backlog import Backlog
 
 __all__ = [
     "Definition",
@@ -97,6 +98,34 @@ SUBSCRIPTION_WORKERS = Definition(
     "Running workers that serve an active subscription.",
     "{process}",
     labels=("subscription",),
+)
+
+INGEST_UP = Definition(
+    "usersync_ingest_up",
+    "Whether the stream of --ingest answered: 1 or 0. If 0, its messages are unknown and left out.",
+)
+INGEST_MESSAGES = Definition(
+    "usersync_ingest_messages",
+    "Messages of the stream that are not stored yet: not delivered to a worker (pending), or delivered.",
+    "{message}",
+    labels=("state",),
+)
+INGEST_REDELIVERED = Definition(
+    "usersync_ingest_redelivered_messages",
+    "Unacknowledged messages that were delivered more than once.",
+    "{message}",
+)
+INGEST_AGE = Definition(
+    "usersync_ingest_oldest_age_seconds", "For how long the oldest message has waited in the stream.", "s"
+)
+INGEST_EVENTS = Definition(
+    "usersync_ingest_events", "Events that this worker took from the stream, by the result.", "{event}",
+    "counter", ("result",),
+)  # fmt: skip
+INGEST_FAILURES = Definition(
+    "usersync_ingest_consecutive_failures",
+    "Failed attempts to store events of the stream since the last success.",
+    "{attempt}",
 )
 
 SPOOL_EVENTS = Definition(
@@ -202,6 +231,28 @@ def of_audit_log(stats: AuditStats) -> Iterator[Sample]:
     yield Sample(BATCH_SECONDS, stats.batch_seconds)
     yield Sample(FAILURES, stats.consecutive_failures)
     yield Sample(SPOOLING, stats.spool_error is None)
+
+
+def of_backlog(backlog: Backlog | None) -> Iterator[Sample]:
+    """The metrics of a stream that workers store. None: it did not answer."""
+    yield Sample(INGEST_UP, backlog is not None)
+    if backlog is not None:
+        yield Sample(INGEST_MESSAGES, backlog.pending, ("pending",))
+        yield Sample(INGEST_MESSAGES, backlog.unacknowledged, ("unacknowledged",))
+        yield Sample(INGEST_REDELIVERED, backlog.redelivered)
+        yield Sample(INGEST_AGE, backlog.oldest_s)
+
+
+def of_ingested(counters: Counters) -> Iterator[Sample]:
+    """The metrics of one worker that stores events of a stream."""
+    results: Mapping[str, int] = {
+        "stored": counters.stored,
+        "duplicate": counters.duplicates,
+        "rejected": counters.rejected,
+        "quarantined": counters.quarantined,
+    }
+    yield from (Sample(INGEST_EVENTS, count, (result,)) for result, count in results.items())
+    yield Sample(INGEST_FAILURES, counters.failures)
 
 
 def definitions() -> tuple[Definition, ...]:

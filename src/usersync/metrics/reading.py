@@ -13,7 +13,7 @@ from usersync.errors import UsersyncError
 from usersync.transports.processes import ForkSafeLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from usersync.audit import AuditLog
@@ -26,8 +26,8 @@ _log = logging.getLogger("usersync.metrics")
 
 
 class Reading:
-    """The metrics of both tables of users (``sync``), of this process's audit log (``audit``), and of all
-    spools on this machine (``spool_dir``).
+    """The metrics of both tables of users (``sync``), of this process's audit log (``audit``), of all spools
+    on this machine (``spool_dir``), and of a stream that workers store (``ingest``, called at each reading).
 
     Reading the tables is slow, so they are read again only after ``max_age`` seconds. While the database is
     unavailable, ``usersync_up`` is 0 and the other metrics of the tables are left out.
@@ -39,11 +39,13 @@ class Reading:
         sync: UserSync | None = None,
         audit: AuditLog | None = None,
         spool_dir: Path | None = None,
+        ingest: Callable[[], Iterable[Sample]] | None = None,
         max_age: float = 60.0,
     ) -> None:
         self._sync = sync
         self._audit = audit
         self._spool_dir = spool_dir
+        self._ingest = ingest
         self._max_age = max_age
         self._lock = ForkSafeLock()
         self._of_tables: list[Sample] = []
@@ -59,6 +61,8 @@ class Reading:
             yield from self._tables(self._sync)
         if self._audit is not None:
             yield from metrics.of_audit_log(self._audit.stats())
+        if self._ingest is not None:
+            yield from self._ingest()
         if self._spool_dir is not None:
             try:
                 yield from metrics.of_spools(survey_spools(self._spool_dir), time.time())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from usersync.worker.ingest_monitor import IngestMonitor
     from usersync.worker.worker import Worker
 
     #: The status, the content type and the body of an answer.
@@ -36,9 +37,10 @@ class HealthServer:
     """Listens at an address until ``close()``. Port 0: any free port.
 
     ``/livez`` (liveness) is 200 while the worker's threads run. ``/readyz`` (readiness) is 200 while the
-    worker renews its leases and reads the feed. Otherwise both are 503, with the reason. ``/metrics`` has the
-    metrics of ``usersync metrics``, read at most once in ``max_age`` seconds. It requires the extra
-    ``prometheus``. Raises ``SettingsError`` if it cannot listen.
+    worker renews its leases, and reads the feed and the stream of ``--ingest``. Otherwise both are 503, with
+    the reason. ``/metrics`` has the metrics of ``usersync metrics``, read at most once in ``max_age``
+    seconds, and those of the ingestion. It requires the extra ``prometheus``. Raises ``SettingsError`` if it
+    cannot listen.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class HealthServer:
         answers = {
             LIVE: lambda: _health(worker.liveness_problem()),
             READY: lambda: _health(worker.readiness_problem()),
-            METRICS: _metrics(self._sync, spool_dir, max_age),
+            METRICS: _metrics(self._sync, spool_dir, max_age, worker.ingest_monitor),
         }
         try:
             self._server = _server_class(host)(address, _handler(answers))
@@ -85,7 +87,9 @@ def _health(problem: str | None) -> Answer:
     return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, f"{problem}\n"
 
 
-def _metrics(sync: UserSync, spool_dir: Path, max_age: float) -> Callable[[], Answer]:
+def _metrics(
+    sync: UserSync, spool_dir: Path, max_age: float, monitor: IngestMonitor | None
+) -> Callable[[], Answer]:
     if lacking := missing("prometheus", "/metrics"):
         text = f"{lacking}\n{lacking.hint}\n"
         return lambda: (HTTPStatus.NOT_IMPLEMENTED, _PLAIN, text)
@@ -95,7 +99,8 @@ def _metrics(sync: UserSync, spool_dir: Path, max_age: float) -> Callable[[], An
     from usersync.metrics.prometheus import UsersyncCollector  # noqa: PLC0415 - an extra
 
     registry = CollectorRegistry()
-    registry.register(UsersyncCollector(sync=sync, spool_dir=spool_dir, max_age=max_age))
+    ingest = monitor.samples if monitor is not None else None
+    registry.register(UsersyncCollector(sync=sync, spool_dir=spool_dir, ingest=ingest, max_age=max_age))
     # Without a handler, Python would print a warning at each scrape while the database is unavailable.
     logging.getLogger("usersync.metrics").addHandler(logging.NullHandler())
     return lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry).decode())

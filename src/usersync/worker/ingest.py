@@ -19,7 +19,6 @@ import psycopg
 from usersync.audit.delivery.delivery import SpoolDelivery
 from usersync.audit.delivery.protocol import StuckError, UnavailableError
 from usersync.audit.delivery.sender import Sender
-from usersync.audit.delivery.stats import Counters
 from usersync.audit.delivery.stream_sender import events_of
 from usersync.audit.options import Options, default_spool_dir
 from usersync.audit.spool.address import destination_of
@@ -32,6 +31,7 @@ from usersync.transports.jetstream.address import INGEST_STREAM
 from usersync.transports.jetstream.connection import Connection, StreamError, connect
 from usersync.transports.jetstream.stream import (
     INGEST,
+    INGEST_CONSUMER,
     INSTALLATION,
     POSITION,
     find_or_create,
@@ -50,11 +50,10 @@ if TYPE_CHECKING:
     from usersync.transports.jetstream.address import StreamAddress
     from usersync.transports.jetstream.connection import PullConsumer
     from usersync.transports.jetstream.stream import Stream
+    from usersync.worker.ingest_monitor import IngestMonitor
 
 logger = logging.getLogger("usersync.worker")
 
-#: The name of the consumer that all workers share.
-CONSUMER = "usersync"
 #: JetStream redelivers messages that a worker has not acknowledged for this many seconds.
 ACK_WAIT_S = 10.0
 #: The number of messages in a fetch. The next fetch runs while these messages are stored.
@@ -72,12 +71,15 @@ _SEND_S = 20.0
 class Ingest:
     """Stores the events of a stream in the database until ``stopping`` is set. For one thread."""
 
-    def __init__(self, dsn: str, address: StreamAddress, stopping: threading.Event) -> None:
+    def __init__(
+        self, dsn: str, address: StreamAddress, stopping: threading.Event, monitor: IngestMonitor
+    ) -> None:
         self._address = address
         self._name = address.stream or INGEST_STREAM
         self._stopping = stopping
         self._sender = Sender(dsn, _SEND_S)
-        self._counters = Counters()
+        self._monitor = monitor
+        self._counters = monitor.counters
         options = Options(keep_delivered=0)
         self._delivery = SpoolDelivery(self._sender, options, self._counters)
         destination = destination_of(dsn, None)
@@ -89,7 +91,16 @@ class Ingest:
     def run(self) -> None:
         """Store events until ``stopping`` is set. Retries after errors."""
         with closing(self._sender), closing(self._quarantine):
-            asyncio.run(self._serve())
+            asyncio.run(self._serve_and_watch())
+
+    async def _serve_and_watch(self) -> None:
+        watching = asyncio.ensure_future(self._monitor.run(self._stopping))
+        try:
+            await self._serve()
+        finally:
+            # It ends by itself, because `stopping` is set. A failure of the ingestion ends the worker.
+            self._stopping.set()
+            await watching
 
     async def _serve(self) -> None:
         failures = 0
@@ -100,6 +111,7 @@ class Ingest:
             except Exception as error:
                 if self._stopping.is_set():
                     return
+                self._monitor.failed(error, ends=True)
                 # After a connection that worked for a while, count the failures from 1 again.
                 failures = failures + 1 if time.monotonic() - began < _LONGEST_WAIT_S else 1
                 is_known = isinstance(error, StreamError | UnavailableError | psycopg.Error | OSError)
@@ -121,6 +133,7 @@ class Ingest:
             stream = await self._write_position(connection, stream, position)
             consumer = await self._consumer(connection, stream)
             logger.info("storing the events of %s, stream %s", self._address, stream.name)
+            self._monitor.storing()
             await self._store_all(connection, stream, consumer)
         finally:
             await connection.close()
@@ -137,12 +150,12 @@ class Ingest:
             return stream
 
     async def _consumer(self, connection: Connection, stream: Stream) -> PullConsumer:
-        consumer = await connection.pull_consumer(stream.name, CONSUMER, ack_wait=ACK_WAIT_S)
+        consumer = await connection.pull_consumer(stream.name, INGEST_CONSUMER, ack_wait=ACK_WAIT_S)
         if consumer.max_deliver > 0:
             logger.warning(
                 "the consumer %s of the stream %s can lose events: JetStream delivers a message %s times at "
                 "most. Set max_deliver of the consumer to -1.",
-                CONSUMER,
+                INGEST_CONSUMER,
                 stream.name,
                 consumer.max_deliver,
             )
@@ -189,6 +202,7 @@ class Ingest:
                     await connection.nak(messages[done:])
                     await connection.flush()
                     raise problem
+                self._monitor.failed(problem)
                 logger.warning("events of %s are not stored yet: %s", self._address, describe(problem))
                 await self._sleep(wait_before(failures, _FIRST_WAIT_S, _LONGEST_WAIT_S))
         await connection.flush()

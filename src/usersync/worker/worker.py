@@ -15,19 +15,19 @@ import psycopg
 
 from usersync.audit.feed import number_events
 from usersync.audit.reading import installed_settings
-from usersync.config.extras import missing
 from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError, UsersyncError
 from usersync.events import leases
 from usersync.events.definitions import definition, definitions
 from usersync.events.subscriptions import HANDLER, STREAM, WEBHOOK, subscriptions
-from usersync.transports.jetstream.address import StreamAddress
+from usersync.transports.jetstream.address import ingest_address
 from usersync.transports.psycopg import connect, transport_for
 from usersync.transports.run import run
 from usersync.worker import backoff as usual
 from usersync.worker import periodic
 from usersync.worker.attempts import describe
 from usersync.worker.clock import now
+from usersync.worker.ingest_monitor import IngestMonitor
 from usersync.worker.kinds import available_kinds, no_kind, problem_of
 from usersync.worker.runner import Runner, Terms
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from usersync.transports.psycopg import Transport
     from usersync.transports.steps import Steps
     from usersync.worker.backoff import Backoff
-    from usersync.worker.kinds import DeliveryFactory
+from usersync.worker.kinds import DeliveryFactory
 
 logger = logging.getLogger("usersync.worker")
 
@@ -88,7 +88,9 @@ class Worker:
         self._failed: BaseException | None = None
         self._last_number = 0
         self._has_log = False
-        self._ingested = _ingested(ingest)
+        self._ingested = ingest_address(ingest) if ingest is not None else None
+        #: What probes and metrics say about the stream of ``ingest``; None without it.
+        self.ingest_monitor = IngestMonitor(self._ingested) if self._ingested else None
         #: Handlers whose filter is another in the database, and when that was seen.
         self._refused: dict[str, float] = {}
         self._threads: list[threading.Thread] = []
@@ -174,12 +176,15 @@ class Worker:
         return None
 
     def readiness_problem(self) -> str | None:
-        """Why the worker cannot handle events now. None if it renews its leases and reads the feed."""
+        """Why the worker cannot handle events now.
+
+        None if it renews its leases, reads the feed, and reads the stream of ``ingest``.
+        """
         if not self.is_running:
             return "the worker is stopping"
         at = min(self._renewed_at, self._read_at if self._has_log else self._renewed_at)
         if now() - at < self._lease:
-            return None
+            return self.ingest_monitor.problem() if self.ingest_monitor is not None else None
         what = "the leases could not be renewed" if at == self._renewed_at else "the feed could not be read"
         return f"{what}: {self._problem}" if self._problem else f"{what} yet"
 
@@ -294,8 +299,8 @@ class Worker:
     def _ingest(self) -> None:
         from usersync.worker.ingest import Ingest  # noqa: PLC0415 - needs an extra
 
-        if self._ingested is not None:
-            Ingest(self._dsn, self._ingested, self._stopping).run()
+        if self._ingested is not None and self.ingest_monitor is not None:
+            Ingest(self._dsn, self._ingested, self._stopping, self.ingest_monitor).run()
 
     def _number_events(self) -> None:
         session = transport_for(self._dsn)
@@ -363,12 +368,3 @@ class Worker:
             self._long_task = None if task.is_long else self._long_task
         with suppress(UsersyncError, psycopg.Error):
             session.run(periodic.store_result(task, error))
-
-
-def _ingested(url: str | None) -> StreamAddress | None:
-    """The stream to ingest. Raises ``SettingsError`` for a URL that is not valid."""
-    if url is None:
-        return None
-    if lacking := missing("nats", "storing the events of a stream"):
-        raise lacking
-    return StreamAddress.parse(url, "the URL of --ingest")

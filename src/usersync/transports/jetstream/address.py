@@ -14,6 +14,7 @@ from typing import Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from usersync.config.dsn import Sealed
+from usersync.config.extras import missing
 from usersync.control_characters import CONTROL
 from usersync.errors import SettingsError
 
@@ -101,6 +102,16 @@ class StreamAddress:
 
     def __str__(self) -> str:
         return self.url
+
+
+def ingest_address(url: str) -> StreamAddress:
+    """The stream of ``--ingest``.
+
+    Raises ``SettingsError`` for an invalid URL, and ``MissingExtraError`` without the extra ``nats``.
+    """
+    if lacking := missing("nats", "reading a stream"):
+        raise lacking
+    return StreamAddress.parse(url, "the URL of --ingest")
 
 
 def is_stream_url(text: object) -> bool:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _CONNECT_S, _AGAIN_S = 2, 0.2
 #: Seconds to connect to any of the servers.
 _CONNECT_ALL_S = 10.0
+#: How often the server is pinged. After three pings without an answer, the client connects to another server.
+#: A cut network closes no connection, and the default of nats-py is six minutes.
+_PING_S, _UNANSWERED_PINGS = 5, 2
 #: The time limit of a request to JetStream.
 ANSWER_S = 5.0
 
@@ -265,6 +268,8 @@ async def connect(address: StreamAddress, name: str) -> Connection:
                 verbose=True,
                 reconnect_time_wait=_AGAIN_S,  # type: ignore[arg-type]
                 max_reconnect_attempts=2,
+                ping_interval=_PING_S,
+                max_outstanding_pings=_UNANSWERED_PINGS,
                 tls=_tls(address),
                 **login,
             )

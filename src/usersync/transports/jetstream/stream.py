@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 INSTALLATION = "usersync-installation"
 #: The position of the database in which workers store the events, also in the metadata.
 POSITION = "usersync-position"
+#: The name of the consumer that all workers share.
+INGEST_CONSUMER = "usersync"
 
 REPLICAS = 3
 #: The duplicate window in seconds: the server's default.
@@ -53,6 +55,9 @@ class Stream:
     #: When the stream was created. The time differs if the stream was deleted and created again.
     created: str
     config: Mapping[str, Any]
+    messages: int = 0
+    #: The time of the answer, by the clock of the server. Empty before NATS 2.10.
+    at: str = ""
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -146,7 +151,9 @@ async def _create(connection: Connection, name: str, purpose: Purpose, metadata:
 
 def _stream_of(answer: Mapping[str, Any]) -> Stream:
     config = answer["config"]
-    return Stream(config["name"], answer["created"], config)
+    return Stream(
+        config["name"], answer["created"], config, answer["state"]["messages"], answer.get("ts", "")
+    )
 
 
 def risks(stream: Stream, purpose: Purpose) -> tuple[str, ...]:
