@@ -8,7 +8,7 @@ import inspect
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from usersync.audit import erasure, reading
 from usersync.audit.models import as_uuid
 from usersync.audit.options import default_spool_dir
 from usersync.audit.spool.erasing import erase_in_spools
+from usersync.console.addresses import address, root_of
 from usersync.console.filters import is_number, moment_of, number_of
 from usersync.core import users
 from usersync.core.admin_actions import record_admin_action
@@ -74,7 +75,7 @@ class Actions:
     def keep_session(request: Request, response: Response) -> Response:
         """Set the cookie of the session that ``tokens()`` has used."""
         if session := getattr(request.state, "usersync_session", None):
-            path = request.scope.get("root_path", "") or "/"
+            path = root_of(request) or "/"
             is_secure = request.url.scheme == "https"
             response.set_cookie(
                 _COOKIE, session, path=path, secure=is_secure, httponly=True, samesite="strict"
@@ -179,8 +180,7 @@ class Actions:
     async def _act_on_subscription(self, request: Request, name: str, operation: Steps[str]) -> Response:
         """Run the action, and show the page of the subscription with its result."""
         done = await self._database.read(lambda: self._database.run(operation))
-        root = request.scope.get("root_path", "")
-        return RedirectResponse(f"{root}/subscriptions?{urlencode({'name': name, 'done': done})}", 303)
+        return RedirectResponse(address(request, "/subscriptions", {"name": name, "done": done}), 303)
 
     async def _begin(self, request: Request, action: str) -> tuple[UUID, str, dict[str, str]]:
         """The user, the name of the person who acts, and the form. Raises ``HTTPException``."""
@@ -224,7 +224,7 @@ def _record(action: str, by: str, subscription: str, **details: Any) -> Steps[No
 
 
 def _back(request: Request, user_id: UUID, done: str) -> Response:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/users/{user_id}?done={done}", 303)
+    return RedirectResponse(address(request, f"/users/{user_id}", {"done": done}), 303)
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -10,6 +10,7 @@ from usersync.audit.event.entity import parse_entity
 from usersync.audit.models import OUTCOMES, EventFilter
 from usersync.config.audit_rules import SEVERITIES
 from usersync.config.periods import parse_moment
+from usersync.console.addresses import asked
 from usersync.errors import ArgumentValueError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ FILTERS = (
 
 def given_filters(request: Request, filters: Iterable[Filter] = FILTERS) -> dict[str, str]:
     """The filters that have a value."""
-    given = {each.name: request.query_params.get(each.name, "").strip() for each in filters}
+    given = {each.name: asked(request, each.name) for each in filters}
     return {name: value for name, value in given.items() if value}
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -21,6 +20,7 @@ from usersync.audit.tracking import tables
 from usersync.config.periods import iso
 from usersync.config.redaction import Redactor
 from usersync.console.actions import SUBSCRIPTION, USER, subject
+from usersync.console.addresses import address, asked
 from usersync.console.filters import (
     FILTERS,
     complete_entity_of,
@@ -184,13 +184,13 @@ class Pages:
 
     async def users(self, request: Request) -> Response:
         """The search for a user."""
-        text = request.query_params.get("q", "").strip()
+        text = asked(request, "q")
         found: tuple[list[UUID], NamedUsers | None] = ([], None)
         if text:
             found = await self._database.read(lambda: self._find(text))
         exact, named = found
         if len(exact) == 1:
-            return RedirectResponse(f"{request.scope.get('root_path', '')}/users/{exact[0]}", 303)
+            return RedirectResponse(address(request, f"/users/{exact[0]}"), 303)
         return self._page(
             request,
             "users.html",
@@ -386,11 +386,11 @@ class Pages:
 
     async def entity(self, request: Request) -> Response:
         """The events of one entity, the oldest first, field by field. With a time, its state then."""
-        entity = request.query_params.get("entity", "").strip()
-        times = {name: request.query_params.get(name, "").strip() for name in ("from", "at")}
+        entity = asked(request, "entity")
+        times = {name: asked(request, name) for name in ("from", "at")}
         if entity and any(times.values()):
             return await self._entity_state(request, entity, times)
-        page = None
+        page, kind = None, None
         if entity:
             kind, key = complete_entity_of(entity)
             after = request.query_params.get("after") or None
@@ -400,6 +400,7 @@ class Pages:
             "entity.html",
             command=_command("usersync audit history", entity or "TYPE/ID"),
             entity=entity,
+            kind=kind,
             times=times,
             page=page,
             is_first="after" not in request.query_params,
@@ -414,9 +415,7 @@ class Pages:
             raise ArgumentValueError("from must be before at")
         times = {"from": iso(since) if since else "", "at": iso(at)}
         if times != given:
-            query = {name: value for name, value in {"entity": entity, **times}.items() if value}
-            root = request.scope.get("root_path", "")
-            return RedirectResponse(f"{root}/entity?{urlencode(query)}", 303)
+            return RedirectResponse(address(request, "/entity", {"entity": entity, **times}), 303)
 
         def read() -> dict[str, Any]:
             state = self._run(entity_state.state_at(kind, key, at))
@@ -463,7 +462,7 @@ class Pages:
 
     async def subscriptions(self, request: Request) -> Response:
         """All subscriptions; with a name one of them, its parked events and attempts."""
-        if name := request.query_params.get("name", ""):
+        if name := asked(request, "name"):
             return await self._subscription(request, name)
         found = await self._read(subscriptions.subscriptions())
         return self._page(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from usersync.audit.event.objects import class_name, has_identity, identity_of, is_a, is_key
@@ -126,13 +127,39 @@ def joined(parts: Sequence[object]) -> object:
 
 
 def parse_entity(text: str) -> tuple[str, str | None]:
-    """Read ``product/42`` as type and id. ``product`` alone means all products. Raises ValueError."""
+    """Read ``product/42`` as type and id. ``product`` alone means all products. Raises ValueError.
+
+    A JSON array is read as it is: ``["a/b", "42"]`` is the id 42 of the type ``a/b``.
+    """
+    if exact := _from_array(text):
+        return exact
     kind, slash, key = text.partition("/")
     if not kind or (slash and not key):
         raise ValueError(
             f"{text!r} is not an entity; expected a type, or a type and an id, for example product/42"
         )
     return kind, _as_tracked(key) if key else None
+
+
+def entity_text(kind: str, key: str | None = None) -> str:
+    """A type and an id in the form that ``parse_entity()`` reads as the same type and id."""
+    plain = kind if key is None else f"{kind}/{key}"
+    with suppress(ValueError):
+        if parse_entity(plain) == (kind, key):
+            return plain
+    return json.dumps([kind] if key is None else [kind, key], ensure_ascii=False)
+
+
+def _from_array(text: str) -> tuple[str, str | None] | None:
+    if not text.startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not 1 <= len(found) <= _PAIR or not all(isinstance(each, str) for each in found):
+        return None
+    return found[0], found[1] if len(found) == _PAIR else None
 
 
 def _as_tracked(key: str) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from usersync.audit.event.entity import entity_text
 from usersync.cli.output import to_json
 from usersync.cli.text import align, bad, bold, clip, columns, faint, good, warning
 
@@ -74,7 +75,7 @@ def moment(at: datetime) -> str:
 
 def entity(event: EventRecord) -> str:
     """``product/42``, in the form that ``history`` accepts."""
-    return "/".join(part for part in (event.entity_type, event.entity_id) if part)
+    return entity_text(event.entity_type, event.entity_id) if event.entity_type else event.entity_id or ""
 
 
 def actor(event: EventRecord) -> str:
