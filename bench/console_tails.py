@@ -3,8 +3,10 @@
 ::
 
     python bench/console_tails.py [--tails 50] [--events 60000] [--a-second 1000]
+    python bench/console_tails.py --minutes 60 [--a-second 5]
 
-The server is a process of its own. Each page takes the events that it gets, as a browser does.
+The server is a process of its own. Each page takes the events that it gets, and connects again after the
+end of a stream, as a browser does. With ``--minutes``, a line is of five minutes.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ RECORD = """
         jsonb_build_object('text', jsonb_build_array(null, repeat('x', 500)))
     from generate_series(1, %s)
 """
-_PERIODS = 12
+_PERIODS, _PERIOD_S = 12, 300
+#: As a browser does, after the time that the server asks for.
+_RETRY_S = 3
 
 
 def main() -> None:
@@ -51,8 +55,13 @@ def main() -> None:
     )
     parser.add_argument("--tails", type=int, default=50)
     parser.add_argument("--events", type=int, default=60_000)
-    parser.add_argument("--a-second", type=int, default=1_000)
+    parser.add_argument("--a-second", type=int, default=None, help="1000, with --minutes 5")
+    parser.add_argument("--minutes", type=int, help="how long, instead of --events")
     options = parser.parse_args()
+    options.a_second = options.a_second or (5 if options.minutes else 1_000)
+    options.periods = max(options.minutes * 60 // _PERIOD_S, 1) if options.minutes else _PERIODS
+    if options.minutes:
+        options.events = options.minutes * 60 * options.a_second
     with EmbeddedPostgres() as postgres, SupabaseCluster.on(postgres) as cluster:
         database = cluster.create()
         install(database, LOGGED)
@@ -69,42 +78,51 @@ def main() -> None:
 
 async def follow(url, pid, database, options) -> None:
     """Open the streams, and record events at a steady rate."""
-    got, begun = [0] * options.tails, asyncio.Event()
+    got, begun, streams = [0] * options.tails, asyncio.Event(), 0
 
     async def tail(client: httpx.AsyncClient, number: int) -> None:
-        async with client.stream("GET", url) as stream:
-            async for line in stream.aiter_lines():
-                if line == "event: begin":
-                    begun.set()
-                got[number] += line.startswith("data: <tr>")
+        nonlocal streams
+        while True:
+            streams += 1
+            async with client.stream("GET", url) as stream:
+                async for line in stream.aiter_lines():
+                    if line == "event: begin":
+                        begun.set()
+                    got[number] += line.startswith("data: <tr>")
+            await asyncio.sleep(_RETRY_S)
 
     limits = httpx.Limits(max_connections=options.tails)
     async with httpx.AsyncClient(timeout=60, limits=limits) as client:
         tails = [asyncio.create_task(tail(client, number)) for number in range(options.tails)]
         await begun.wait()
         await asyncio.sleep(3)
-        print(f"{'events':>8} {'MiB':>7} {'connections':>11}  events of the slowest page")
+        print(f"{'minutes':>7} {'events':>8} {'MiB':>7} {'connections':>11} {'streams':>7}  least of a page")
         with database.connect() as owner:
             started = time.monotonic()
-            for done in range(0, options.events + 1, options.events // _PERIODS):
+            for period in range(options.periods + 1):
+                done = options.events * period // options.periods
                 await asyncio.sleep(max(started + done / options.a_second - time.monotonic(), 0))
                 (open_ones,) = owner.execute(
                     "select count(*) from pg_stat_activity where datname = current_database()"
                 ).fetchone()
-                print(f"{done:8,} {resident(pid):7.1f} {open_ones - 1:11} {min(got):10,}", flush=True)
-                if done < options.events:
+                figures = f"{(time.monotonic() - started) / 60:7.1f} {done:8,} {resident(pid):7.1f}"
+                print(f"{figures} {open_ones - 1:11} {streams:7,} {min(got):10,}", flush=True)
+                if period < options.periods:
                     await record(owner, options)
         for each in tails:
             each.cancel()
-        await asyncio.gather(*tails, return_exceptions=True)
+        for failed in await asyncio.gather(*tails, return_exceptions=True):
+            if not isinstance(failed, asyncio.CancelledError):
+                print(f"a page ended early: {failed!r}")
 
 
 async def record(owner, options) -> None:
-    """Record the events of a period, a tenth of a second at a time."""
+    """Record the events of a period, those of a tenth of a second at a time, or one event."""
     each = max(options.a_second // 10, 1)
-    for _ in range(options.events // _PERIODS // each):
+    started = time.monotonic()
+    for done in range(0, options.events // options.periods, each):
+        await asyncio.sleep(max(started + done / options.a_second - time.monotonic(), 0))
         await asyncio.to_thread(owner.execute, RECORD, [each])
-        await asyncio.sleep(0.1)
 
 
 def resident(pid: int) -> float:
