@@ -21,7 +21,13 @@ _NOTE = re.compile(r"<!-- made of ([0-9a-f]{16}): make screenshot -->")
 
 #: The page, and the macros that it uses.
 _ADDRESS = "/entity?entity=product/1"
-_FILES = ("templates/base.html", "templates/entity.html", "static/console.css")
+_FILES = (
+    "templates/base.html",
+    "templates/entity.html",
+    "templates/times.html",
+    "static/console.css",
+    "static/times.js",
+)
 _MACROS = ("changes", "entity_form", "outcome", "paging", "timeline")
 
 

@@ -69,12 +69,12 @@ def test_only_true_shows_a_page(authorize, status):
 
 def test_an_error_of_authorize_shows_no_page():
     def fail(_):
-        raise RuntimeError("hidden")
+        raise RuntimeError("secret text")
 
     browser = TestClient(console.app(NOWHERE, authorize=fail), raise_server_exceptions=False)
     answer = browser.get("/")
     assert answer.status_code == 500
-    assert "hidden" not in answer.text
+    assert "secret text" not in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from itertools import cycle
@@ -20,6 +21,7 @@ from hooks_skips import skip_without
 from node_tools import node_tool
 from usersync import console
 from usersync.console.local import LocalConsole
+from usersync.console.rendering import HERE
 
 pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(300)]
 
@@ -156,6 +158,76 @@ def test_new_events_appear_without_a_new_page(project, seen):
     assert complaints == []
 
 
+HOURS_3 = 3 * 3600 * 1000
+
+
+def test_relative_times_stay_true_and_the_exact_ones_are_at_hand(project, seen):
+    """Whatever the clock of the browser says, how long the page is open, and how the reader reads it."""
+    page, address, complaints, _ = seen
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.clock.install(time="2001-01-01T00:00:00Z")
+    page.goto(f"{address}/events?action=invoice.*")
+    time = page.locator(".events tbody time").nth(1)
+    exact = time.get_attribute("title")
+    shown = f"{exact[:19]}Z"
+    assert (time.get_attribute("datetime"), time.text_content()[: len(shown)]) == (exact, shown)
+    assert re.fullmatch(r"less than a minute ago|\d+ minutes? ago", time.inner_text())
+    page.clock.fast_forward(HOURS_3)
+    assert time.inner_text() == "3 hours ago"
+    page.get_by_role("button", name="Follow new events").click()
+    page.get_by_text("Following. 0 new.").wait_for()
+    with project.database.connect() as owner:
+        owner.execute(NEW_EVENT.replace("now()", "now() + interval '1 day 4 hours'"))
+        page.get_by_text("Following. 1 new.").wait_for()
+    # The browser's clock is three hours ahead now.
+    assert page.locator(".events tbody time").first.inner_text() == "in 1 day"
+    # What is copied, printed, or read with the button pressed.
+    page.locator(".events tbody tr").nth(2).select_text()
+    page.keyboard.press("Control+C")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\s+invoice.sent", copied), copied
+    assert "ago" not in copied
+    page.clock.run_for(1)
+    assert "ago" in page.locator(".events tbody time").nth(2).inner_text()
+    for name, is_exact in (("beforeprint", True), ("afterprint", False)):
+        page.evaluate(f"dispatchEvent(new Event('{name}'))")
+        assert (page.locator(".events tbody time").nth(2).inner_text()[4] == "-") == is_exact
+    page.keyboard.press("t")
+    assert page.locator(".events tbody time").nth(2).inner_text()[4] == "-"
+    page.reload()
+    assert time.inner_text() == f"{time.get_attribute('title')[:19]}Z"
+    page.get_by_role("button", name="Exact times", pressed=True).click()
+    # The page of one event has both.
+    page.goto(f"{address}/events/{project.first}")
+    assert re.search(r"^\d{4}-\S+Z .* ago$", page.locator("dd time").first.inner_text())
+    assert complaints == []
+
+
+def test_without_scripts_and_in_a_saved_page_times_are_exact(project, link, chromium, tmp_path):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(link)
+    address = link.partition("/open/")[0]
+    page.goto(f"{address}/events/{project.first}")
+    assert page.locator("dd time").first.inner_text().endswith("Z")
+    assert not page.get_by_role("button", name="Exact times").is_visible()
+    saved = tmp_path / "saved.html"
+    script = (HERE / "static/times.js").read_text()
+    sheet = (HERE / "static/console.css").read_text()
+    saved.write_text(
+        f'<html class="relative" data-now="2001-01-01T00:00:00Z"><style>{sheet}</style>'
+        '<time datetime="2001-01-01T00:00:00Z"><span class="exact">exact</span> <span class="ago">ago</span>'
+        "</time>"
+        f"<script>{script}</script>"
+    )
+    context.close()
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(saved.as_uri())
+    assert page.locator("time").inner_text() == "exact"
+    context.close()
+
+
 def test_dragging_over_the_histogram_chooses_a_time(seen, monkeypatch):
     monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 60)
     page, address, complaints, _ = seen
@@ -254,6 +326,7 @@ def test_a_browser_shows_the_viewer_in_a_frame_of_an_allowed_origin_only(framing
     shown.get_by_text("acme-plan").wait_for()
     shown.get_by_role("link", name="invoice/").click()
     shown.get_by_text("the oldest first").wait_for()
+    assert re.search(r"Z .* ago$", shown.locator("h2 time").first.inner_text())
     assert [each for each in complaints if "favicon" not in each and "404" not in each] == []
     assert {"127.0.0.1", "localhost"} == {url.split("/")[2].partition(":")[0] for url, _ in asked}
     assert [url for url, referer in asked if "/activity/" in referer] == []

@@ -116,7 +116,7 @@ def test_an_event_of_another_tenant_does_not_exist(project, customer):
     for event_id in (project.foreign, project.first, str(project.foreign).upper()):
         for path in (f"{link()}events/{event_id}", f"{link()}events/{event_id}/json"):
             page = get(customer, path, 404)
-            token = re.compile(r"/activity/[\w.-]+/")
+            token = re.compile(r'/activity/[\w.-]+/|data-now="[^"]*"')
             assert token.sub("", page) == token.sub("", unknown)
     assert "globex-new" in customer.get(f"{link('globex')}events/{project.foreign}").text
     get(customer, f"{link()}events/nonsense", 400)
@@ -184,7 +184,7 @@ def test_a_forged_or_expired_link_shows_nothing(project, customer):
         for page in pages:
             text = get(customer, f"/activity/{token}/{page}", 403)
             assert "acme" not in text, name
-            said.add(text)
+            said.add(re.sub('data-now="[^"]*"', "", text))
     assert len(said) == 1
     get(customer, "/activity/", 404)
     for method in ("POST", "PUT", "DELETE", "PATCH"):

@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from usersync.audit import reading
 from usersync.audit.models import EventFilter, EventPage, EventRecord, as_uuid
 from usersync.config.dsn import sealed
+from usersync.console.addresses import asked
 from usersync.console.application import Headers, check_source
 from usersync.console.database import Database
 from usersync.console.filters import FILTERS, complete_entity_of, filter_of, given_filters
@@ -106,7 +107,7 @@ def viewer(
             Exception: pages.unexpected_error,
         },
     )
-    return Headers(application, frame_ancestors)
+    return Headers(application, frame_ancestors, sources="script-src 'self'; ")
 
 
 def _style_sheet(theme: Mapping[str, str]) -> str:
@@ -158,7 +159,7 @@ class _Pages:
     async def entity(self, request: Request) -> Response:
         """The tenant's events of one entity, the oldest first."""
         tenant = self._tenant(request)
-        entity = request.query_params.get("entity", "").strip()
+        entity = asked(request, "entity")
         kind, key = complete_entity_of(entity)
         wanted = EventFilter(tenant_id=tenant, entity_type=kind, entity_id=key)
         page = await self._search(request, wanted, oldest_first=True)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from usersync.audit.event.entity import entity_text
 from usersync.audit.formats import event_data
 from usersync.config.periods import iso
 from usersync.console import shown
+from usersync.console.addresses import address, root_of, written
 from usersync.core.sqlstates import state_name
 from usersync.errors import (
     ArgumentTypeError,
@@ -70,15 +71,16 @@ class Renderer:
             "moment_in": shown.moment_in,
             "summary": shown.summary,
             "document": event_data,
-            "ago": shown.ago,
             "iso": iso,
             "day_of": date.fromordinal,
             "state_name": state_name,
             "sh": shlex.quote,
+            "written": written,
         }
         self._templates.globals |= {
             "ROWS": shown.ROWS,
             "DOCUMENT": shown.DOCUMENT,
+            "entity_text": entity_text,
             "read_only": read_only,
         }
 
@@ -90,14 +92,13 @@ class Renderer:
 
     def part(self, request: Request, template: str, *, within: str = "", **values: Any) -> str:
         """A part of a page as HTML."""
-        root = request.scope.get("root_path", "")
 
         def link(path: str, query: Mapping[str, str | None] | None = None, **more: str | None) -> str:
-            given = {name: value for name, value in {**(query or {}), **more}.items() if value}
-            return f"{root}{within}{quote(path)}{'?' + urlencode(given) if given else ''}"
+            return address(request, within + path, {**(query or {}), **more})
 
-        values = {"command": None, **values, "link": link, "root": root, "navigation": NAVIGATION}
-        values["here"] = request.scope["path"].removeprefix(root) or "/"
+        values = {"command": None, **values, "link": link, "navigation": NAVIGATION}
+        values |= {"root": root_of(request), "now": iso(datetime.now(UTC))}
+        values["here"] = request.scope["path"].removeprefix(request.scope.get("root_path", "")) or "/"
         return self._templates.get_template(template).render(values)
 
     async def usersync_error(self, request: Request, error: Exception) -> Response:

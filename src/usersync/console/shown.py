@@ -7,7 +7,7 @@ long values.
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ def value_of(value: object, most: int = VALUE) -> Markup:
 
 
 def moment(at: datetime | None) -> Markup:
-    """A time in UTC, to the second. The element has the exact time."""
+    """A time in UTC, to the second, and the exact time on hover. The script times.js makes it relative."""
     if at is None:
         return Markup("")
     exact = _in_utc(at).isoformat().replace("+00:00", "Z")
@@ -78,16 +78,6 @@ def _in_utc(at: datetime) -> datetime:
         return at.astimezone(UTC)
     except OverflowError:  # The first and the last hours that datetime knows.
         return at.replace(tzinfo=UTC)
-
-
-def ago(value: timedelta) -> str:
-    """``3 minutes ago``."""
-    seconds = max(int(value.total_seconds()), 0)
-    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            count = seconds // size
-            return f"{count:,} {unit}{'' if count == 1 else 's'} ago"
-    return "less than a minute ago"
 
 
 def summary(event: EventRecord) -> Markup:

@@ -36,6 +36,7 @@ function follow(place) {
       }
       const held = document.createElement("template");
       held.innerHTML = message.data; // A row that the server has rendered and escaped.
+      showTimes(held.content);
       rows.prepend(held.content);
       while (rows.rows.length > MOST_ROWS) {
         rows.rows[rows.rows.length - 1].remove();
