@@ -1,4 +1,4 @@
-"""A user who fails again and again is tried less and less often, and costs a run nothing meanwhile."""
+"""Back-off: a failing user is retried at growing intervals, and runs skip the user in between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACCEPT = "alter table {users} drop constraint refuse"
 
 @pytest.fixture
 def failing(project, sql):
-    """A user who was refused by a sign-up and by five runs."""
+    """A user whose row was refused at the sign-up and in five runs."""
     sql(REFUSE)
     user = project.auth.sign_up_email("ada@example.com")
     for _ in range(5):
@@ -42,7 +42,7 @@ def test_the_wait_doubles_up_to_a_day(project, failing):
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440, 1440]
 
 
-def test_a_user_who_has_failed_a_thousand_times_hides_no_other(project, failing, sql):
+def test_a_thousand_failures_of_one_user_do_not_delay_another_user(project, failing, sql):
     sql("update usersync.sync_failures set attempts = 1029, next_try_at = now()")
     other = project.auth.sign_up_email("grace@example.com")
     sql("delete from usersync.sync_failures where user_id = %s", other)
@@ -51,7 +51,7 @@ def test_a_user_who_has_failed_a_thousand_times_hides_no_other(project, failing,
     assert attempts(project, other) == 1
 
 
-def test_a_run_tries_who_is_due(project, failing, sql):
+def test_a_run_retries_users_whose_wait_has_ended(project, failing, sql):
     sql("update usersync.sync_failures set next_try_at = now()")
     sql(ACCEPT)
     project.client.reconcile()
@@ -67,16 +67,16 @@ def test_a_run_tries_who_is_due(project, failing, sql):
         lambda client: client.ensure_user_exists(client.failures()[0].user_id),
         lambda client: client.sync_auth_user(client.failures()[0].user_id),
     ],
-    ids=["retry", "a run that is told to", "ensure_user_exists", "sync_auth_user"],
+    ids=["retry", "reconcile with retry_failures", "ensure_user_exists", "sync_auth_user"],
 )
-def test_who_asks_for_it_does_not_wait(project, failing, sql, how):
+def test_an_explicit_retry_ignores_the_wait(project, failing, sql, how):
     sql(ACCEPT)
     how(project.client)
     assert project.failure(failing) is None
     assert project.row(failing)
 
 
-def test_retry_of_those_who_are_due(project, failing, sql):
+def test_retry_with_due_examines_only_users_whose_wait_has_ended(project, failing, sql):
     assert project.client.retry(due=True).counts.examined == 0
     sql("update usersync.sync_failures set next_try_at = now()")
     assert project.client.retry(due=True).counts.examined == 1
@@ -89,7 +89,7 @@ def test_a_change_of_the_user_is_synced_at_once(project, failing, sql):
     assert project.row(failing)["email"] == "lovelace@example.com"
 
 
-def test_a_thousand_failing_users_cost_a_run_next_to_no_transaction_id(project, sql, insert_without_triggers):
+def test_a_run_uses_few_transaction_ids_for_a_thousand_failing_users(project, sql, insert_without_triggers):
     sql(REFUSE)
     insert_without_triggers(1_000)
     project.client.reconcile()
@@ -100,5 +100,5 @@ def test_a_thousand_failing_users_cost_a_run_next_to_no_transaction_id(project, 
         assert project.client.reconcile().counts.failed == 1_000
         return sql("select pg_current_xact_id()::text::bigint")[0][0] - before
 
-    # Other tests only add to what is counted: they use ids of the same server.
+    # Other tests use transaction ids of the same server, so a count can only be too high.
     assert any(cost() < 10 for _ in range(50))

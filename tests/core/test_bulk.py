@@ -1,4 +1,4 @@
-"""Many users in one statement: they cost few transaction ids, and one bad one does not cost the others."""
+"""Many users in one statement use few transaction ids, and one refused row does not affect the others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 pytestmark = pytest.mark.newest_server
 
-# Transaction ids of subtransactions that a session's open transaction has used up and kept. The server is
-# shared with other tests, so the counter of the whole server would not do.
+# Subtransactions with a transaction id in a session's open transaction. The counter of the whole server
+# would include other tests.
 SUBTRANSACTIONS = """
     select subxact.subxact_count, subxact.subxact_overflowed
     from pg_stat_get_backend_idset() as backend
@@ -31,7 +31,7 @@ def subtransactions(project):
         yield count
 
 
-def whole(sql):
+def complete_rows(sql):
     return sql("select count(*) from {users} where {email} is not null")[0][0]
 
 
@@ -43,32 +43,33 @@ def test_a_hundred_thousand_users_take_three_transaction_ids(project, sql, subtr
         else:
             project.auth.import_users(100_000)
         assert subtransactions() <= 2  # and one for the transaction itself
-    assert whole(sql) == 100_000
+    assert complete_rows(sql) == 100_000
     assert project.client.status().in_step
 
 
-def test_a_trigger_that_fires_before_ours_makes_each_row_pay_and_so_the_count_can_fail(
-    project, sql, subtransactions
-):
+def test_an_earlier_trigger_costs_a_subtransaction_for_each_row(project, sql, subtransactions):
+    """Also shows that the other tests' counts of subtransactions can fail."""
     sql("create function public.early() returns trigger language plpgsql as 'begin return null; end'")
     sql("create trigger a_first after insert on auth.users for each row execute function public.early()")
     with project.auth.request():
         project.auth.import_users(100)
         assert subtransactions() > 2
-    assert whole(sql) == 100
+    assert complete_rows(sql) == 100
 
 
-def test_one_bad_row_among_ten_thousand(project, sql, sync_failures, subtransactions):
+def test_one_refused_row_among_ten_thousand_is_the_only_failure(project, sql, sync_failures, subtransactions):
     sql("alter table {users} add constraint rule check ({full_name} <> 'User 7777')")
     with project.auth.request():
         ids = project.auth.import_users(10_000)
-        # Halving: as many attempts as 10,000 has binary digits, and the failures table.
+        # The rows are halved until the refused one is found: log2(10,000) attempts, and the failures table.
         assert subtransactions() <= 20
-    assert whole(sql) == 9_999
+    assert complete_rows(sql) == 9_999
     assert {user: each.constraint for user, each in sync_failures().items()} == {ids[7776]: "rule"}
 
 
-def test_a_whole_import_without_a_table_is_noted_in_one_go(project, broken, subtransactions):
+def test_an_import_without_a_users_table_stores_its_failures_with_few_transaction_ids(
+    project, broken, subtransactions
+):
     with broken("missing"):
         with project.auth.request():
             project.auth.import_users(50_000)
@@ -78,7 +79,7 @@ def test_a_whole_import_without_a_table_is_noted_in_one_go(project, broken, subt
     assert project.client.status().in_step
 
 
-def test_a_whole_import_that_a_column_refuses_is_noted_row_by_row(project, broken, sync_failures):
+def test_an_import_that_violates_not_null_stores_a_failure_for_each_row(project, broken, sync_failures):
     with broken("not_null"):
         project.auth.import_users(500)
         assert {each.sqlstate for each in sync_failures().values()} == {"23502"}
@@ -93,8 +94,8 @@ READ = """
 """
 
 
-def test_plans_made_while_the_tables_were_empty_stay_linear(project, superuser_of):
-    """An empty table that was analyzed is the planner's trap: it may join by reading all for each row."""
+def test_a_plan_made_for_empty_tables_reads_a_linear_number_of_rows(project, superuser_of):
+    """After ANALYZE of an empty table, the planner may choose a join that reads all rows for each row."""
     count, users = 4_000, project.users
     superuser_of.execute(f"analyze auth.users; analyze {users}; set session_replication_role = replica")
     with superuser_of.transaction():

@@ -1,4 +1,4 @@
-"""A user who lacks a value leaves the column's DEFAULT in the table, unless the settings say null."""
+"""A column without a value of the user keeps its DEFAULT, unless the settings say ``absent = "null"``."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _make(how, auth, client, superuser):
         client.ensure_user_exists(user)
     elif how == "reconcile":
         client.reconcile()
-    else:  # Another row in the same statement is refused.
+    else:  # The trigger for updates inserts the missing row.
         auth.connection.execute(
             "update auth.users set raw_app_meta_data = '{\"level\": 0}' where id = %s", [user]
         )
@@ -71,7 +71,7 @@ def _make(how, auth, client, superuser):
 
 
 @pytest.mark.parametrize("how", ["sign-up", "ensure", "reconcile", "update"])
-def test_what_a_user_lacks_leaves_the_default(client, auth, superuser, value, how):
+def test_a_missing_value_leaves_the_column_default(client, auth, superuser, value, how):
     user = _make(how, auth, client, superuser)
     assert [value(user, name) for name in ("email", "role", "mood", "level", "invited_by")] == [
         None,
@@ -86,7 +86,7 @@ def test_what_a_user_lacks_leaves_the_default(client, auth, superuser, value, ho
     assert client.reconcile().counts.differing == 0
 
 
-def test_rows_of_one_statement_get_a_default_each(client, auth, postgres):
+def test_each_row_of_one_statement_gets_its_own_default(client, auth, postgres):
     auth.connection.execute(
         "insert into auth.users (id, email, created_at) "
         "select gen_random_uuid(), n || '@example.com', now() from generate_series(1, 20) as n"
@@ -98,7 +98,7 @@ def test_rows_of_one_statement_get_a_default_each(client, auth, postgres):
     assert client.status().in_step
 
 
-def test_a_value_that_the_auth_server_takes_away_gives_the_default_back(client, auth, value):
+def test_removing_a_value_restores_the_column_default(client, auth, value):
     user = auth.admin_create("ada@example.com", app_metadata={"role": "admin", "mood": "known"})
     assert (value(user, "role"), value(user, "mood")) == ("admin", "known")
     auth.update_app_metadata(user, role=None)
@@ -107,7 +107,7 @@ def test_a_value_that_the_auth_server_takes_away_gives_the_default_back(client, 
     assert client.status().in_step
 
 
-def test_what_the_application_sets_where_the_user_has_nothing_stays(client, auth, postgres, value):
+def test_a_value_set_by_the_application_stays_while_the_user_has_none(client, auth, postgres, value):
     user = auth.sign_up_email("ada@example.com")
     postgres.execute("update public.users set role = 'moderator', level = null")
     auth.change_email(user, "ada@new.example")
@@ -122,7 +122,7 @@ def test_what_the_application_sets_where_the_user_has_nothing_stays(client, auth
     assert client.status().in_step
 
 
-def test_a_new_default_is_for_new_rows(client, auth, postgres, value):
+def test_a_changed_default_applies_to_new_rows_only(client, auth, postgres, value):
     old = auth.sign_up_email("ada@example.com")
     postgres.execute("alter table public.users alter column role set default 'guest'")
     new = auth.sign_up_email("bob@example.com")
@@ -136,7 +136,7 @@ def test_a_new_default_is_for_new_rows(client, auth, postgres, value):
     assert value(old, "role") is None
 
 
-def test_a_default_that_cannot_be_computed_is_a_failure_with_its_reason(client, auth, postgres):
+def test_a_default_that_raises_is_a_sync_failure_with_its_sqlstate(client, auth, postgres):
     postgres.execute(
         "alter table public.users alter column role set default (1 / (random() * 0)::integer)::text"
     )
@@ -148,7 +148,7 @@ def test_a_default_that_cannot_be_computed_is_a_failure_with_its_reason(client, 
     assert client.status().in_step
 
 
-def test_a_default_that_cannot_come_back_is_named(client, auth, postgres, value):
+def test_a_default_that_violates_a_check_degrades_the_row_and_names_the_column(client, auth, postgres, value):
     user = auth.admin_create("ada@example.com", app_metadata={"role": "admin"})
     postgres.execute("alter table public.users add constraint no_members check (role <> 'member')")
     auth.update_app_metadata(user, role=None)
@@ -157,7 +157,7 @@ def test_a_default_that_cannot_come_back_is_named(client, auth, postgres, value)
     assert value(user, "role") == "admin"
 
 
-def test_the_absent_user_of_a_mapping_with_null_gets_null(database, postgres, auth):
+def test_absent_null_writes_null_instead_of_the_default(database, postgres, auth):
     postgres.execute("create table public.users (id uuid primary key, role text default 'member')")
     install(database, parse_settings({"columns": {"role": {"from": "app_metadata.role", "absent": "null"}}}))
     user = auth.sign_up_email("ada@example.com")

@@ -1,4 +1,4 @@
-"""One pass over both tables says that they agree, or leaves it to the pages to say what differs."""
+"""``usersync.compare_tables`` compares both tables in one pass. If they differ, a run reads them by pages."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ pytestmark = pytest.mark.newest_server
 
 ONE = "{key} = (select {key} from {users} where {deleted_at} is null limit 1)"
 
-#: What nobody saw, and a run is to find.
+#: Changes that a run must find.
 DIFFERENCES = {
     "a user without a row": "delete from {users} where " + ONE,
-    "another address": "update {users} set {email} = 'x' where " + ONE,
-    "an address that is gone": "update {users} set {email} = null where " + ONE,
-    "two rows that were swapped": (
+    "another e-mail": "update {users} set {email} = 'x' where " + ONE,
+    "a missing e-mail": "update {users} set {email} = null where " + ONE,
+    "full names swapped between two rows": (
         "update {users} as one set {full_name} = other.{full_name} from {users} as other"
         " where one.{key} <> other.{key} and one.{deleted_at} is null and other.{deleted_at} is null"
     ),
-    "each has another's address": (
+    "each row with the e-mail of the next one": (
         "update {users} as one set {email} = other.email from ("
         " select {key} as id, coalesce(lead({email}) over ids, first_value({email}) over ids) as email"
         " from {users} where {deleted_at} is null window ids as (order by {key})"
@@ -34,8 +34,8 @@ DIFFERENCES = {
 
 
 @pytest.fixture
-def everybody(project):
-    """Users of every sort: alive, soft-deleted with a row and without, deleted."""
+def users_in_each_state(project):
+    """Users who are alive, soft-deleted with and without a row, and deleted."""
     users = project.auth.import_users(6)
     project.auth.soft_delete(users[0])
     project.auth.hard_delete(users[1])
@@ -50,7 +50,7 @@ def compared(project):
     return project.owner.execute(f"select {columns} from usersync.compare_tables()").fetchone()
 
 
-def test_a_run_that_finds_nothing_goes_through_no_page(project, everybody, sql):
+def test_a_run_without_differences_reads_no_page(project, users_in_each_state, sql):
     assert compared(project) == (True, 7, 4, 6, 0, 0)
     sql("drop function usersync.reconcile_page")
     assert project.client.reconcile().counts == Counts(examined=7)
@@ -67,17 +67,17 @@ def test_a_run_that_finds_nothing_goes_through_no_page(project, everybody, sql):
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES.values(), ids=DIFFERENCES)
-def test_whatever_differs_is_found(project, everybody, sql, difference):
+def test_each_kind_of_difference_is_found_and_synced(project, users_in_each_state, sql, difference):
     sql(difference)
     assert compared(project)[0] is False
     project.client.reconcile()
     assert compared(project)[0] is True
 
 
-#: Rows of deleted users: one without a user, one that a soft deletion and one that a deletion has left.
+#: Changes to rows of deleted users, with the expected counts of orphaned and of deleted_upstream rows.
 LEFT_ALONE = {
     "a row without a user": ("insert into {users} ({key}, {email}) values (gen_random_uuid(), 'x')", (1, 0)),
-    "tombstones that hold an address": (
+    "tombstones with an e-mail": (
         "update {users} set {email} = 'ada@example.com' where {deleted_at} is not null",
         (1, 1),
     ),
@@ -89,7 +89,9 @@ LEFT_ALONE = {
 
 
 @pytest.mark.parametrize(("change", "counts"), LEFT_ALONE.values(), ids=LEFT_ALONE)
-def test_rows_of_deleted_users_are_counted_in_the_same_pass(project, everybody, sql, change, counts):
+def test_rows_of_deleted_users_are_counted_in_the_same_pass(
+    project, users_in_each_state, sql, change, counts
+):
     sql(change)
     in_step, _, auth_users, users, *left_alone = compared(project)
     assert (in_step, tuple(left_alone)) == (True, counts)
@@ -101,25 +103,23 @@ def test_rows_of_deleted_users_are_counted_in_the_same_pass(project, everybody, 
     assert (status.auth_users, status.users, status.in_step) == (auth_users, users, False)
 
 
-def by_the_pages(project):
+def compared_by_pages(project):
     counts = project.client.reconcile(dry_run=True).counts
     in_step = not counts.differing and not project.client.failures()
     return in_step, counts.examined, counts.orphaned, counts.deleted_upstream
 
 
-#: As the column is named with plain names, and with others.
+#: The e-mail column under its plain name, and under one that requires quotes.
 EMAIL = {"email": "email", 'e"mail': "email"}
 
-#: Whether a row itself says that a deletion has left it, or the auth server's table has to be asked.
+#: Settings that decide whether a row shows that its user was deleted, or only auth.users does.
 POLICIES = {
     **{each: {"on_delete": each} for each in ("anonymize", "soft", "keep", "delete")},
     "delete and keep": {"on_delete": "delete", "on_soft_delete": "keep"},
     "delete and anonymize": {"on_delete": "delete", "on_soft_delete": "anonymize"},
     "keep and anonymize": {"on_delete": "keep", "on_soft_delete": "anonymize"},
     "no tombstone": {"columns": {**EMAIL, "full_name": "user_metadata.full_name"}},
-    "a tombstone of the application's": {
-        "columns": {**EMAIL, "deleted_at": {"from": "deleted_at", "owner": "app"}}
-    },
+    "an app-owned tombstone": {"columns": {**EMAIL, "deleted_at": {"from": "deleted_at", "owner": "app"}}},
 }
 
 
@@ -149,13 +149,13 @@ def policy(request):
 
 
 @pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.usefixtures("policy", "everybody")
-def test_whatever_becomes_of_rows_it_says_what_the_pages_say(project, sql, event):
+@pytest.mark.usefixtures("policy", "users_in_each_state")
+def test_one_pass_gives_the_same_result_as_pages(project, sql, event):
     project.auth.sign_up_anonymous()
     with project.database.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")
         sql(event, connection=superuser)
-    (in_step, examined, _, _, *left_alone), expected = compared(project), by_the_pages(project)
+    (in_step, examined, _, _, *left_alone), expected = compared(project), compared_by_pages(project)
     assert in_step == expected[0]
     assert (examined, *left_alone) == expected[1:] or not in_step
 
@@ -166,8 +166,8 @@ def test_whatever_becomes_of_rows_it_says_what_the_pages_say(project, sql, event
         "bits": {"from": "user_metadata.full_name", "type": "bit varying(5)"},
     }
 )
-def test_types_that_have_no_digest_are_left_to_the_pages(project):
-    """They can be compared, and cannot be hashed."""
+def test_types_that_cannot_be_hashed_are_compared_by_pages(project):
+    """PostgreSQL can compare values of these types, but not hash them."""
     user = project.auth.sign_up_email("ada@example.com", data={"full_name": "1"})
     assert compared(project)[0] is False
     assert project.client.status().in_step
@@ -176,7 +176,7 @@ def test_types_that_have_no_digest_are_left_to_the_pages(project):
 
 
 @pytest.mark.settings(on_delete="keep")
-def test_a_disk_too_small_for_a_join_is_no_error(project, superuser):
+def test_exceeding_temp_file_limit_is_not_an_error(project, superuser):
     project.auth.import_users(3_000)
     assert compared(project)[0] is True
     superuser.execute(f"alter database {project.database.name} set temp_file_limit = '1kB'")

@@ -1,4 +1,4 @@
-"""Columns filled with constants, SQL expressions and the user's id, whoever makes the row."""
+"""Columns filled with constants, SQL expressions and the user's id, for each way to create a row."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _make(project, how, sql, insert_without_triggers):
 
 @pytest.mark.parametrize("how", ["sign-up", "ensure", "reconcile", "trigger after the sign-up", "retry"])
 @pytest.mark.settings(columns=COLUMNS)
-def test_every_row_gets_the_same_values_whoever_makes_it(project, sql, insert_without_triggers, how):
+def test_each_way_to_create_a_row_fills_the_same_computed_values(project, sql, insert_without_triggers, how):
     user = _make(project, how, sql, insert_without_triggers)
     row = project.row(user)
     email = row["email"]
@@ -59,7 +59,7 @@ def test_every_row_gets_the_same_values_whoever_makes_it(project, sql, insert_wi
 
 
 @pytest.mark.settings(columns=COLUMNS)
-def test_what_is_computed_is_filled_once_unless_it_is_mirrored(project, sql):
+def test_a_computed_column_is_filled_once_unless_it_is_mirrored(project, sql):
     user = project.auth.sign_up_email("ada@example.com")
     sql("update {users} set role = 'admin', username = 'ada', plan = 'gold'")
     project.auth.change_email(user, "ada@new.example")
@@ -71,7 +71,7 @@ def test_what_is_computed_is_filled_once_unless_it_is_mirrored(project, sql):
     assert project.client.status().in_step
 
 
-def test_into_a_table_of_the_application_with_types_of_its_own(database, postgres, auth):
+def test_computed_values_are_cast_to_the_column_types_of_an_existing_table(database, postgres, auth):
     postgres.execute(
         "create type public.kind as enum ('client', 'coach');"
         "create table public.members ("
@@ -110,7 +110,7 @@ def test_into_a_table_of_the_application_with_types_of_its_own(database, postgre
         ("id", "seen"),
     ],
 )
-def test_the_database_checks_an_expression_before_anything_is_installed(
+def test_an_invalid_expression_is_rejected_before_anything_is_installed(
     database, postgres, expression, message
 ):
     postgres.execute("create table public.users (id uuid primary key, seen timestamptz)")
@@ -122,8 +122,8 @@ def test_the_database_checks_an_expression_before_anything_is_installed(
 
 
 @pytest.mark.settings(columns=COLUMNS)
-def test_a_column_of_the_application_does_not_stand_in_for_one_of_the_auth_server(project, sql):
-    """``id`` in an expression is the user's, though functions of usersync have variables of many names."""
+def test_an_expression_reads_auth_users_and_no_column_of_the_application(project, sql):
+    """``id`` in an expression is the column of auth.users, whatever variables usersync's functions have."""
     sql("alter table {users} add column ids text default 'x', add column source text")
     user = project.auth.sign_up_email("ada@example.com")
     assert project.row(user)["username"] == str(user)[:8]

@@ -1,4 +1,4 @@
-"""Two sessions at the same users. Each test decides by locks who comes first, and waits for nothing else."""
+"""Two sessions work on the same users at the same time. Each test sets their order with locks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEADLINE_S = 20
 
 
 @pytest.fixture
-def elsewhere():
+def in_thread():
     with ThreadPoolExecutor(4) as pool:
         yield pool.submit
 
@@ -28,14 +28,14 @@ def session(project, role="postgres"):
 
 
 def until_blocked(project, *futures, sessions=1):
-    """Wait until so many sessions of this database wait for a lock."""
+    """Wait until this number of sessions of this database wait for a lock."""
     waiting = (
         "select count(*) from pg_stat_activity"
         " where datname = current_database() and wait_event_type = 'Lock'"
     )
     end = time.monotonic() + DEADLINE_S
     while project.owner.execute(waiting).fetchone()[0] < sessions:
-        assert time.monotonic() < end, "nobody came to wait"
+        assert time.monotonic() < end, "no session waits for a lock"
         for future in futures:
             assert not future.done(), future.result()
         time.sleep(0.005)
@@ -52,8 +52,8 @@ def user(project):
 
 
 @pytest.fixture(params=["update {users} set {email} = 'x'", "delete from {users}"], ids=["stale", "missing"])
-def unlike(request, sql, user):
-    """A user whose row is not as it should be, or not there."""
+def out_of_sync(request, sql, user):
+    """A user whose row is stale or missing."""
     sql(request.param)
     return user
 
@@ -61,29 +61,27 @@ def unlike(request, sql, user):
 CHANGE = "update auth.users set email = 'new@example.com' where id = %s"
 
 
-def test_a_reconciler_that_comes_second_copies_what_the_trigger_left(
-    project, unlike, elsewhere, sync_failures
-):
+def test_a_sync_that_waits_for_a_change_copies_the_new_value(project, out_of_sync, in_thread, sync_failures):
     with session(project, "supabase_auth_admin") as auth:
-        auth.execute(CHANGE, [unlike])
-        reconciling = elsewhere(sync, project, unlike)
+        auth.execute(CHANGE, [out_of_sync])
+        reconciling = in_thread(sync, project, out_of_sync)
         until_blocked(project, reconciling)
     reconciling.result(DEADLINE_S)
-    assert project.row(unlike)["email"] == "new@example.com"
+    assert project.row(out_of_sync)["email"] == "new@example.com"
     assert sync_failures() == {}
 
 
-def test_a_trigger_that_comes_second_has_the_last_word(project, unlike, elsewhere, sync_failures):
+def test_a_trigger_that_waits_for_a_sync_writes_the_new_value(project, out_of_sync, in_thread, sync_failures):
     with session(project) as reconciler:
-        reconciler.execute("select usersync.sync_users(%s, null, true)", [[unlike]])
-        changing = elsewhere(project.auth.connection.execute, CHANGE, [unlike])
+        reconciler.execute("select usersync.sync_users(%s, null, true)", [[out_of_sync]])
+        changing = in_thread(project.auth.connection.execute, CHANGE, [out_of_sync])
         until_blocked(project, changing)
     changing.result(DEADLINE_S)
-    assert project.row(unlike)["email"] == "new@example.com"
+    assert project.row(out_of_sync)["email"] == "new@example.com"
     assert sync_failures() == {}
 
 
-def test_a_snapshot_taken_before_a_change_does_not_bring_the_old_value_back(project, user):
+def test_a_sync_with_an_older_snapshot_does_not_restore_the_old_value(project, user):
     with session(project) as reconciler:
         reconciler.execute("set transaction isolation level repeatable read")
         reconciler.execute("select from auth.users")
@@ -96,10 +94,8 @@ def test_a_snapshot_taken_before_a_change_does_not_bring_the_old_value_back(proj
 
 @pytest.mark.newest_server
 @pytest.mark.settings(lock_timeout_ms=5000, on_delete="delete")
-def test_a_row_that_is_newer_than_the_snapshot_of_a_deletion_stays_as_an_orphan(
-    project, sql, user, sync_failures
-):
-    """PostgreSQL shows the row neither to the transaction nor to its triggers: docs/lifecycle.md."""
+def test_a_row_newer_than_the_snapshot_of_the_deletion_stays_as_an_orphan(project, sql, user, sync_failures):
+    """PostgreSQL hides the row from the transaction and from its triggers: docs/lifecycle.md."""
     sql("delete from {users}")
     with session(project, "supabase_auth_admin") as deleting:
         deleting.execute("set transaction isolation level repeatable read")
@@ -113,24 +109,24 @@ def test_a_row_that_is_newer_than_the_snapshot_of_a_deletion_stays_as_an_orphan(
     assert project.row(user) is None
 
 
-def test_a_user_deleted_while_being_synced_does_not_come_back(project, sql, user, elsewhere, sync_failures):
+def test_a_user_deleted_during_a_sync_gets_no_row(project, sql, user, in_thread, sync_failures):
     sql("delete from {users}")
     with session(project, "supabase_auth_admin") as auth:
         auth.execute("delete from auth.users where id = %s", [user])
-        reconciling = elsewhere(sync, project, user)
+        reconciling = in_thread(sync, project, user)
         until_blocked(project, reconciling)
     reconciling.result(DEADLINE_S)
     assert project.row(user) is None
     assert sync_failures() == {}
 
 
-def test_a_user_deleted_after_being_synced_is_seen_by_the_deletion(
-    project, sql, user, elsewhere, sync_failures
+def test_a_deletion_that_waits_for_a_sync_anonymizes_the_new_row(
+    project, sql, user, in_thread, sync_failures
 ):
     sql("delete from {users}")
     with session(project) as reconciler:
         reconciler.execute("select usersync.sync_users(%s, null, true)", [[user]])
-        deleting = elsewhere(project.auth.hard_delete, user)
+        deleting = in_thread(project.auth.hard_delete, user)
         until_blocked(project, deleting)
     deleting.result(DEADLINE_S)
     assert project.row(user)["email"] is None
@@ -138,15 +134,15 @@ def test_a_user_deleted_after_being_synced_is_seen_by_the_deletion(
     assert sync_failures() == {}
 
 
-def test_two_reconcilers_at_once_share_the_work_and_count_it_once(project, sql, elsewhere, sync_failures):
+def test_two_syncs_of_the_same_users_at_once_both_succeed(project, sql, in_thread, sync_failures):
     users = project.auth.import_users(30)
     sql("update {users} set {email} = 'x'")
     with session(project) as holder:
-        # Both are stopped at the same row, half-way.
+        # Both syncs wait for the same row.
         holder.execute(
             f'select from {project.users} where "{project.settings.key}" = %s for update', [users[9]]
         )
-        running = [elsewhere(sync, project, *users) for _ in range(2)]
+        running = [in_thread(sync, project, *users) for _ in range(2)]
         until_blocked(project, *running, sessions=2)
     for each in running:
         each.result(DEADLINE_S)
@@ -154,7 +150,7 @@ def test_two_reconcilers_at_once_share_the_work_and_count_it_once(project, sql, 
     assert project.client.status().in_step
 
 
-def test_nobody_who_signs_up_waits_for_a_page(project, sql, elsewhere, sync_failures):
+def test_a_sign_up_does_not_wait_for_an_open_sync_transaction(project, sql, in_thread, sync_failures):
     project.auth.import_users(30)
     sql("delete from {users}")
     with session(project) as reconciler:
@@ -165,11 +161,11 @@ def test_nobody_who_signs_up_waits_for_a_page(project, sql, elsewhere, sync_fail
     assert project.client.status().in_step
 
 
-def test_a_lock_both_ways_round_is_resolved_and_the_auth_server_wins(project, user, elsewhere, healed):
-    """The application holds the user's row and syncs; the auth server holds its own and comes for the row."""
+def test_a_deadlock_is_resolved_and_the_change_in_auth_users_is_kept(project, user, in_thread, healed):
+    """The application locks public.users and needs auth.users; the auth server locks them in reverse."""
     with session(project) as application:
         application.execute(f"update {project.users} set {project.column('full_name')} = 'x'")
-        changing = elsewhere(
+        changing = in_thread(
             project.auth.connection.execute, "update auth.users set phone = '15550000' where id = %s", [user]
         )
         until_blocked(project, changing)
@@ -182,7 +178,7 @@ def test_a_lock_both_ways_round_is_resolved_and_the_auth_server_wins(project, us
 
 
 @pytest.mark.settings(lock_timeout_ms=50)
-def test_a_page_with_one_held_row_does_all_the_others(project, sql, sync_failures, healed):
+def test_one_locked_row_does_not_stop_the_other_rows_of_a_page(project, sql, sync_failures, healed):
     users = project.auth.import_users(30)
     sql("update {users} set {email} = 'x'")
     with session(project) as holder:

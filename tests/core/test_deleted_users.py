@@ -1,4 +1,4 @@
-"""Rows of deleted users: what a trigger sees is applied; every other row is counted and left alone."""
+"""Rows of deleted users: a deletion that a trigger sees is applied. All other rows are counted and kept."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def content(sql):
 
 @pytest.fixture
 def people(project, unmirrored):
-    """A living user, one who was deleted and one who was soft-deleted, neither seen by a trigger."""
+    """A living user, a deleted one and a soft-deleted one. No trigger saw the deletions."""
     alive, gone, soft = (project.auth.sign_up_email(f"{name}@example.com") for name in "abc")
     unmirrored("delete from auth.users where id = %s", gone)
     unmirrored("update auth.users set deleted_at = now(), email = 'hash' where id = %s", soft)
     return alive, gone, soft
 
 
-#: Everything that compares or syncs, and is not told to remove anything.
+#: Each call that compares or syncs without a request to remove rows.
 RUNS = {
     "a run": lambda project, _: project.client.reconcile(),
     "small pages": lambda project, _: project.client.reconcile(page_size=1),
@@ -60,8 +60,8 @@ def test_no_run_removes_or_empties_a_row(project, people, content, run, policy):
     assert not status.in_step
 
 
-def test_a_half_restored_auth_server_costs_no_row(project, unmirrored, content):
-    """200 users here and none there: whatever is run, unasked, all 200 rows stay as they are."""
+def test_no_row_is_removed_without_a_request_if_auth_users_is_empty(project, unmirrored, content):
+    """As after a partial restore: auth.users is empty, and the users table has 200 rows."""
     project.auth.import_users(200)
     unmirrored("delete from auth.users")
     before = content()
@@ -73,7 +73,7 @@ def test_a_half_restored_auth_server_costs_no_row(project, unmirrored, content):
     assert project.client.remove_orphans(limit=200).removed == 200
 
 
-def test_orphans_are_removed_when_told_and_nobody_else(project, people):
+def test_remove_orphans_removes_orphaned_rows_only(project, people):
     alive, gone, soft = people
     removal = project.client.remove_orphans(limit=1)
     assert (removal.kind, removal.found, removal.removed, removal.failed) == ("orphaned", 1, 1, 0)
@@ -86,7 +86,7 @@ def test_orphans_are_removed_when_told_and_nobody_else(project, people):
     assert project.client.status().orphaned == 0
 
 
-def test_soft_deletions_are_applied_when_told_and_nothing_else(project, people):
+def test_apply_deletions_changes_rows_of_soft_deleted_users_only(project, people):
     _, gone, soft = people
     removal = project.client.apply_deletions(limit=1)
     assert (removal.kind, removal.removed) == ("deleted_upstream", 1)
@@ -96,7 +96,7 @@ def test_soft_deletions_are_applied_when_told_and_nothing_else(project, people):
 
 
 @pytest.mark.settings(on_delete="keep", on_soft_delete="anonymize")
-def test_under_keep_there_are_no_orphans_to_remove(project, people):
+def test_remove_orphans_raises_if_on_delete_is_keep(project, people):
     assert project.client.status().orphaned == 0
     with pytest.raises(SettingsError, match='on_delete is "keep"'):
         project.client.remove_orphans(limit=10)
@@ -107,7 +107,7 @@ def test_under_keep_there_are_no_orphans_to_remove(project, people):
 @pytest.mark.parametrize("hard", ALL)
 @pytest.mark.newest_server
 def test_each_kind_of_deletion_has_its_own_setting(project, hard, soft, sql):
-    """Seen by a trigger, both are applied at once; unmirrored, when told."""
+    """A trigger sees both deletions, so they are applied at once."""
 
     described = project.settings.describe() | {"on_delete": hard, "on_soft_delete": soft}
     run_plan(installation.apply(parse_settings(described)), project.owner)
@@ -122,7 +122,7 @@ def test_each_kind_of_deletion_has_its_own_setting(project, hard, soft, sql):
 
 
 def state(project, user) -> str:
-    """Which policy a row looks as if it was applied to it."""
+    """The policy that the user's row shows."""
     row = project.row(user)
     if row is None:
         return "delete"
@@ -132,7 +132,7 @@ def state(project, user) -> str:
 
 
 @pytest.mark.settings(on_delete="delete", on_soft_delete="keep")
-def test_what_a_soft_deletion_overwrites_is_not_copied(project):
+def test_a_soft_deletion_with_policy_keep_leaves_the_row_unchanged(project):
     user = project.auth.sign_up_email("ada@example.com", data={"name": "Ada"})
     before = project.row(user)
     project.auth.soft_delete(user)
@@ -141,8 +141,8 @@ def test_what_a_soft_deletion_overwrites_is_not_copied(project):
     assert project.client.reconcile().counts == Counts(examined=1)
 
 
-def test_a_later_update_of_a_soft_deleted_user_applies_nothing(project, people, sql):
-    """No trigger saw the deletion; an UPDATE of the same user is not the deletion."""
+def test_an_update_of_a_soft_deleted_user_does_not_apply_the_deletion(project, people, sql):
+    """No trigger saw the deletion. A later UPDATE of the same user is not a deletion."""
     *_, soft = people
     with project.database.connect("supabase_auth_admin") as auth:
         auth.execute("update auth.users set phone = '1', email = 'other' where id = %s", [soft])
@@ -150,7 +150,7 @@ def test_a_later_update_of_a_soft_deleted_user_applies_nothing(project, people, 
     assert project.client.failures() == []
 
 
-def test_a_soft_deletion_frees_the_address(project, sql):
+def test_a_soft_deletion_frees_the_unique_email(project, sql):
     sql("alter table {users} add constraint one unique ({email})")
     first = project.auth.sign_up_email("ada@example.com")
     project.auth.soft_delete(first)
@@ -166,8 +166,8 @@ HOLDS = """
 
 
 @pytest.mark.settings(on_delete="delete")
-def test_a_deletion_that_could_not_be_applied_is_of_its_own_kind(project, sql):
-    """It counts as a removal that failed, and not as a user without a row."""
+def test_a_failed_deletion_is_a_failure_of_kind_removal(project, sql):
+    """It is counted in ``removal_failed``, and not as a user without a row."""
     user = project.auth.sign_up_email("ada@example.com")
     sql(HOLDS)
     project.auth.hard_delete(user)
@@ -180,7 +180,7 @@ def test_a_deletion_that_could_not_be_applied_is_of_its_own_kind(project, sql):
     assert project.client.failures() == [failure]
     assert project.client.retry().errors == 1
     sql("drop table public.orders")
-    # A run leaves the row alone; to try the deletion again is what retry is for.
+    # A run leaves the row alone. Only retry tries the deletion again.
     project.client.reconcile()
     assert project.row(user)
     assert project.client.retry().errors == 0
@@ -189,7 +189,7 @@ def test_a_deletion_that_could_not_be_applied_is_of_its_own_kind(project, sql):
 
 
 @pytest.mark.settings(on_delete="delete")
-def test_a_deletion_is_tried_again_only_while_the_user_is_gone(project, sql, unmirrored):
+def test_retry_does_not_delete_the_row_of_a_restored_user(project, sql, unmirrored):
     user = project.auth.sign_up_email("ada@example.com")
     sql(HOLDS)
     project.auth.hard_delete(user)
@@ -200,8 +200,8 @@ def test_a_deletion_is_tried_again_only_while_the_user_is_gone(project, sql, unm
     assert project.client.failures() == []
 
 
-def test_a_locked_table_turns_no_orphan_into_a_failed_removal(project, people, sql):
-    """Or retry would remove a row that nobody asked to be removed."""
+def test_an_orphan_in_a_locked_table_is_not_a_failed_removal(project, people, sql):
+    """Otherwise retry would remove the row without a request."""
     with psycopg.connect(project.database.dsn()) as holder:
         holder.execute(f"lock table {project.users} in access exclusive mode")
         for user in people:
@@ -210,7 +210,7 @@ def test_a_locked_table_turns_no_orphan_into_a_failed_removal(project, people, s
 
 
 @pytest.mark.settings(on_delete="delete")
-def test_orphans_that_cannot_be_removed_are_named(project, people, sql):
+def test_an_orphan_that_cannot_be_removed_is_a_sync_failure(project, people, sql):
     _, gone, _ = people
     sql(HOLDS)
     removal = project.client.remove_orphans(limit=5)
@@ -219,7 +219,7 @@ def test_orphans_that_cannot_be_removed_are_named(project, people, sql):
     assert (failure.user_id, failure.kind) == (gone, "removal")
 
 
-def test_a_migration_of_an_earlier_release_gives_each_failure_its_kind(project, people, sql):
+def test_the_migration_sets_the_kind_of_existing_failures(project, people, sql):
 
     alive, gone, soft = people
     sql("alter table usersync.sync_failures drop column kind")
@@ -231,7 +231,7 @@ def test_a_migration_of_an_earlier_release_gives_each_failure_its_kind(project, 
     assert kinds == {alive: "row", gone: "removal", soft: "removal"}
 
 
-def test_a_failures_table_that_was_dropped_comes_back_whole(project, sql):
+def test_apply_creates_a_dropped_failures_table_again(project, sql):
 
     sql("drop table usersync.sync_failures")
     run_plan(installation.apply(project.settings), project.owner)
@@ -247,10 +247,10 @@ REMOVALS = """
 
 @pytest.mark.newest_server
 @pytest.mark.settings(audit={"enabled": True})
-def test_a_removal_is_in_the_audit_log_with_who_and_how_many(project, people, sql):
+def test_a_removal_is_in_the_audit_log_with_actor_and_counts(project, people, sql):
     assert project.client.remove_orphans(limit=5).recorded
     assert project.client.apply_deletions(limit=5).recorded
-    # Nothing found is nothing done.
+    # No rows were found, so no event is recorded.
     assert not project.client.remove_orphans(limit=5).recorded
     first, second = sql(REMOVALS)
     assert first[:2] == ("usersync.orphans_removed", "postgres")
@@ -261,7 +261,7 @@ def test_a_removal_is_in_the_audit_log_with_who_and_how_many(project, people, sq
 
 
 @pytest.mark.newest_server
-def test_a_removal_without_an_audit_log_is_done_all_the_same(project, people):
+def test_orphans_are_removed_without_an_audit_log(project, people):
     removal = project.client.remove_orphans(limit=5)
     assert (removal.removed, removal.recorded) == (1, False)
 
@@ -271,8 +271,8 @@ def warnings_of(project) -> list[str]:
 
 
 @pytest.mark.settings(on_delete="anonymize", on_soft_delete="keep")
-def test_plan_says_where_a_soft_deletion_does_not_free_a_unique_address(project, sql):
-    """And what it says is so."""
+def test_plan_warns_if_a_soft_deletion_does_not_free_a_unique_email(project, sql):
+    """The test also checks that the warning is true."""
     assert not any("UNIQUE" in each for each in warnings_of(project))
     sql("alter table {users} add constraint one unique ({email})")
     (warning,) = [each for each in warnings_of(project) if "UNIQUE" in each]

@@ -1,4 +1,4 @@
-"""The one INSERT that a sign-up is done with steps aside wherever the rows need more than that."""
+"""A sign-up writes its row with one INSERT. If that is not enough, ``sync_users`` writes the row."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from usersync.config.mapping import quote
 
 pytestmark = pytest.mark.newest_server
 
-#: What a trigger of the application's on auth.users does in the statement that makes the user.
-MEDDLING = {
+#: What an application's trigger on auth.users does in the statement that creates the user.
+TRIGGER_ACTIONS = {
     "changes the user": "update auth.users set email = 'changed-' || email where id = new.id",
     "soft-deletes the user": "update auth.users set deleted_at = now() where id = new.id",
     "deletes the user": "delete from auth.users where id = new.id",
-    "makes the row": "insert into {users} ({key}, {email}) values (new.id, 'made by the application')",
-    "makes the row of every other": (
+    "inserts the row": "insert into {users} ({key}, {email}) values (new.id, 'made by the application')",
+    "inserts the rows of some users": (
         "insert into {users} ({key}, {email}) select new.id, 'x' where right(new.email, 13) < '5@example.com'"
     ),
-    "makes and drops the row": (
+    "inserts and deletes the row": (
         "insert into {users} ({key}) values (new.id); delete from {users} where {key} = new.id"
     ),
 }
 
 
-@pytest.mark.parametrize("meddling", MEDDLING.values(), ids=MEDDLING)
-def test_a_trigger_that_meddles_in_the_same_statement(project, sql, sync_failures, meddling):
+@pytest.mark.parametrize("trigger_action", TRIGGER_ACTIONS.values(), ids=TRIGGER_ACTIONS)
+def test_rows_stay_in_sync_if_a_trigger_changes_users_in_the_same_statement(
+    project, sql, sync_failures, trigger_action
+):
     sql(
         "create function public.meddle() returns trigger language plpgsql security definer as $$ begin "
-        + meddling
+        + trigger_action
         + "; return null; end $$"
     )
     sql("create trigger a_meddler after insert on auth.users for each row execute function public.meddle()")
@@ -42,8 +44,8 @@ def test_a_trigger_that_meddles_in_the_same_statement(project, sql, sync_failure
     assert [(row["email"],)] == there if there else row is None
 
 
-def test_after_a_change_in_the_same_transaction(project, sql):
-    """A user who is deleted and made anew under the same id, in one transaction."""
+def test_a_user_deleted_and_created_again_in_one_transaction_is_synced(project, sql):
+    """The new user has the same id."""
     user = project.auth.sign_up_email("ada@example.com")
     with project.auth.request():
         project.auth.connection.execute("delete from auth.users where id = %s", [user])
@@ -55,8 +57,8 @@ def test_after_a_change_in_the_same_transaction(project, sql):
 
 
 @pytest.mark.parametrize("level", ["statement", "row"])
-def test_a_trigger_of_the_applications_sees_each_row_once(project, sql, level):
-    """With one, the INSERT is left to sync_users, and nothing runs twice."""
+def test_an_insert_trigger_of_the_application_fires_once_for_each_row(project, sql, level):
+    """If there is such a trigger, ``sync_users`` writes the row, so that nothing fires twice."""
     sql("create table public.seen (n integer)")
     sql(
         "create function public.see() returns trigger language plpgsql as"
@@ -67,7 +69,7 @@ def test_a_trigger_of_the_applications_sees_each_row_once(project, sql, level):
     assert sql("select count(*) from public.seen") == [(3 if level == "row" else 1,)]
 
 
-#: What a migration of the application does while the auth server's session has the INSERT planned.
+#: What a migration of the application does after the auth server's session has planned the INSERT.
 LATER_TRIGGERS = {
     "created": (
         "select 1",
@@ -84,8 +86,8 @@ LATER_TRIGGERS = {
 
 
 @pytest.mark.parametrize(("before", "later"), LATER_TRIGGERS.values(), ids=LATER_TRIGGERS)
-def test_a_trigger_that_is_created_later_is_noticed(project, sql, before, later):
-    """Whether there is one is looked up when the INSERT is planned, and again once the table was altered."""
+def test_a_trigger_created_after_the_insert_was_planned_is_noticed(project, sql, before, later):
+    """usersync looks for triggers when the INSERT is planned, and again after the table was altered."""
     sql(
         "create function public.shout() returns trigger language plpgsql as"
         " $$ begin new.{email} := 'LOUD'; return new; end $$"
@@ -100,7 +102,7 @@ def test_a_trigger_that_is_created_later_is_noticed(project, sql, before, later)
 
 LATER_DEFAULTS = {
     "set": "alter table {users} alter {email} set default 'none given'",
-    "of a table that replaces it": (
+    "set in a table that replaces the old one": (
         "alter table {users} rename to former; create table {users} (like {former} including all);"
         " alter table {users} alter {email} set default 'none given'"
     ),
@@ -108,7 +110,7 @@ LATER_DEFAULTS = {
 
 
 @pytest.mark.parametrize("later", LATER_DEFAULTS.values(), ids=LATER_DEFAULTS)
-def test_a_default_that_is_set_later_is_noticed(project, sql, later):
+def test_a_default_set_after_the_insert_was_planned_is_noticed(project, sql, later):
     first = project.auth.sign_up_phone("491701234567")
     assert project.row(first)["email"] is None
     schema = quote(project.settings.users_table.schema)
@@ -121,15 +123,15 @@ def test_a_default_that_is_set_later_is_noticed(project, sql, later):
 DEFERRED = "alter table {users} add unique ({full_name}) deferrable initially deferred"
 
 
-def signs_up_two_of_a_name(project, sync_failures):
-    """In the session of the auth server; the second one would fail at COMMIT."""
+def check_that_a_duplicate_name_fails(project, sync_failures):
+    """Sign up two users of one name. Without a check of usersync, the second sign-up would fail at COMMIT."""
     ann, other = (project.auth.sign_up_email(data={"full_name": "Ann"}) for _ in range(2))
     assert project.row(ann)
     assert sync_failures()[other].sqlstate == "23505"
 
 
-def test_values_of_an_older_snapshot_are_not_kept(project, sql, sync_failures):
-    """A session plans in a transaction that does not see an alteration, and is told of none afterwards."""
+def test_a_plan_made_with_an_older_snapshot_is_not_kept(project, sql, sync_failures):
+    """The session plans in a transaction that does not see the ALTER TABLE, and is not told of it later."""
     session = project.auth.connection
     project.auth.sign_up_email()
     with session.transaction():
@@ -137,7 +139,7 @@ def test_values_of_an_older_snapshot_are_not_kept(project, sql, sync_failures):
         session.execute("select from auth.users")
         sql(DEFERRED)
         project.auth.import_users(1)
-    signs_up_two_of_a_name(project, sync_failures)
+    check_that_a_duplicate_name_fails(project, sync_failures)
 
 
 def test_an_older_snapshot_does_not_hide_a_pause(project, sync_failures):
@@ -153,7 +155,7 @@ def test_an_older_snapshot_does_not_hide_a_pause(project, sync_failures):
     assert sync_failures()[user].sqlstate == "US004"
 
 
-#: Other tests wait on the same server.
+#: Sessions of this database that wait for a lock. Other tests use the same server.
 WAITING = """
     select count(*) from pg_locks join pg_database on pg_database.oid = database
     where not granted and datname = current_database()
@@ -162,7 +164,7 @@ WAITING = """
 
 @pytest.fixture
 def waits_for(project, sql):
-    """Have a sign-up wait for a table that is locked here, while another session commits something."""
+    """Make a sign-up wait for a locked table while another session commits a change."""
 
     def wait(locked, change):
         with project.connect() as other, ThreadPoolExecutor(1) as pool:
@@ -178,8 +180,10 @@ def waits_for(project, sql):
     return wait
 
 
-def test_what_is_altered_while_the_statement_waits_before_is_noticed(project, sql, sync_failures, waits_for):
-    """Its snapshot is older than the alteration, of which the session is told before it plans."""
+def test_an_alter_table_while_the_sign_up_waits_before_its_insert_is_noticed(
+    project, sql, sync_failures, waits_for
+):
+    """The statement's snapshot is older than the ALTER TABLE. The session is told of it before it plans."""
     sql("create table public.gate ()")
     sql(
         "create function public.wait() returns trigger language plpgsql security definer as"
@@ -188,10 +192,10 @@ def test_what_is_altered_while_the_statement_waits_before_is_noticed(project, sq
     sql("create trigger a_wait before insert on auth.users for each row execute function public.wait()")
     project.auth.import_users(1, domain="first.example.com")
     waits_for("public.gate", DEFERRED)
-    signs_up_two_of_a_name(project, sync_failures)
+    check_that_a_duplicate_name_fails(project, sync_failures)
 
 
-def test_what_is_altered_while_the_row_waits_is_noticed(project, sql, waits_for):
+def test_a_trigger_created_while_the_insert_waits_is_noticed(project, sql, waits_for):
     sql(
         "create function public.shout() returns trigger language plpgsql as"
         " $$ begin new.{email} := 'LOUD'; return new; end $$"
@@ -206,15 +210,17 @@ def test_what_is_altered_while_the_row_waits_is_noticed(project, sql, waits_for)
 
 
 RULES = {
-    "writes elsewhere": ("do instead insert into public.elsewhere values (new.{key})", "US002"),
+    "writes to another table": ("do instead insert into public.elsewhere values (new.{key})", "US002"),
     "deletes the row": ("do also delete from {users} where {key} = new.{key}", "US002"),
     "changes the row": ("do also update {users} set {email} = 'z' where {key} = new.{key}", "US001"),
-    "writes elsewhere too": ("do also insert into public.elsewhere values (new.{key})", None),
+    "also writes to another table": ("do also insert into public.elsewhere values (new.{key})", None),
 }
 
 
 @pytest.mark.parametrize(("action", "sqlstate"), RULES.values(), ids=RULES)
-def test_what_a_rule_makes_of_the_row_stays_and_is_noted(project, sql, sync_failures, action, sqlstate):
+def test_a_rule_that_changes_or_removes_the_row_is_a_sync_failure(
+    project, sql, sync_failures, action, sqlstate
+):
     project.auth.import_users(1)
     sql("create table public.elsewhere (id {key_type})")
     sql(f"create rule a_rule as on insert to {{users}} {action}")
@@ -224,9 +230,7 @@ def test_what_a_rule_makes_of_the_row_stays_and_is_noted(project, sql, sync_fail
     assert bool(project.row(user)) == (sqlstate != "US002")
 
 
-def test_a_default_that_writes_to_where_a_check_waits_for_commit_fails_no_sign_up(
-    project, sql, sync_failures
-):
+def test_a_default_that_violates_a_deferred_constraint_does_not_fail_the_sign_up(project, sql, sync_failures):
     project.auth.sign_up_email()
     sql(
         "create table public.owners (id integer primary key);"

@@ -1,4 +1,4 @@
-"""Keys that hold the auth server's id as text: which rows are users' rows, and what goes by the index."""
+"""Keys that hold the auth server's id as text: which rows belong to users, and whether the index is used."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
 
-#: Keys that are no users': of Prisma, of a person, the text of a uuid with something more, upper case.
-STRANGE = (
+#: Keys that are not ids of users: Prisma's, an empty one, malformed UUIDs, upper case, other notations.
+OTHER_KEYS = (
     "clx0a1b2c3d4e5f6g7h8i9j0k",
     "",
     "ffffffff-ffff-ffff-ffff-fffffffffffg",
@@ -36,7 +36,7 @@ def plan_of(settings, connection):
 
 @pytest.fixture
 def installed(database, postgres, auth):
-    """Install on a table whose key is made like this; returns a client."""
+    """Create a users table with this key, install usersync, and return a client."""
     clients = []
 
     def make(column, key_type, **more):
@@ -52,17 +52,17 @@ def installed(database, postgres, auth):
 
 
 @pytest.mark.parametrize("on_delete", ["anonymize", "delete"])
-def test_a_row_whose_key_is_no_id_is_never_touched(installed, postgres, auth, on_delete):
+def test_a_row_whose_key_is_not_a_user_id_is_never_changed(installed, postgres, auth, on_delete):
     client = installed("text primary key", "text", on_delete=on_delete)
     gone, stays = (auth.sign_up_email(f"{name}@example.com") for name in ("gone", "stays"))
-    for key in STRANGE:
+    for key in OTHER_KEYS:
         postgres.execute("insert into public.users values (%s, 'x@example.com')", [key])
     orphan = "11111111-1111-4111-8111-111111111111"
     postgres.execute("insert into public.users values (%s, 'x@example.com')", [orphan])
-    strange = "select id, email, xmin::text from public.users where id <> all(%s) order by id"
+    other_rows = "select id, email, xmin::text from public.users where id <> all(%s) order by id"
     known = [str(gone), str(stays), orphan]
-    before = postgres.execute(strange, [known]).fetchall()
-    assert len(before) == len(STRANGE)
+    before = postgres.execute(other_rows, [known]).fetchall()
+    assert len(before) == len(OTHER_KEYS)
 
     status = client.status()
     assert (status.users, status.auth_users, status.orphaned) == (3, 2, 1)
@@ -75,7 +75,7 @@ def test_a_row_whose_key_is_no_id_is_never_touched(installed, postgres, auth, on
     client.reconcile()
     client.retry()
     assert client.status().in_step
-    assert postgres.execute(strange, [known]).fetchall() == before
+    assert postgres.execute(other_rows, [known]).fetchall() == before
 
 
 KEYS = {
@@ -83,8 +83,8 @@ KEYS = {
     "varchar": ("varchar unique", "varchar"),
     "varchar(191)": ("varchar(191) primary key", "varchar(191)"),
     "char(36)": ("char(36) primary key", "char(36)"),
-    "the collation of bytes": ('text collate "C" primary key', "text"),
-    "a collation that knows no case": ("text collate public.caseless primary key", "text"),
+    "the collation C": ('text collate "C" primary key', "text"),
+    "a case-insensitive collation": ("text collate public.caseless primary key", "text"),
 }
 READ = (
     "select seq_tup_read, idx_tup_fetch from pg_stat_xact_all_tables where relid = 'public.users'::regclass"
@@ -93,7 +93,7 @@ READ = (
 
 @pytest.fixture
 def caseless(superuser):
-    """A collation for which two letters are equal whatever their case."""
+    """A case-insensitive collation."""
     try:
         superuser.execute(
             "create collation public.caseless "
@@ -111,7 +111,7 @@ def installed_key(installed, request):
 
 
 @pytest.mark.parametrize("installed_key", KEYS.values(), ids=KEYS, indirect=True)
-def test_the_index_on_the_key_is_used_whatever_its_type(installed_key, postgres, superuser, auth):
+def test_the_index_on_the_key_is_used_for_each_key_type(installed_key, postgres, superuser, auth):
     client = installed_key
     ids = auth.import_users(2_000)
     assert client.status().in_step
@@ -131,7 +131,7 @@ def test_the_index_on_the_key_is_used_whatever_its_type(installed_key, postgres,
     assert client.status().in_step
 
 
-def test_an_id_in_upper_case_stops_the_installation_and_is_named(postgres, auth, database):
+def test_an_id_in_upper_case_prevents_the_installation_and_is_reported(postgres, auth, database):
     """The Swift client writes ids in upper case."""
     settings = parse_settings({"key_type": "text", "columns": {"email": "email"}})
     user = auth.sign_up_email("ada@example.com")
@@ -152,8 +152,8 @@ def test_an_id_in_upper_case_stops_the_installation_and_is_named(postgres, auth,
     assert set(keys) == {(str(user),), ("V1StGXR8_Z5jdHi6B-myT",)}
 
 
-def test_a_collation_that_sorts_ids_otherwise_is_refused(postgres, superuser):
-    """Danish sorts aa behind z."""
+def test_a_collation_with_another_sort_order_of_ids_is_rejected(postgres, superuser):
+    """Danish sorts aa after z."""
     if not postgres.execute("select from pg_collation where collname = 'da-x-icu'").rowcount:
         skip_without("ICU")
     postgres.execute('create table public.users (id text collate "da-x-icu" primary key, email text)')
@@ -165,7 +165,7 @@ def test_a_collation_that_sorts_ids_otherwise_is_refused(postgres, superuser):
     assert plan_of(settings, postgres) == []
 
 
-def test_a_key_of_another_type_than_the_settings_name_is_refused(postgres, database, auth):
+def test_a_key_type_that_differs_from_the_settings_is_rejected(postgres, database, auth):
     postgres.execute("create table public.users (id varchar(36) primary key, email text)")
     columns = {"columns": {"email": "email"}, "audit": {"enabled": True}}
     (finding,) = run(installation.plan(parse_settings({**columns, "key_type": "text"})), postgres).errors
@@ -178,7 +178,7 @@ def test_a_key_of_another_type_than_the_settings_name_is_refused(postgres, datab
         "'occurred_at', now(), 'action', 'a.b', 'actor_id', %s::text)))"
     )
     postgres.execute(record, [user])
-    # The application's migration; sign-ups go on, and plan names the setting.
+    # A migration of the application changes the type. Sign-ups continue, and plan names the setting.
     postgres.execute("alter table public.audit_logs drop constraint audit_logs_user_id_fkey")
     postgres.execute("alter table public.users alter column id type uuid using id::uuid")
     auth.sign_up_email("bob@example.com")
@@ -190,7 +190,7 @@ def test_a_key_of_another_type_than_the_settings_name_is_refused(postgres, datab
         client.reconcile()
         assert client.status().in_step
         assert client.user_exists(user)
-    # The log goes on recording, without a link that is held; doctor says how to give it the key's type.
+    # Events are recorded without a foreign key to the users table. The fix of D025 creates it again.
     postgres.execute(record, [user])
     (check,) = run(examine(settings, choose(["D025"])), postgres)
     postgres.execute(check.findings[0].fix)
@@ -200,7 +200,7 @@ def test_a_key_of_another_type_than_the_settings_name_is_refused(postgres, datab
     assert links == [("uuid", user)] * 2
 
 
-def test_citext_is_compared_by_its_own_operator_and_a_row_in_upper_case_is_told(
+def test_a_citext_key_in_upper_case_is_a_sync_failure_that_names_the_cause(
     database, postgres, auth, superuser
 ):
     add_citext(database)
@@ -209,7 +209,7 @@ def test_citext_is_compared_by_its_own_operator_and_a_row_in_upper_case_is_told(
     install(database, settings)
     user = auth.sign_up_email("ada@example.com")
     with UserSync(database.dsn()) as client:
-        # Only with citext a key in upper case is in the way of the user's own row.
+        # With citext, a key in upper case conflicts with the user's own row.
         postgres.execute("update public.users set id = upper(id::text)")
         client.reconcile()
         (failure,) = client.failures()

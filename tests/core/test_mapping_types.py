@@ -1,6 +1,6 @@
-"""Columns of every kind of type: what fits is stored and compared as it is, what does not is named.
+"""Mapped columns of each type: values that fit are stored and compared, and others are sync failures.
 
-The table and its types are the application's, made before usersync is installed.
+The application creates the table and its types before usersync is installed.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ SETTINGS = parse_settings({"on_delete": "anonymize", "columns": COLUMNS})
 
 
 class Typed:
-    """The table, and whoever signs up for it."""
+    """A project whose users table has a column of each type."""
 
     def __init__(self, postgres, auth, client):
         self.postgres, self.auth, self.client = postgres, auth, client
@@ -138,7 +138,7 @@ FITTING = [
 
 
 @pytest.mark.newest_server
-def test_what_fits_is_stored_and_stays(typed):
+def test_a_value_that_fits_is_stored_and_stays_in_sync(typed):
     users = [typed.auth.sign_up_email(data={name: value}) for name, value, _ in FITTING]
     assert typed.client.failures() == []
     for user, (name, _, expected) in zip(users, FITTING, strict=True):
@@ -174,7 +174,7 @@ MISFITS = {
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("name", MISFITS)
-def test_what_does_not_fit_degrades_the_row_and_names_the_column(typed, name):
+def test_a_value_that_does_not_fit_degrades_the_row_and_names_the_column(typed, name):
     user = typed.auth.sign_up_email("ada@example.com", data={name: MISFITS[name]})
     (failure,) = typed.client.failures()
     assert (failure.user_id, failure.outcome, failure.column) == (user, "degraded", name)
@@ -187,7 +187,7 @@ def test_what_does_not_fit_degrades_the_row_and_names_the_column(typed, name):
 
 
 @pytest.mark.newest_server
-def test_what_the_table_makes_itself_is_left_to_it(typed):
+def test_identity_serial_and_generated_columns_are_filled_by_the_table(typed):
     first, second = (typed.auth.sign_up_email(f"{name}@example.com") for name in "ab")
     rows = [typed.row(user) for user in (first, second)]
     assert [row["upper_email"] for row in rows] == ["A@EXAMPLE.COM", "B@EXAMPLE.COM"]
@@ -199,7 +199,7 @@ def test_what_the_table_makes_itself_is_left_to_it(typed):
     assert [row["numbers"] for row in rows] == [[7], [7]]
 
 
-def test_a_time_without_a_zone_is_that_of_utc_wherever_the_session_is(typed, superuser, database):
+def test_a_timestamp_without_time_zone_is_in_utc_in_any_session(typed, superuser, database):
     superuser.execute(f"alter database {database.name} set timezone = 'Asia/Tokyo'")
     typed.auth.connection.execute("set timezone = 'America/New_York'")
     user = typed.auth.sign_up_email()
@@ -211,7 +211,7 @@ def test_a_time_without_a_zone_is_that_of_utc_wherever_the_session_is(typed, sup
 
 
 @pytest.mark.newest_server
-def test_deleting_a_user_empties_columns_of_every_type(typed):
+def test_deleting_a_user_empties_columns_of_each_type(typed):
     data = {name: value for name, value, _ in FITTING if name in TYPES or name in TEXTS}
     user = typed.auth.sign_up_email("ada@example.com", data=data)
     assert typed.client.failures() == []
@@ -223,7 +223,7 @@ def test_deleting_a_user_empties_columns_of_every_type(typed):
 
 
 @pytest.mark.newest_server
-def test_metadata_that_is_no_object_leaves_arrays_alone(typed):
+def test_metadata_that_is_not_an_object_gives_array_columns_their_defaults(typed):
     statement = "insert into auth.users (id, raw_user_meta_data) values (gen_random_uuid(), %s) returning id"
     for value in ([1, 2], "text", None):
         (user,) = typed.auth.connection.execute(statement, [Jsonb(value)]).fetchone()
@@ -231,7 +231,7 @@ def test_metadata_that_is_no_object_leaves_arrays_alone(typed):
     assert typed.client.failures() == []
 
 
-def test_citext_where_the_server_has_it(database, postgres, superuser, auth):
+def test_citext_values_are_compared_case_sensitively(database, postgres, superuser, auth):
     (known,) = postgres.execute(
         "select count(*) from pg_available_extensions where name = 'citext'"
     ).fetchone()

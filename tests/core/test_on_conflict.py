@@ -1,4 +1,4 @@
-"""What becomes of a value in a unique column that another user has: ``on_conflict``."""
+"""``on_conflict``: what is stored if another user already has the value of a unique column."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def username(project, user):
     return project.row(user)["username"]
 
 
-def test_a_suffix_makes_the_value_unique_and_the_row_whole(project, sync_failures, unique):
+def test_suffix_makes_the_value_unique_and_the_row_complete(project, sync_failures, unique):
     users = [project.auth.sign_up_email(data={"username": "Ada", "full_name": "Ada L."}) for _ in range(3)]
     names = [username(project, user) for user in users]
     assert names[0] == "Ada"
@@ -46,7 +46,7 @@ def test_a_suffix_makes_the_value_unique_and_the_row_whole(project, sync_failure
     assert project.client.status().in_step
 
 
-def test_a_default_that_many_get_is_told_apart(project, sync_failures, unique):
+def test_suffix_makes_a_shared_default_unique(project, sync_failures, unique):
     users = project.auth.import_users(30)
     names = {username(project, user) for user in users}
     assert len(names) == 30
@@ -54,9 +54,9 @@ def test_a_default_that_many_get_is_told_apart(project, sync_failures, unique):
     assert sync_failures() == {}
 
 
-def test_a_longer_suffix_is_taken_where_the_short_one_is_taken_too(project, sync_failures, unique):
+def test_a_longer_suffix_is_used_if_the_short_one_is_taken(project, sync_failures, unique):
     first = project.auth.sign_up_email(data={"username": "ada"})
-    # The second one's short suffix is somebody's name already.
+    # Another user already has the name that the short suffix would give.
     ids = [f"abcd1234-0000-4000-8000-00000000000{number}" for number in range(3)]
     project.auth.sign_up_email(data={"username": "ada_abcd"}, user_id=ids[0])
     for user in ids[1:]:
@@ -66,16 +66,14 @@ def test_a_longer_suffix_is_taken_where_the_short_one_is_taken_too(project, sync
     assert sync_failures() == {}
 
 
-def test_a_suffix_fits_into_the_column(project, sync_failures, sql, unique):
+def test_a_value_with_a_suffix_fits_the_column_length(project, sync_failures, sql, unique):
     sql("alter table {users} alter column username type varchar(8)")
     users = [project.auth.sign_up_email(data={"username": "ada_lov"}) for _ in range(2)]
     assert [username(project, user) for user in users] == ["ada_lov", f"ada_{str(users[1])[:4]}"[:8]]
     assert sync_failures() == {}
 
 
-def test_null_leaves_the_column_empty_and_says_so_until_the_other_is_gone(
-    project, sync_failures, healed, sql, unique
-):
+def test_null_degrades_the_row_until_the_other_user_is_deleted(project, sync_failures, healed, sql, unique):
     first = project.auth.sign_up_sso("ada@example.com", claims={"full_name": "First"})
     second = project.auth.sign_up_sso("ada@example.com", claims={"full_name": "Second"})
     row = project.row(second)
@@ -94,7 +92,7 @@ def test_null_leaves_the_column_empty_and_says_so_until_the_other_is_gone(
     assert project.row(second)["email"] == "ada@example.com"
 
 
-def test_a_change_that_collides_empties_the_column(project, sync_failures, unique):
+def test_a_change_to_a_taken_value_empties_the_column(project, sync_failures, unique):
     project.auth.sign_up_sso("ada@example.com")
     user = project.auth.sign_up_email("bea@example.com", data={"username": "bea"})
     project.auth.connection.execute(
@@ -105,7 +103,7 @@ def test_a_change_that_collides_empties_the_column(project, sync_failures, uniqu
     assert sync_failures()[user].column == "email"
 
 
-def test_what_collides_beside_it_is_left_empty_and_named(project, sync_failures, sql, unique):
+def test_a_conflict_in_a_column_without_on_conflict_degrades_the_row(project, sync_failures, sql, unique):
     sql("alter table {users} add unique (full_name)")
     users = [project.auth.sign_up_email(data={"full_name": "Ada"}) for _ in range(2)]
     row = project.row(users[1])
@@ -113,16 +111,14 @@ def test_what_collides_beside_it_is_left_empty_and_named(project, sync_failures,
     assert (sync_failures()[users[1]].sqlstate, sync_failures()[users[1]].column) == ("23505", "full_name")
 
 
-def test_a_value_that_the_table_refuses_for_another_reason_is_not_written(
-    project, sync_failures, sql, unique
-):
+def test_a_value_that_violates_a_check_with_its_suffix_is_not_written(project, sync_failures, sql, unique):
     sql("alter table {users} add constraint short check (length(username) < 6)")
     users = [project.auth.sign_up_email(data={"username": "ada_l"}) for _ in range(2)]
     assert project.row(users[1]) is None
     assert (sync_failures()[users[1]].outcome, sync_failures()[users[1]].sqlstate) == ("failed", "23505")
 
 
-def test_many_at_once_each_get_a_name_of_their_own(project, sync_failures, unique):
+def test_each_user_of_an_import_gets_a_unique_name(project, sync_failures, unique):
     users = project.auth.import_users(40, domain="a.example.com")
     project.owner.execute(f"delete from {project.users}")
     project.client.reconcile(page_size=7)
@@ -139,7 +135,7 @@ def test_many_at_once_each_get_a_name_of_their_own(project, sync_failures, uniqu
         ({"from": "email", "on_conflict": None}, "is none of"),
     ],
 )
-def test_a_policy_that_cannot_work_is_refused(entry, words):
+def test_an_unsupported_policy_is_rejected(entry, words):
     with pytest.raises(SettingsError, match=r"columns\.x\.on_conflict") as caught:
         parse_settings({"columns": {"x": entry}})
     assert words in f"{caught.value} {caught.value.hint}"

@@ -1,6 +1,6 @@
-"""P1: a sign-up never fails because of usersync, whatever state the application's schema is in.
+"""P1: a sign-up never fails because of usersync, whatever the state of the application's schema.
 
-P2 in the same breath: the failures table names the cause, and after the repair a reconciling run heals it.
+The tests also check P2: the failures table names the cause, and a run after the repair syncs the user.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from usersync.testing import BREAKAGES, GoTrueError
 
 pytestmark = pytest.mark.key_types
 
-#: Not an aim but a hang detector: nothing here waits for longer than a few lock time-outs.
+#: Detects a hang, and is not a performance target: no test waits longer than a few lock time-outs.
 HANG_S = 5
 
 
 def hook(body, when="before insert or update", level="row", setting=""):
-    """A trigger of the application's own."""
+    """SQL that creates an application's trigger on the users table."""
     return (
         f"create function public.hook() returns trigger language plpgsql {setting} as $$ begin {body} end $$;"
         f"create trigger hook {when} on {{users}} for each {level} execute function public.hook()"
@@ -34,9 +34,7 @@ NO_RULE = "alter table {users} drop constraint rule"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to break the users table that must not reach a sign-up, and what the failures table says of
-    it.
-    """
+    """A way to break the users table, its repair, and the sync failure that it causes."""
 
     broken: str
     repaired: str
@@ -61,12 +59,12 @@ WAYS = {
         " foreign key ({full_name}) references names deferrable initially deferred not valid",
         NO_RULE, "23503", "full_name", "rule",
     ),
-    "a column that nothing fills": Way(
+    "a NOT NULL column without a default": Way(
         "alter table {users} add column n integer not null default 1;"
         "alter table {users} alter column n drop default",
         "alter table {users} drop column n", "23502", "n",
     ),
-    "a text that is cut to five characters": Way(
+    "a column that became varchar(5)": Way(
         BY_TYPE % "varchar(5)", BACK_TO_TEXT, "22001", "full_name"
     ),
     "a column that became an integer": Way(BY_TYPE % "integer", BACK_TO_TEXT, "42804", "full_name"),
@@ -83,7 +81,7 @@ WAYS = {
         " (1 / (length({full_name}) - length('New User'))) stored",
         "alter table {users} drop column n", "22012",
     ),
-    "privileges that were taken away": Way(
+    "revoked privileges": Way(
         # postgres is a member of service_role.
         "revoke all on {users} from postgres, service_role", "grant all on {users} to postgres", "42501"
     ),
@@ -94,7 +92,7 @@ WAYS = {
     "a trigger that raises": Way(
         hook("raise 'no % here', new.*::text;"), NO_HOOK, "P0001", raised_in="public.hook()"
     ),
-    "a trigger that raises with a class of the schema's": Way(
+    "a trigger that raises insufficient_privilege": Way(
         hook("raise insufficient_privilege;"), NO_HOOK, "42501", raised_in="public.hook()"
     ),
     "a statement trigger that raises": Way(
@@ -102,8 +100,8 @@ WAYS = {
         raised_in="public.hook()",
     ),
     "a trigger that asserts": Way(hook("assert false, 'no'; return new;"), NO_HOOK, "P0004"),
-    "a trigger that counts on a search path": Way(
-        # As supa_audit's does: uuid_generate_v4() is found in "extensions" by whoever has that in the path.
+    "a trigger that requires a search_path": Way(
+        # Like supa_audit's trigger, which finds uuid_generate_v4() only with "extensions" in the path.
         "create function extensions.made_up() returns uuid language sql as 'select gen_random_uuid()';"
         + hook("perform made_up(); return new;"),
         NO_HOOK, "42883", raised_in="public.hook()",
@@ -125,8 +123,8 @@ WAYS = {
 }  # fmt: skip
 
 
-def a_day_at_the_auth_server(auth, changing, leaving):
-    """INSERT, UPDATE and DELETE on auth.users, as GoTrue does them; returns the new user."""
+def sign_up_change_and_delete(auth, changing, leaving):
+    """INSERT, UPDATE and DELETE on auth.users, as GoTrue executes them; return the new user."""
     began = time.monotonic()
     new = auth.sign_up_email("new@example.com", data={"full_name": "New User"})
     auth.change_email(changing, "newer@example.com")
@@ -136,10 +134,12 @@ def a_day_at_the_auth_server(auth, changing, leaving):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_whatever_the_application_did_to_its_table(project, sql, sync_failures, healed, way):
+def test_a_broken_users_table_fails_no_request_and_a_run_after_the_repair_syncs(
+    project, sql, sync_failures, healed, way
+):
     changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
     sql(way.broken)
-    new = a_day_at_the_auth_server(project.auth, changing, leaving)
+    new = sign_up_change_and_delete(project.auth, changing, leaving)
     failure = sync_failures()[new]
     column = project.columns.get(way.column, way.column)
     assert (failure.sqlstate, failure.column, failure.constraint) == (way.sqlstate, column, way.constraint)
@@ -156,24 +156,24 @@ def test_whatever_the_application_did_to_its_table(project, sql, sync_failures, 
 
 
 @pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"unique_email", "deferred_unique_email"}))
-def test_the_breakages_that_we_ship(project, broken, sync_failures, healed, how):
+def test_no_breakage_of_usersync_testing_fails_a_request(project, broken, sync_failures, healed, how):
     changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
     with broken(how):
-        new = a_day_at_the_auth_server(project.auth, changing, leaving)
+        new = sign_up_change_and_delete(project.auth, changing, leaving)
         assert sync_failures()[new].sqlstate in {BREAKAGES[how].sqlstate or "US002", "42804"}
     healed()
     assert project.row(new)["email"] == "new@example.com"
 
 
 @pytest.mark.parametrize("how", ["unique_email", "deferred_unique_email"])
-def test_an_address_that_two_users_share(project, broken, sync_failures, healed, how):
+def test_a_duplicate_email_degrades_the_second_users_row(project, broken, sync_failures, healed, how):
     first = project.auth.sign_up_email("shared@example.com")
     with broken(how):
         second = project.auth.sign_up_sso("shared@example.com")
         failure = sync_failures()[second]
         assert (failure.outcome, failure.sqlstate) == ("degraded", "23505")
         assert (failure.constraint, failure.column) == ("usersync_breakage", project.columns["email"])
-        # The foreign keys of everything else hold, and the first user's row is untouched.
+        # The second user has a row for foreign keys, and the first user's row is unchanged.
         assert project.row(second)["email"] is None
         assert project.row(first)["email"] == "shared@example.com"
         project.auth.change_email(first, "mine@example.com")
@@ -182,7 +182,7 @@ def test_an_address_that_two_users_share(project, broken, sync_failures, healed,
     healed()
 
 
-def test_an_address_that_is_demanded_and_taken(project, sql, sync_failures, healed):
+def test_a_unique_and_not_null_email_leaves_users_without_a_row(project, sql, sync_failures, healed):
     sql("alter table {users} alter column {email} set not null, add constraint rule unique ({email})")
     project.auth.sign_up_email("shared@example.com")
     second, third = project.auth.sign_up_sso("shared@example.com"), project.auth.sign_up_phone()
@@ -193,7 +193,7 @@ def test_an_address_that_is_demanded_and_taken(project, sql, sync_failures, heal
     healed()
 
 
-def test_forced_row_security_and_a_sound_generated_column_are_no_obstacle(project, sql, healed):
+def test_forced_row_security_and_a_generated_column_do_not_prevent_a_row(project, sql, healed):
     sql("alter table {users} add column shout text generated always as (upper({email})) stored")
     sql("alter table {users} enable row level security, force row level security")
     user = project.auth.sign_up_email("ada@example.com")
@@ -201,8 +201,8 @@ def test_forced_row_security_and_a_sound_generated_column_are_no_obstacle(projec
     healed()
 
 
-def test_a_constraint_that_shares_its_name_with_one_that_cannot_be_deferred(project, sql, healed):
-    """SET CONSTRAINTS goes by name, and names of foreign keys are unique to their table only."""
+def test_two_constraints_of_one_name_of_which_one_is_deferrable(project, sql, healed):
+    """SET CONSTRAINTS takes a name, and names of foreign keys are unique only within their table."""
     sql("create table public.names (name text primary key)")
     sql("alter table {users} add constraint rule foreign key ({full_name}) references public.names"
         " deferrable initially deferred")  # fmt: skip
@@ -214,7 +214,7 @@ def test_a_constraint_that_shares_its_name_with_one_that_cannot_be_deferred(proj
 
 
 @pytest.mark.settings(on_delete="delete")
-def test_a_deleted_user_whom_a_deferred_foreign_key_still_needs(project, sql, sync_failures, healed):
+def test_a_deferred_foreign_key_to_a_deleted_users_row_is_a_sync_failure(project, sql, sync_failures, healed):
     sql("create table public.orders (id integer, user_id {key_type} not null"
         " constraint needs references {users} deferrable initially deferred)")  # fmt: skip
     user = project.auth.sign_up_email("ada@example.com")
@@ -229,17 +229,17 @@ def test_a_deleted_user_whom_a_deferred_foreign_key_still_needs(project, sql, sy
 
 
 def held(project, statement, *params):
-    """A session of the application's that has run a statement and not committed."""
+    """An application's session that has run a statement and has not committed."""
     connection = project.database.connect("postgres", autocommit=False)
     connection.execute(statement, params)
     return connection
 
 
-def test_a_row_that_another_session_holds(project, sql, sync_failures, healed):
+def test_rows_locked_by_another_session_are_sync_failures(project, sql, sync_failures, healed):
     changing, leaving, free = (project.auth.sign_up_email(f"{n}@example.com") for n in "abc")
     holder = held(project, f"update {project.users} set {project.column('phone')} = null")
     with holder:
-        new = a_day_at_the_auth_server(project.auth, changing, leaving)
+        new = sign_up_change_and_delete(project.auth, changing, leaving)
         assert project.row(new)["email"] == "new@example.com"
         assert {user: each.sqlstate for user, each in sync_failures().items()} == dict.fromkeys(
             (changing, leaving), "55P03"
@@ -249,8 +249,8 @@ def test_a_row_that_another_session_holds(project, sql, sync_failures, healed):
     assert project.row(free)["email"] == "c@example.com"
 
 
-def test_a_session_that_has_just_referenced_the_row_is_not_in_the_way(project, sql, sync_failures):
-    """Recording an event holds the user's row FOR KEY SHARE until it commits; that is every day's work."""
+def test_a_key_share_lock_on_the_row_does_not_block_a_change(project, sql, sync_failures):
+    """Recording an event locks the user's row FOR KEY SHARE until the transaction commits."""
     sql("create table public.orders (id integer, user_id {key_type} references {users})")
     user = project.auth.sign_up_email("ada@example.com")
     with held(project, "insert into public.orders values (1, %s)", user):
@@ -261,12 +261,12 @@ def test_a_session_that_has_just_referenced_the_row_is_not_in_the_way(project, s
     assert sync_failures() == {}
 
 
-def test_a_long_reconciling_run_holds_up_nobody(project, sql):
-    """The seed's function does everything in one transaction. Whoever signs in meanwhile does not wait."""
+def test_a_long_sync_transaction_does_not_block_sign_ins(project, sql):
+    """``public.sync_existing_auth_users`` syncs all users in one transaction."""
     user = project.auth.sign_up_email("ada@example.com")
     sql("delete from {users}")
     with held(project, "select public.sync_existing_auth_users()"):
-        project.auth.connection.execute("set lock_timeout = '2s'")  # the hang detector
+        project.auth.connection.execute("set lock_timeout = '2s'")  # detects a hang
         project.auth.sign_in(user)
         project.auth.request_email_change(user, "new@example.com")
         while project.auth.user(user)["email_change"]:
@@ -277,8 +277,8 @@ def test_a_long_reconciling_run_holds_up_nobody(project, sql):
     assert project.client.status().in_step
 
 
-def test_the_wait_is_the_configured_time_out_and_cancelling_is_obeyed(project, broken):
-    """Whoever cancels, or has set a statement_timeout shorter than that, gets what they asked for."""
+def test_a_statement_timeout_below_the_lock_timeout_cancels_the_sign_up(project, broken):
+    """With a longer statement_timeout the sign-up succeeds, and the lock time-out is a sync failure."""
     with broken("locked"):
         project.auth.connection.execute("set statement_timeout = '50ms'")
         with pytest.raises(GoTrueError) as refused:
@@ -289,22 +289,22 @@ def test_the_wait_is_the_configured_time_out_and_cancelling_is_obeyed(project, b
     assert project.failure(user).sqlstate == "55P03"
 
 
-def test_no_ledger_to_write_to(project, sql, log, broken):
-    """Then the server's log has the whole story, and no other user pays for it."""
+def test_a_failure_is_in_the_server_log_if_the_failures_table_is_missing(project, sql, log, broken):
+    """The log names the user and both errors, and other users are synced."""
     changing = project.auth.sign_up_email("changing@example.com")
     sql("alter table usersync.sync_failures rename to gone")
     with broken("not_null"):
         user = project.auth.sign_up_email("ada@example.com")
         project.auth.change_email(changing, "changed@example.com")
     assert project.row(changing)["email"] == "changed@example.com"
-    story = [line for line in log().splitlines() if "usersync" in line or str(user) in line]
-    assert any(str(user) in line and "23502" in line and "42P01" in line for line in story)
+    messages = [line for line in log().splitlines() if "usersync" in line or str(user) in line]
+    assert any(str(user) in line and "23502" in line and "42P01" in line for line in messages)
     sql("alter table usersync.gone rename to sync_failures")
     project.client.reconcile()
     assert project.row(user)["email"] == "ada@example.com"
 
 
-def test_a_failures_table_that_is_locked(project, sql, log, broken, healed):
+def test_a_failure_is_in_the_server_log_if_the_failures_table_is_locked(project, sql, log, broken, healed):
     changing = project.auth.sign_up_email("changing@example.com")
     with broken("not_null"), held(project, "lock table usersync.sync_failures"):
         user = project.auth.sign_up_email("ada@example.com")
@@ -316,11 +316,11 @@ def test_a_failures_table_that_is_locked(project, sql, log, broken, healed):
 
 
 @pytest.mark.parametrize("function", ["sync_users", "remove_users", "degrade_users"])
-def test_a_function_of_ours_that_somebody_dropped(project, sql, sync_failures, log, function):
+def test_a_dropped_function_of_usersync_fails_no_request(project, sql, sync_failures, log, function):
     changing, leaving = (project.auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
     (signature,) = sql("select oid::regprocedure::text from pg_proc where proname = %s", function)[0]
     sql(f"drop function {signature}")
-    new = a_day_at_the_auth_server(project.auth, changing, leaving)
+    new = sign_up_change_and_delete(project.auth, changing, leaving)
     if function == "sync_users":
         assert {sync_failures()[user].sqlstate for user in (new, changing, leaving)} == {"42883"}
         assert project.row(new)["id"] == new
@@ -328,7 +328,7 @@ def test_a_function_of_ours_that_somebody_dropped(project, sql, sync_failures, l
         assert project.row(new)["email"] == "new@example.com"
 
 
-def test_with_every_function_below_the_triggers_dropped_the_log_names_the_users(project, sql, log):
+def test_the_server_log_names_the_users_if_all_internal_functions_are_dropped(project, sql, log):
     for (signature,) in sql(
         "select oid::regprocedure::text from pg_proc where pronamespace = 'usersync'::regnamespace"
         " and proname not like 'handle%%'"
@@ -341,7 +341,7 @@ def test_with_every_function_below_the_triggers_dropped_the_log_names_the_users(
     assert str(user) in log()
 
 
-def test_the_detail_of_an_error_and_its_values_stay_out_of_the_failures_table(project, sql, sync_failures):
+def test_the_failures_table_contains_no_detail_and_no_values_of_an_error(project, sql, sync_failures):
     sql(hook("raise 'not %, not \"%\"', new.{email}, new.{email} using detail = new.{email};"))
     user = project.auth.sign_up_email("ada@example.com")
     assert sync_failures()[user].message.startswith("not ")

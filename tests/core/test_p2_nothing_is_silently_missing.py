@@ -1,4 +1,4 @@
-"""P2: the row is right after each step of a user's life, or the failures table says why it is not."""
+"""P2: after each change of a user the row is in sync, or the failures table says why it is not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORDER = """
 
 @pytest.fixture
 def writes(sql):
-    """The writes to the users table since it was last asked, one letter each: I, U or D."""
+    """The writes to the users table since the last call, one letter each: I, U or D."""
     sql(RECORDER)
 
     def since():
@@ -32,7 +32,7 @@ def writes(sql):
     return since
 
 
-def test_the_life_of_a_user_who_signed_up_by_email(project, writes, sync_failures):
+def test_each_change_of_a_user_with_an_email_is_copied(project, writes, sync_failures):
     auth, row = project.auth, project.row
     user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"}, autoconfirm=False)
     assert (row(user)["email"], row(user)["full_name"]) == ("ada@example.com", "Ada")
@@ -62,7 +62,7 @@ def test_the_life_of_a_user_who_signed_up_by_email(project, writes, sync_failure
     assert sync_failures() == {}
 
 
-def test_each_kind_of_sign_up_arrives_with_what_it_has(project, writes, sync_failures):
+def test_each_kind_of_sign_up_copies_the_values_that_it_has(project, writes, sync_failures):
     auth, row = project.auth, project.row
     phone = auth.sign_up_phone("15550002")
     assert (row(phone)["phone"], row(phone)["email"]) == ("15550002", None)
@@ -97,7 +97,7 @@ def test_an_anonymous_user_becomes_permanent_under_the_same_id(project, writes, 
     assert sync_failures() == {}
 
 
-def test_unlinking_promotes_an_address_and_forgets_a_phone(project):
+def test_unlinking_an_identity_copies_the_new_email_and_phone(project):
     auth, row = project.auth, project.row
     user = auth.sign_up_email("ada@example.com")
     auth.link_identity(user, "github", email="git@example.com")
@@ -115,7 +115,7 @@ POLICIES = [
 
 @pytest.mark.parametrize("shape", ["hard_delete", "soft_delete"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_what_a_deletion_makes_of_the_row(project, writes, sql, policy, shape):
+def test_a_deletion_changes_the_row_as_its_policy_says(project, writes, sql, policy, shape):
     auth, row = project.auth, project.row
     email, phone = "ada@example.com", "15550004"
     user = auth.admin_create(email, phone=phone, user_metadata={"full_name": "Ada"})
@@ -124,7 +124,7 @@ def test_what_a_deletion_makes_of_the_row(project, writes, sql, policy, shape):
     getattr(auth, shape)(user)
     after = row(user)
     seen = str(sql("select holds from public.seen"))
-    # No hash was copied, in no state between, nor one for the address of a user who had none.
+    # No write copied a hash of the soft deletion, and no hash of an empty value.
     for value in (email, phone, "", None):
         assert obfuscated(user, value)[:15] not in seen
     if policy == "delete":
@@ -145,7 +145,7 @@ def test_what_a_deletion_makes_of_the_row(project, writes, sql, policy, shape):
 
 
 @pytest.mark.parametrize("kind", ["sign_up_phone", "sign_up_anonymous", "sign_up_oauth"])
-def test_no_hash_is_copied_for_an_address_that_never_was(project, kind):
+def test_a_soft_deletion_copies_no_hash_of_an_empty_email_or_phone(project, kind):
     user = getattr(project.auth, kind)()
     project.auth.soft_delete(user)
     assert project.auth.user(user)["email"]
@@ -153,7 +153,7 @@ def test_no_hash_is_copied_for_an_address_that_never_was(project, kind):
 
 
 @pytest.mark.parametrize("size", ["text", "varchar(64)", "varchar(30)"])
-def test_a_tombstone_in_a_column_that_refuses_null_holds_a_placeholder(project, sql, sync_failures, size):
+def test_a_not_null_column_of_a_deleted_users_row_holds_a_placeholder(project, sql, sync_failures, size):
     sql(f"alter table {{users}} alter column {{email}} type {size}, alter column {{email}} set not null,"
         " add unique ({email})")  # fmt: skip
     users = [project.auth.sign_up_email(f"ada{n}@example.com") for n in range(2)]
@@ -178,7 +178,7 @@ def test_a_tombstone_in_a_column_that_refuses_null_holds_a_placeholder(project, 
         "deleted_at": "deleted_at",
     }
 )
-def test_a_placeholder_fits_every_usual_type(typed_project, sync_failures):
+def test_a_placeholder_fits_each_common_type(typed_project, sync_failures):
     project = typed_project
     names = ("mood", "age", "other", "settings", "born", "fan")
     for name in names:
@@ -200,13 +200,13 @@ def typed_project(request, database_with_mood):
 
 @pytest.fixture
 def database_with_mood(cluster, monkeypatch):
-    """A type of the application's must be there before usersync makes its table."""
+    """The application's type must exist before usersync creates its table."""
     clone = type(cluster).clone
 
     def with_mood(self, template):
         database = clone(self, template)
         with database.connect("postgres") as owner:
-            # A clone of a clone has it already.
+            # A clone of such a database has the type already.
             if owner.execute("select to_regtype('public.mood') is null").fetchone()[0]:
                 owner.execute("create type public.mood as enum ('glad', 'sad')")
         return database
@@ -214,7 +214,7 @@ def database_with_mood(cluster, monkeypatch):
     monkeypatch.setattr(type(cluster), "clone", with_mood)
 
 
-def test_a_trigger_that_keeps_a_tombstone_from_being_made_is_named(project, sql, sync_failures, healed):
+def test_a_trigger_that_prevents_anonymizing_a_row_is_a_sync_failure(project, sql, sync_failures, healed):
     user = project.auth.sign_up_email("ada@example.com")
     sql("create function public.hook() returns trigger language plpgsql as 'begin return null; end'")
     sql("create trigger hook before update on {users} for each row execute function public.hook()")
@@ -227,7 +227,7 @@ def test_a_trigger_that_keeps_a_tombstone_from_being_made_is_named(project, sql,
 
 REFUSALS = {
     "a name too long for an index": ("create index on {users} ({full_name})", "54000"),
-    "a trigger with a class of the schema's": (
+    "a trigger that raises insufficient_privilege": (
         """
         create function public.hook() returns trigger language plpgsql as $$ begin
           if length(new.{full_name}) > 9000 then raise insufficient_privilege; end if; return new; end $$;
@@ -239,9 +239,9 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("fault", "sqlstate"), REFUSALS.values(), ids=REFUSALS)
-def test_one_user_who_is_refused_costs_the_others_nothing(project, sql, sync_failures, fault, sqlstate):
+def test_one_refused_row_does_not_affect_the_other_users(project, sql, sync_failures, fault, sqlstate):
     sql(fault)
-    # Random, or it would be compressed until it fits.
+    # Random text, because PostgreSQL would compress other text until it fits.
     long_name = "(select string_agg(md5(random()::text), '') from generate_series(1, 400))"
     ids = [
         user
@@ -263,16 +263,16 @@ MAPPED = ("email", "phone", "raw_user_meta_data", "is_anonymous", "banned_until"
 WIDER = {"email": "text", "phone": "varchar(90)", "raw_user_meta_data": "json", "is_anonymous": "text"}
 
 
-def use_raw(connection):
-    """Sign a user up, change and delete them, in words that no column but the id need exist for."""
+def write_auth_users(connection):
+    """INSERT, UPDATE and DELETE on auth.users, with none of the columns that the test alters."""
     connection.execute("insert into auth.users (id) values (gen_random_uuid())")
     connection.execute("update auth.users set updated_at = now()")
     connection.execute("delete from auth.users where id not in (select id from auth.users limit 1)")
 
 
 @pytest.mark.parametrize("change", ["alter column {} type {}", "rename column {} to other", "drop column {}"])
-def test_the_auth_servers_own_migrations_go_through_and_sign_ups_go_on(project, change):
-    """No object of ours depends on a column of auth.users but the id (supabase/auth#994)."""
+def test_migrations_of_auth_users_and_later_sign_ups_succeed(project, change):
+    """No object of usersync depends on a column of auth.users other than id (supabase/auth#994)."""
     connection = project.auth.connection
     project.auth.sign_up_email()
     for column in MAPPED:
@@ -282,12 +282,12 @@ def test_the_auth_servers_own_migrations_go_through_and_sign_ups_go_on(project, 
                 connection.execute("alter table auth.users alter column is_anonymous drop default")
                 wider += " using 'false', alter column is_anonymous set default 'false'"
             connection.execute("alter table auth.users " + change.format(column, wider))
-            use_raw(connection)
-        use_raw(connection)
+            write_auth_users(connection)
+        write_auth_users(connection)
 
 
 @pytest.mark.parametrize("column", ["email", "raw_user_meta_data", "deleted_at"])
-def test_a_mirrored_column_that_a_newer_auth_server_renamed(project, sql, sync_failures, healed, column):
+def test_a_renamed_column_of_auth_users_is_a_sync_failure(project, sql, sync_failures, healed, column):
     connection = project.auth.connection
     old = project.auth.sign_up_email("old@example.com")
     connection.execute(f"alter table auth.users rename column {column} to renamed")
@@ -301,7 +301,7 @@ def test_a_mirrored_column_that_a_newer_auth_server_renamed(project, sql, sync_f
     healed()
 
 
-def test_a_session_that_outlives_a_change_of_type_goes_on_as_before(project, sync_failures):
+def test_an_open_session_copies_changes_after_a_column_type_changed(project, sync_failures):
     user = project.auth.sign_up_email("ada@example.com")
     project.auth.change_email(user, "b@example.com")
     project.auth.connection.execute("alter table auth.users alter column email type text")

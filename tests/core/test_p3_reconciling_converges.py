@@ -1,4 +1,4 @@
-"""P3: after a run nothing differs, or what does is named; a second run writes nothing."""
+"""P3: after a run each row is in sync or has a sync failure, and a second run writes nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ pytestmark = pytest.mark.key_types
 
 @pytest.fixture
 def rows(sql):
-    """Every row of the users table with the transaction that wrote it and where it lies."""
+    """Every row of the users table, with its ctid and the transaction that wrote it."""
     return lambda: sql("select ctid::text, xmin::text, u::text from {users} as u order by 1")
 
 
-#: The log refers to the users, and so falls with them in a TRUNCATE … CASCADE, or refuses it.
-MAY_EMPTY_THE_LOG = "set usersync.maintaining = 'audit'"
+#: The log has a foreign key to the users, so TRUNCATE … CASCADE includes it, and requires this setting.
+ALLOW_TRUNCATE_OF_LOG = "set usersync.maintaining = 'audit'"
 
 NORMALISE = """
     create function public.hook() returns trigger language plpgsql as $$ begin
@@ -28,7 +28,7 @@ NORMALISE = """
 """
 
 
-def test_every_class_of_difference_is_found_healed_and_left_alone(
+def test_a_run_syncs_stale_and_missing_rows_and_keeps_rows_of_deleted_users(
     project, sql, rows, unmirrored, sync_failures
 ):
     same, stale, missing, gone, soft = (
@@ -64,7 +64,7 @@ def test_every_class_of_difference_is_found_healed_and_left_alone(
     assert rows() == after
 
 
-def test_what_cannot_be_healed_is_named_and_written_no_more(project, sql, rows, sync_failures):
+def test_a_second_run_does_not_write_rows_that_the_table_refuses(project, sql, rows, sync_failures):
     degraded, failed = (project.auth.sign_up_email(f"{n}@example.com", data={"name": n}) for n in "ab")
     sql("delete from {users}")
     sql(f"alter table {{users}} add constraint rule check ({{email}} <> 'a@example.com'),"
@@ -81,9 +81,7 @@ def test_what_cannot_be_healed_is_named_and_written_no_more(project, sql, rows, 
     assert project.client.status().in_step
 
 
-def test_a_trigger_that_normalises_ends_as_a_line_in_the_failures_table(
-    project, sql, rows, sync_failures, unmirrored
-):
+def test_a_trigger_that_normalises_a_value_is_a_sync_failure(project, sql, rows, sync_failures, unmirrored):
     sql(NORMALISE)
     shouting = project.auth.sign_up_email("a@example.com", data={"name": "ADA"})
     project.auth.sign_up_email("b@example.com", data={"name": "bob"})
@@ -93,7 +91,7 @@ def test_a_trigger_that_normalises_ends_as_a_line_in_the_failures_table(
     before, noted = rows(), sync_failures()
     project.client.reconcile()
     assert (rows(), sync_failures()) == (before, noted)
-    # Another value, another try; so is another trigger.
+    # A new value is tried again, and so is a changed trigger.
     unmirrored('update auth.users set raw_user_meta_data = \'{"name": "LOVELACE"}\' where id = %s', shouting)
     project.client.reconcile()
     assert project.row(shouting)["full_name"] == "lovelace"
@@ -108,7 +106,7 @@ def test_a_trigger_that_normalises_ends_as_a_line_in_the_failures_table(
     assert project.row(shouting)["full_name"] == "LOVELACE"
 
 
-def test_the_seeds_function_word_for_word_and_page_by_page(project, sql):
+def test_sync_existing_auth_users_syncs_one_page_or_all_users(project, sql):
     project.auth.import_users(25)
     sql("delete from {users}")
     ((first,),) = sql("select public.sync_existing_auth_users(page_size => 10)")
@@ -124,7 +122,7 @@ def test_the_seeds_function_word_for_word_and_page_by_page(project, sql):
 
 
 @pytest.mark.parametrize("page_size", [1, 7, 40])
-def test_pages_of_any_size_see_everybody_once(project, sql, page_size):
+def test_pages_of_any_size_examine_each_user_once(project, sql, page_size):
     ids = project.auth.import_users(40)
     sql("delete from {users} where {key} = any(%s)", ids[::2])
     result = project.client.reconcile(page_size=page_size, workers=1)
@@ -132,12 +130,14 @@ def test_pages_of_any_size_see_everybody_once(project, sql, page_size):
     assert project.client.status().in_step
 
 
-def test_a_truncated_auth_table_and_a_restore_of_its_data(project, rows, superuser_of, unmirrored):
+def test_the_tables_are_in_sync_after_auth_users_is_truncated_and_restored(
+    project, rows, superuser_of, unmirrored
+):
     users = project.auth.import_users(30)
     with superuser_of.cursor() as cursor:
         cursor.execute("create table public.kept as select * from auth.users")
         cursor.execute("alter table public.kept drop column confirmed_at")
-        cursor.execute(MAY_EMPTY_THE_LOG)
+        cursor.execute(ALLOW_TRUNCATE_OF_LOG)
         cursor.execute("truncate auth.users cascade")
     assert project.client.reconcile().counts == Counts(examined=30, orphaned=30)
     (names,) = superuser_of.execute(
@@ -155,27 +155,27 @@ def test_a_truncated_auth_table_and_a_restore_of_its_data(project, rows, superus
     assert project.row(users[0])["email"] == "user-1@import.example.com"
 
 
-@pytest.mark.key_types("uuid")  # A foreign key to the auth server's table takes the same type.
+@pytest.mark.key_types("uuid")  # A foreign key to the auth server's table requires the same type.
 @pytest.mark.settings(audit={"enabled": True})
-def test_a_users_table_that_falls_with_the_auth_servers_comes_back_with_it(project, sql, superuser_of):
+def test_truncate_cascade_of_auth_users_requires_permission_to_empty_the_log(project, sql, superuser_of):
     sql("alter table {users} add foreign key ({key}) references auth.users (id) on delete cascade")
     project.auth.import_users(3)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only: TRUNCATE") as refused:
         sql("truncate auth.users cascade")
     assert "usersync.maintaining" in refused.value.diag.message_hint
     assert project.client.status().users == 3
-    sql(MAY_EMPTY_THE_LOG)
+    sql(ALLOW_TRUNCATE_OF_LOG)
     sql("truncate auth.users cascade")
     assert project.client.status().users == 0
     project.auth.import_users(3)
     assert project.client.status().in_step
 
 
-def test_an_empty_side_and_an_unknown_user_are_no_trouble(project, sql):
+def test_empty_tables_and_an_unknown_user_raise_no_error(project, sql):
     assert project.client.reconcile().counts.examined == 0
-    stranger = uuid.uuid4()
-    assert project.client.ensure_user_exists(stranger) is False
-    sql("insert into {users} ({key}, {email}) values (%s, 'left@example.com')", stranger)
+    unknown = uuid.uuid4()
+    assert project.client.ensure_user_exists(unknown) is False
+    sql("insert into {users} ({key}, {email}) values (%s, 'left@example.com')", unknown)
     project.client.reconcile()
-    assert project.row(stranger)["email"] == "left@example.com"
+    assert project.row(unknown)["email"] == "left@example.com"
     assert project.client.status().orphaned == 1

@@ -1,4 +1,4 @@
-"""P7: Supabase's advisor finds nothing to say about any object of ours; and the check itself can fail."""
+"""P7: Supabase's advisor reports nothing about usersync's objects, and each of its lints can fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fixtures_project import clone_installed
 
 ADVISOR = Path(__file__).with_name("advisor.sql").read_text("utf-8")
 
-#: A true positive for each lint. Where the finding hangs on a grant, the old regime's defaults give it.
+#: SQL that each lint reports. If a lint depends on a grant, the old regime's default privileges give it.
 FINDINGS = {
     "0001": "create table public.t (id int primary key, u uuid references public.users)",
     "0002": "create view public.v with (security_invoker = true) as select id from auth.users",
@@ -52,7 +52,7 @@ def database(cluster, regime):
 @pytest.fixture
 def advised(superuser):
     """The lints that report something, with what they report."""
-    # Or the functions of "auth" would be shown without their schema.
+    # Otherwise the functions of "auth" would be shown without their schema.
     superuser.execute("set search_path = ''")
 
     def run():
@@ -65,13 +65,13 @@ def advised(superuser):
 
 
 @pytest.mark.parametrize("regime", ["old", "new"])
-def test_the_advisor_has_nothing_to_say(advised, regime):
+def test_the_advisor_reports_nothing(advised, regime):
     assert advised() == {}
 
 
 @pytest.mark.parametrize("lint", FINDINGS)
 @pytest.mark.newest_server
-def test_each_lint_can_find_something(advised, superuser, postgres, lint):
+def test_each_lint_reports_a_true_positive(advised, superuser, postgres, lint):
     before = advised()
     connection = superuser if "auth.users" in FINDINGS[lint] or "graphql" in FINDINGS[lint] else postgres
     if lint == "0002":

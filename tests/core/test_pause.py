@@ -1,4 +1,4 @@
-"""While usersync is paused the triggers note what happens and touch nothing; resuming makes up for it."""
+"""While usersync is paused, the triggers only note changed users as failures. Resuming syncs the users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def paused(project):
     return project
 
 
-def test_nothing_is_written_while_it_is_paused_and_all_is_made_up_for(project, sync_failures):
+def test_a_pause_writes_no_row_and_resume_syncs_all_changes(project, sync_failures):
     auth = project.auth
     changing, leaving, soft, emptied = (
         auth.sign_up_email(f"{name}@example.com", data={"full_name": name.title()})
@@ -62,7 +62,7 @@ def test_nothing_is_written_while_it_is_paused_and_all_is_made_up_for(project, s
     assert project.row(after)["email"] == "after@example.com"
 
 
-def test_it_is_said_since_when_and_by_whom(paused):
+def test_status_shows_who_paused_and_when(paused):
     status = paused.client.status()
     assert status.paused.by == "ada"
     again = paused.client.pause(by="grace")
@@ -72,7 +72,7 @@ def test_it_is_said_since_when_and_by_whom(paused):
     assert paused.client.resume().pause is None
 
 
-def test_runs_are_refused_and_calls_for_one_user_are_not(paused):
+def test_a_pause_refuses_runs_but_not_calls_for_one_user(paused):
     client, user = paused.client, paused.auth.sign_up_email("ada@example.com")
     for refused in (client.reconcile, client.retry):
         with pytest.raises(PausedError, match=r"usersync is paused since .* by ada"):
@@ -85,7 +85,7 @@ def test_runs_are_refused_and_calls_for_one_user_are_not(paused):
     assert client.sync_auth_user(user)
 
 
-def test_a_run_that_is_under_way_stops_at_its_next_page(project, insert_without_triggers):
+def test_a_pause_stops_a_current_run_at_its_next_page(project, insert_without_triggers):
     insert_without_triggers(6)
     pages = []
 
@@ -120,7 +120,7 @@ def test_a_sign_up_while_paused_does_not_wait_for_the_users_table(paused, sync_f
         "drop table usersync.pause; create view usersync.pause as select 1 / 0 as paused_at",
     ],
 )
-def test_no_sign_up_fails_whatever_becomes_of_the_pause(paused, breakage):
+def test_no_sign_up_fails_if_objects_of_the_pause_are_broken(paused, breakage):
     auth = paused.auth
     changing, leaving = (auth.sign_up_email(f"{name}@example.com") for name in ("changing", "leaving"))
     paused.owner.execute(breakage)
@@ -130,7 +130,7 @@ def test_no_sign_up_fails_whatever_becomes_of_the_pause(paused, breakage):
 
 
 @pytest.mark.parametrize("table", ["usersync.pause", "usersync.sync_failures"])
-def test_no_sign_up_fails_or_waits_long_where_what_it_needs_is_locked(paused, table):
+def test_no_sign_up_fails_or_waits_long_if_a_table_of_the_pause_is_locked(paused, table):
     auth, user = paused.auth, paused.auth.sign_up_email("changing@example.com")
     with paused.database.connect("supabase_admin") as other, other.transaction():
         other.execute(f"lock table {table} in access exclusive mode")
@@ -141,7 +141,7 @@ def test_no_sign_up_fails_or_waits_long_where_what_it_needs_is_locked(paused, ta
         assert time.monotonic() - began < 10
 
 
-def test_a_transaction_that_began_during_the_pause_is_waited_for(paused, sync_failures):
+def test_resume_waits_for_a_transaction_that_began_during_the_pause(paused, sync_failures):
     resumed = []
     with paused.database.connect("supabase_auth_admin") as auth_server:
         with auth_server.transaction():
@@ -161,7 +161,7 @@ def test_a_transaction_that_began_during_the_pause_is_waited_for(paused, sync_fa
             deadline = time.monotonic() + 30
             while not paused.owner.execute(waits).fetchone()[0] and time.monotonic() < deadline:
                 pass
-            # Sign-ups go on while it waits, and are synced.
+            # Sign-ups continue while resume waits, and are synced.
             meanwhile = paused.auth.sign_up_email("meanwhile@example.com")
             assert paused.row(meanwhile)
         thread.join()
@@ -170,9 +170,7 @@ def test_a_transaction_that_began_during_the_pause_is_waited_for(paused, sync_fa
     assert paused.client.status().in_step
 
 
-def test_what_a_longer_transaction_has_noted_is_named_and_made_up_for_later(
-    paused, sync_failures, monkeypatch
-):
+def test_resume_reports_a_longer_transaction_and_the_next_resume_syncs_it(paused, sync_failures, monkeypatch):
     with paused.database.connect("supabase_auth_admin") as auth_server, auth_server.transaction():
         auth_server.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
         paused.owner.execute("alter function public.usersync(text, jsonb) set lock_timeout = '100ms'")
@@ -186,7 +184,7 @@ def test_what_a_longer_transaction_has_noted_is_named_and_made_up_for_later(
 
 
 @pytest.mark.newest_server
-def test_sign_ups_of_many_while_it_is_paused_and_resumed_again_and_again(project):
+def test_concurrent_sign_ups_succeed_during_repeated_pauses(project):
     stop, errors = threading.Event(), []
 
     def sign_up(number):
@@ -200,7 +198,7 @@ def test_sign_ups_of_many_while_it_is_paused_and_resumed_again_and_again(project
                         auth.change_email(user, f"{number}-{n}-changed@example.com")
                     if n % 5 == 0:
                         auth.hard_delete(user)
-        except Exception as error:  # noqa: BLE001 - told below
+        except Exception as error:  # noqa: BLE001 - asserted below
             errors.append(error)
 
     threads = [threading.Thread(target=sign_up, args=[number]) for number in range(3)]
@@ -219,7 +217,7 @@ def test_sign_ups_of_many_while_it_is_paused_and_resumed_again_and_again(project
 
 
 @pytest.mark.settings(audit={"enabled": True})
-def test_who_pauses_and_resumes_is_in_the_audit_log(paused):
+def test_pause_and_resume_are_in_the_audit_log_with_their_actors(paused):
     paused.client.resume(by="grace")
     acts = paused.owner.execute(
         "select action, actor_id, metadata ->> 'paused_by' from public.audit_logs order by occurred_at"
@@ -228,12 +226,12 @@ def test_who_pauses_and_resumes_is_in_the_audit_log(paused):
 
 
 @pytest.mark.settings(skip=["anonymous"])
-def test_who_gets_no_row_is_not_noted(paused, sync_failures):
+def test_a_skipped_user_is_not_noted_during_a_pause(paused, sync_failures):
     paused.auth.sign_up_anonymous()
     assert sync_failures() == {}
 
 
-def test_no_orphaned_row_is_removed_while_it_is_paused(project, delete_without_triggers):
+def test_no_orphaned_row_is_removed_during_a_pause(project, delete_without_triggers):
     delete_without_triggers(project.auth.sign_up_email("ada@example.com"))
     project.client.pause()
     with pytest.raises(PausedError):
@@ -248,13 +246,13 @@ async def _pause_and_resume(dsn):
 
 
 @pytest.mark.newest_server
-def test_from_asyncio(project):
+def test_pause_and_resume_from_asyncio(project):
     pause, done = asyncio.run(_pause_and_resume(project.database.dsn()))
     assert done.pause == pause
 
 
-def test_sessions_that_are_open_see_each_pause_and_its_end(project, sync_failures):
-    """A sign-up's statements are planned once a session; see usersync.has_pause."""
+def test_open_sessions_notice_each_pause_and_resume(project, sync_failures):
+    """The statements of a sign-up are planned once in a session; see usersync.has_pause."""
     for number in range(3):
         project.auth.sign_up_email(f"before-{number}@example.com")
         project.client.pause()

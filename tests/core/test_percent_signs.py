@@ -1,4 +1,4 @@
-"""A % in names, defaults, constants and expressions is the mark of a parameter nowhere."""
+"""A % in names, defaults, constants and expressions is never read as a parameter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = {
 }
 
 
-def test_a_percent_sign_is_a_character_like_any_other(database, postgres, auth):
+def test_percent_signs_in_names_and_values_are_kept(database, postgres, auth):
     settings = parse_settings(SETTINGS)
     install(database, settings)
     user = auth.sign_up_email("ada@example.com")

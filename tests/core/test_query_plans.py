@@ -1,8 +1,8 @@
-"""What runs in a trigger or in a page of the reconciler goes by an index and reads little, however large the
-tables are and whatever the planner believes about them.
+"""The statements of triggers and of sync pages use indexes and read few rows, whatever the size of the tables
+and whatever the planner's statistics.
 
-Not by EXPLAIN, which sees nothing of what a function runs, but by what PostgreSQL counts of the rows that a
-transaction reads: by sequential scans, and by way of an index.
+EXPLAIN does not show what a function runs. These tests use PostgreSQL's counts of the rows that a transaction
+reads by sequential scans and through indexes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from usersync.transports.run import run
 
 USERS, EVENTS, OF_OTHERS = 12_000, 7_000, 2_000
 
-#: When the planner looks at the tables.
+#: When the tables are analyzed.
 WHEN = ("never", "while they are empty", "when they are full")
 
 TABLES = "auth.users, public.users, usersync.sync_failures, public.audit_logs"
 
-#: Everybody has a row and a row in the failures table, the first one has many events, the others one each.
+#: Every fourth user has a sync failure. The first user has many events, and the others have one each.
 FILL = """
     insert into auth.users (id, aud, role, email, phone, raw_user_meta_data, created_at)
     select md5('user' || n)::uuid, 'authenticated', 'authenticated', 'user' || n || '@example.com', '49' || n,
@@ -70,7 +70,7 @@ def policy():
 
 @pytest.fixture
 def full(cluster, analyzed, policy):
-    """A project with many users, and a superuser's session in which counts what is read."""
+    """A project with many users. A superuser's session runs all statements."""
     settings = with_audit_log({"on_delete": policy})
 
     def build(database):
@@ -95,7 +95,7 @@ def full(cluster, analyzed, policy):
 
 @contextmanager
 def reading(project, *, at_most):
-    """What is done in the block goes by an index, reads no more rows than that, and is rolled back."""
+    """The block reads at most this number of rows, all through indexes, and is rolled back."""
     connection = project.owner
     with connection.transaction(force_rollback=True):
         before = counted(connection)
@@ -110,13 +110,13 @@ def reading(project, *, at_most):
 
 
 def counted(connection):
-    """Rows that the transaction has read of each of our tables: by sequential scans, and by an index."""
+    """Rows that the transaction has read of each table: by sequential scans, and through indexes."""
     rows = connection.execute(READ).fetchall()
     return {name: read for name, *read in rows if not name.startswith("pg_catalog.")}
 
 
 def with_a_trigger(project):
-    """The application has a trigger for INSERT on the users table: each row is looked at once more."""
+    """Create an application's INSERT trigger on the users table: each row is read once more."""
     project.owner.execute(
         "create function public.see() returns trigger language plpgsql as $$ begin return new; end $$;"
         "create trigger see before insert on public.users for each row execute function public.see()"
@@ -124,7 +124,7 @@ def with_a_trigger(project):
 
 
 def with_a_constraint(project):
-    """Which the row of a new user breaks."""
+    """Add a constraint that the new user's row violates."""
     project.owner.execute(
         "alter table public.users add constraint no check (email <> 'new@example.com') not valid"
     )
@@ -144,16 +144,16 @@ TRIGGERS = {
     "a sign-up with a trigger": lambda project: (with_a_trigger(project), sign_up(project)),
     "a sign-up that is refused": lambda project: (with_a_constraint(project), sign_up(project)),
     "a sign-in": lambda project: project.auth.sign_in(user(7)),
-    "a changed address": lambda project: project.auth.change_email(user(7), "new@example.com"),
+    "a changed e-mail": lambda project: project.auth.change_email(user(7), "new@example.com"),
     "a soft delete": lambda project: project.auth.soft_delete(user(7)),
     "a hard delete": lambda project: project.auth.hard_delete(user(7)),
     "ensure": lambda project: project.client.ensure_user_exists(user(7)),
-    "ensure of nobody": lambda project: project.client.ensure_user_exists(uuid.uuid4()),
+    "ensure of an unknown user": lambda project: project.client.ensure_user_exists(uuid.uuid4()),
     "an event": lambda project: record(
         project, {"id": str(uuid.uuid4()), "action": "a.b", "actor_id": str(user(7)), "occurred_at": "now"}
     ),
     "an event without a time": lambda project: record(project, {"id": str(uuid.uuid4()), "action": "a.b"}),
-    "an event of nobody": lambda project: record(
+    "an event of an unknown user": lambda project: record(
         project,
         {"id": str(uuid.uuid4()), "action": "a.b", "user_id": str(uuid.uuid4()), "occurred_at": "now"},
     ),
@@ -170,8 +170,8 @@ def test_statements_of_triggers_and_calls_read_few_rows(full, what):
 @pytest.mark.newest_server
 @pytest.mark.parametrize("policy", ["delete"])
 @pytest.mark.parametrize("number", [1, 7])
-def test_a_deletion_reads_the_events_of_that_user_and_no_more_than_it_may_unlink(full, number):
-    """The first user has more than that, and is left to the failures table."""
+def test_a_deletion_reads_only_the_events_of_the_user_up_to_a_limit(full, number):
+    """The first user has more events than the limit, so the deletion is a sync failure."""
     with reading(full, at_most=5_200):
         full.auth.hard_delete(user(number))
         assert full.client.user_exists(user(number)) == (number == 1)
@@ -193,16 +193,16 @@ def test_a_change_of_a_tracked_table_reads_a_few_rows(full):
 #: What a page finds, and how often it may read each of its rows.
 PAGES = {
     "nothing": ("select", 16),
-    "nobody has a row": ("delete from public.users; delete from usersync.sync_failures", 16),
-    "everybody is stale": ("update public.users set email = 'x'", 20),
-    "nobody is left": ("delete from auth.users", 20),
+    "all rows are missing": ("delete from public.users; delete from usersync.sync_failures", 16),
+    "all rows are stale": ("update public.users set email = 'x'", 20),
+    "all users are deleted": ("delete from auth.users", 20),
 }
 
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize("what", PAGES)
-def test_a_page_reads_its_own_rows(full, what, dry_run):
+def test_a_page_reads_only_its_own_rows(full, what, dry_run):
     change, times = PAGES[what]
     with full.owner.transaction(force_rollback=True):
         full.owner.execute("set local session_replication_role = replica")
@@ -217,7 +217,7 @@ def test_a_page_reads_its_own_rows(full, what, dry_run):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("analyzed", ["never"])
-def test_one_pass_reads_each_row_a_few_times(full):
+def test_one_pass_reads_each_row_at_most_twice(full):
     connection = full.owner
     with connection.transaction(force_rollback=True):
         connection.execute("truncate usersync.sync_failures")
@@ -232,14 +232,14 @@ def a_page(project):
     project.owner.execute("select usersync.reconcile_page(%s, %s, 600, true)", [uuid.UUID(int=0), LAST])
 
 
-#: What is done, with how many users first and then, and how many rows it may read.
+#: The statement, the numbers of users before and after, and the largest number of rows that it may read.
 WARM = {name: (do, 8, 3_000, 120) for name, do in TRIGGERS.items()} | {"a page": (a_page, 500, 8_000, 4_000)}
 
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("what", WARM)
-def test_a_plan_that_was_made_while_the_tables_were_small_is_as_good(database, superuser, what):
-    """A session keeps its plans, and that of the auth server lasts long."""
+def test_a_plan_made_for_small_tables_reads_few_rows_of_large_ones(database, superuser, what):
+    """A session keeps its plans, and the auth server keeps its sessions for long."""
     do, first, then, at_most = WARM[what]
     settings = with_audit_log({})
     install(database, settings)

@@ -1,4 +1,4 @@
-"""The auth server's transaction: what fails holds it up once and briefly, and it leaves nothing behind."""
+"""In the auth server's transaction, a failure takes time only once, and no setting stays in the session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def calls(sql):
-    """Make a trigger on the users table that notes each call outside of the transaction; return the count."""
+    """Create a trigger on the users table that counts its calls in a sequence, which no rollback resets."""
     sql("create sequence public.calls")
     sql("grant usage on sequence public.calls to public")
 
@@ -38,7 +38,7 @@ def test_a_trigger_that_raises_is_called_once_in_a_transaction(project, sql, syn
     user = (
         auth.sign_up_email("ada@example.com") if kind == "by e-mail" else auth.admin_create("ada@example.com")
     )
-    # Signing in is a transaction of its own, and changes nothing that is copied.
+    # The sign-in is a separate transaction, and changes no mirrored column.
     assert calls.count() == 1
     failure = sync_failures()[user]
     assert (failure.outcome, failure.sqlstate) == ("failed", "P0001")
@@ -49,7 +49,7 @@ def test_a_trigger_that_raises_is_called_once_in_a_transaction(project, sql, syn
     assert sync_failures() == {}
 
 
-def test_a_trigger_that_waits_and_raises_holds_a_sign_up_up_once(project, sync_failures, calls):
+def test_a_slow_trigger_that_raises_delays_a_sign_up_once(project, sync_failures, calls):
     calls("perform pg_sleep(1.2); raise 'no';")
     began = time.monotonic()
     user = project.auth.sign_up_email("ada@example.com")
@@ -57,7 +57,7 @@ def test_a_trigger_that_waits_and_raises_holds_a_sign_up_up_once(project, sync_f
     assert sync_failures()[user].sqlstate == "P0001"
 
 
-def test_a_trigger_that_works_is_called_once_for_each_user_and_change(project, calls):
+def test_a_working_trigger_is_called_once_for_each_user_and_change(project, calls):
     calls("return new;")
     user = project.auth.sign_up_email("ada@example.com")
     made = calls.count()
@@ -69,8 +69,8 @@ def test_a_trigger_that_works_is_called_once_for_each_user_and_change(project, c
 
 
 @pytest.mark.settings(budget_ms=300)
-def test_nothing_is_tried_once_failed_attempts_took_too_long(project, sql, sync_failures, calls):
-    """A check that is slow and refuses: no trigger raises, so the next user would be tried."""
+def test_no_row_is_tried_after_failed_attempts_used_up_the_budget(project, sql, sync_failures, calls):
+    """The check is slow and fails. No trigger raises, so without the budget each user would be tried."""
     sql(
         "create function public.slowly(name text) returns boolean language plpgsql as "
         "$f$ begin perform nextval('public.calls'); perform pg_sleep(0.2); return false; end $f$"
@@ -87,7 +87,7 @@ def test_nothing_is_tried_once_failed_attempts_took_too_long(project, sql, sync_
     assert project.client.status().in_step
 
 
-def test_healthy_work_is_not_counted(project, sync_failures, calls):
+def test_successful_writes_do_not_use_up_the_budget(project, sync_failures, calls):
     calls("perform pg_sleep(0.0002); return new;")
     project.auth.import_users(8_000)
     assert sync_failures() == {}
@@ -95,8 +95,8 @@ def test_healthy_work_is_not_counted(project, sync_failures, calls):
 
 
 @pytest.mark.settings(budget_ms=8000)
-def test_an_import_that_a_column_refuses_ends_in_time(project, sql, sync_failures):
-    """Looking for the rows that are at fault stops once it is clear that all are."""
+def test_an_import_that_violates_not_null_ends_within_the_budget(project, sql, sync_failures):
+    """The search for the refused rows ends as soon as it is clear that all rows are refused."""
     sql("alter table {users} add column n integer not null default 1")
     sql("alter table {users} alter column n drop default")
     project.auth.connection.execute("set statement_timeout = '8s'")
@@ -112,7 +112,7 @@ def test_an_import_that_a_column_refuses_ends_in_time(project, sql, sync_failure
 
 
 @pytest.mark.settings(on_delete="delete", on_soft_delete="delete", budget_ms=8000)
-def test_a_deletion_of_many_that_a_foreign_key_refuses(project, sql, sync_failures):
+def test_a_bulk_deletion_that_a_foreign_key_prevents_ends_within_the_budget(project, sql, sync_failures):
     users = project.auth.import_users(2_000)
     sql("create table public.orders (user_id uuid references {users})")
     sql("insert into public.orders select {key} from {users}")
@@ -141,8 +141,8 @@ SEED = """
 
 
 @pytest.mark.parametrize("first", ["user", "child"])
-def test_a_seed_file_with_deferred_constraints(project, sql, sync_failures, first):
-    """The child comes before its parent, and the transaction writes auth.users before or in between."""
+def test_a_seed_transaction_with_deferred_constraints_commits(project, sql, sync_failures, first):
+    """The child row is inserted before its parent, and auth.users is written before or after the child."""
     sql(SEED)
     user = uuid.uuid4()
     steps = {
@@ -160,7 +160,7 @@ def test_a_seed_file_with_deferred_constraints(project, sql, sync_failures, firs
     assert sync_failures() == {}
 
 
-def test_a_violation_of_the_callers_still_fails_its_commit(project, sql, sync_failures):
+def test_a_deferred_constraint_that_the_caller_violates_fails_its_commit(project, sql, sync_failures):
     sql(SEED)
     with project.database.connect("postgres", autocommit=False) as seed:
         seed.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'ada@example.com')")
@@ -183,7 +183,7 @@ SQL-оператор: "insert into {users} ("id")"
 
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
-def test_who_raised_is_known_in_any_language(project, sql, context):
+def test_the_raising_function_is_found_in_error_contexts_of_any_language(project, sql, context):
     context = context.replace("{users}", project.users)
     below = "select usersync.find_raising_function(%s)"
     assert sql(below, context)[0][0].startswith("public.hook()")

@@ -1,4 +1,4 @@
-"""Who gets a row (skip, creates_rows), and which rows are users' (users_where)."""
+"""Which users get a row (skip, creates_rows), and which rows belong to users (users_where)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usersync.testing.install import install
 
 
 @pytest.mark.settings(skip=["anonymous", "unconfirmed"])
-def test_nobody_has_a_row_before_they_are_confirmed_or_permanent(project, sync_failures):
+def test_skipped_users_get_a_row_once_they_are_confirmed_or_permanent(project, sync_failures):
     auth = project.auth
     waiting = auth.sign_up_email("ada@example.com", autoconfirm=False)
     anonymous = auth.sign_up_anonymous()
@@ -42,8 +42,8 @@ def test_nobody_has_a_row_before_they_are_confirmed_or_permanent(project, sync_f
 
 
 @pytest.mark.settings(columns={"email": {"from": "email", "owner": "app"}})
-def test_a_user_whom_a_value_was_missing_for_gets_a_row_once_it_is_there(project, sync_failures, sql):
-    """No mirrored column changes; the row was refused for want of an address."""
+def test_a_user_refused_without_an_email_gets_a_row_once_it_is_set(project, sync_failures, sql):
+    """The e-mail is the only mapped column and is app-owned, so no mirrored column changes."""
     sql("alter table {users} alter column email set not null")
     users = project.auth.sign_up_anonymous(), project.auth.sign_up_phone("4915112345678")
     assert set(sync_failures()) == set(users)
@@ -54,7 +54,7 @@ def test_a_user_whom_a_value_was_missing_for_gets_a_row_once_it_is_there(project
 
 
 @pytest.mark.settings(skip=["anonymous"])
-def test_a_skipped_user_leaves_no_failure_whatever_the_table_is_like(project, sync_failures, broken):
+def test_a_skipped_user_is_not_a_failure_if_the_users_table_is_broken(project, sync_failures, broken):
     for how in ("renamed", "locked", "trigger_raises"):
         with broken(how):
             anonymous = project.auth.sign_up_anonymous()
@@ -68,7 +68,7 @@ def test_a_skipped_user_leaves_no_failure_whatever_the_table_is_like(project, sy
 
 
 @pytest.mark.settings(skip=["anonymous"])
-def test_a_row_of_a_skipped_user_is_kept_in_sync_and_stays(project, sql):
+def test_an_existing_row_of_a_skipped_user_is_kept_in_sync(project, sql):
     user = project.auth.sign_up_anonymous()
     sql("insert into {users} ({key}) values (%s)", user)
     project.auth.update_user_metadata(user, full_name="Ada")
@@ -97,7 +97,7 @@ def test_an_event_of_a_skipped_user_is_stored_with_the_reason(database, postgres
 
 
 @pytest.mark.settings(creates_rows=False)
-def test_rows_that_the_application_makes_are_kept_in_sync_and_no_other_is_made(project, sql, sync_failures):
+def test_with_creates_rows_false_rows_are_synced_and_created_only_on_request(project, sql, sync_failures):
     first = project.auth.sign_up_email("ada@example.com")
     second = project.auth.sign_up_email("bob@example.com")
     assert not project.client.ensure_user_exists(first)
@@ -143,7 +143,7 @@ WHERE = {
 }
 
 
-def test_rows_that_are_no_users_are_never_compared_counted_or_changed(database, postgres, auth):
+def test_rows_outside_users_where_are_never_compared_counted_or_changed(database, postgres, auth):
     postgres.execute(TEAMS)
     teams = postgres.execute("select a::text from public.accounts as a order by name").fetchall()
     install(database, parse_settings(WHERE))
@@ -163,7 +163,7 @@ def test_rows_that_are_no_users_are_never_compared_counted_or_changed(database, 
     assert postgres.execute("select a::text from public.accounts as a order by name").fetchall() == teams
 
 
-def test_a_row_with_a_users_id_that_is_no_users_is_named_and_left_alone(database, postgres, auth):
+def test_a_users_row_outside_users_where_is_a_failure_and_stays_unchanged(database, postgres, auth):
     postgres.execute(TEAMS)
     install(database, parse_settings(WHERE))
     user = auth.sign_up_email("ada@example.com", data={"name": "Ada"})
@@ -178,7 +178,7 @@ def test_a_row_with_a_users_id_that_is_no_users_is_named_and_left_alone(database
     assert postgres.execute("select name from public.accounts where id = %s", [user]).fetchone() == ("Team",)
 
 
-def test_a_minimal_row_of_a_user_holds_the_constants_too(database, postgres, auth):
+def test_a_degraded_row_has_the_constants_of_users_where(database, postgres, auth):
     postgres.execute(TEAMS + "alter table public.accounts add constraint short check (length(name) < 7)")
     install(database, parse_settings(WHERE))
     user = auth.sign_up_email("ada@example.com", data={"name": "Augusta Ada"})
@@ -188,7 +188,7 @@ def test_a_minimal_row_of_a_user_holds_the_constants_too(database, postgres, aut
         assert [each.outcome for each in client.failures()] == ["degraded"]
 
 
-def test_a_table_that_usersync_makes_has_the_columns_of_users_where(database, postgres, auth):
+def test_a_table_created_by_usersync_has_the_columns_of_users_where(database, postgres, auth):
     install(database, parse_settings({"users_where": {"kind": "person"}}))
     user = auth.sign_up_email("ada@example.com")
     assert postgres.execute("select id, kind from public.users").fetchone() == (user, "person")

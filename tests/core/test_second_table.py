@@ -1,4 +1,4 @@
-"""A second table for each user, as docs/init.md has it, word for word."""
+"""A second table with a row for each user, created with the SQL of docs/init.md."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def profiles(second):
     return {user for (user,) in second.owner.execute("select id from public.profiles")}
 
 
-def test_a_row_in_the_second_table_however_the_first_was_made(second):
+def test_each_new_row_of_the_users_table_gets_a_profile(second):
     early = second.auth.sign_up_email()
     second.owner.execute(TABLE + ";" + TRIGGER)
     assert profiles(second) == set()
@@ -71,7 +71,7 @@ def test_a_row_in_the_second_table_however_the_first_was_made(second):
     assert second.sync_failures() == {}
 
 
-def test_what_fails_there_fails_no_sign_up_and_is_in_the_failures_table(second):
+def test_a_failing_profile_is_a_sync_failure_and_fails_no_sign_up(second):
     second.owner.execute(TABLE + ";" + TRIGGER)
     second.owner.execute("alter table public.profiles add column motto text not null")
     user = second.auth.sign_up_email()

@@ -1,4 +1,4 @@
-"""The events of users (user.created, user.updated, user.deleted), in the transaction of the change."""
+"""The events user.created, user.updated and user.deleted, recorded in the transaction of the change."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from usersync.transports.run import run
 
 pytestmark = [pytest.mark.newest_server, pytest.mark.settings(audit={"enabled": True})]
 
-#: Not an aim but a hang detector.
+#: Detects a hang, and is not a performance target.
 HANG_S = 5
 LOG = "public.audit_logs"
 
 
-def ask(project, *, wanted=True, by="test", values=False):
+def request_events(project, *, wanted=True, by="test", values=False):
     project.owner.execute("select usersync.request_user_events(%s, %s, %s)", [by, wanted, values])
 
 
 @pytest.fixture
 def recorded(project):
-    """Switch the events on, and read those of users, the oldest first; of one user, if one is given."""
-    ask(project)
+    """Request user events. The function returns those of all users or of one, the oldest first."""
+    request_events(project)
 
     def read(user=None) -> list[dict[str, Any]]:
         with project.owner.cursor(row_factory=dict_row) as cursor:
@@ -44,15 +44,15 @@ def recorded(project):
     return read
 
 
-def told(events):
-    """What each event says, in short."""
+def summarize(events):
+    """The action of each event, with its changed columns or the way of the deletion."""
     return [
         (each["action"], each["metadata"].get("columns") or each["metadata"].get("how")) for each in events
     ]
 
 
 def folded(events):
-    """Whether the events of one user leave a row, and whether it is that of a living user."""
+    """Whether one user's events say that a row exists, and whether they say that its user is alive."""
     row, alive = False, False
     for each in events:
         if each["action"] == "user.created":
@@ -66,22 +66,24 @@ def folded(events):
     return row, alive
 
 
-def kept(project):
+def event_failures(project):
     return [each for each in project.client.failures() if each.kind == "event"]
 
 
 SIGN_UPS = ("email", "phone", "oauth", "sso", "web3", "anonymous")
 
 
-def test_every_flow_of_the_auth_server(project, recorded):
+def test_each_flow_of_the_auth_server_records_its_events(project, recorded):
     auth = project.auth
     users = {kind: getattr(auth, f"sign_up_{kind}")() for kind in SIGN_UPS}
     users["invited"], users["admin"] = auth.invite("i@example.com"), auth.admin_create("a@example.com")
     for user in users.values():
-        assert told(recorded(user))[0] == ("user.created", None)
-        assert {action for action, _ in told(recorded(user))[1:]} <= {"user.updated"}
+        assert summarize(recorded(user))[0] == ("user.created", None)
+        assert {action for action, _ in summarize(recorded(user))[1:]} <= {"user.updated"}
     imported = auth.import_users(3) + auth.copy_users(["x@example.com", "y@example.com"])
-    assert Counter(action for user in imported for action, _ in told(recorded(user))) == {"user.created": 5}
+    assert Counter(action for user in imported for action, _ in summarize(recorded(user))) == {
+        "user.created": 5
+    }
 
     user = users["email"]
     before = recorded()
@@ -100,15 +102,15 @@ def test_every_flow_of_the_auth_server(project, recorded):
     ):
         before = len(recorded(user))
         act()
-        new = told(recorded(user))[before:]
+        new = summarize(recorded(user))[before:]
         assert {action for action, _ in new} == {"user.updated"}
         assert {name for _, names in new for name in names} == {columns[each] for each in changed}
 
     auth.soft_delete(user)
-    assert told(recorded(user))[-1] == ("user.deleted", "anonymized")
+    assert summarize(recorded(user))[-1] == ("user.deleted", "anonymized")
     before = recorded()
     auth.hard_delete(user)
-    assert recorded() == before, "the row is as it was"
+    assert recorded() == before, "the row has not changed"
     auth.hard_delete(users["phone"])
     (deleted,) = [each for each in recorded(users["phone"]) if each["action"] == "user.deleted"]
     assert deleted["metadata"] == {
@@ -121,10 +123,10 @@ def test_every_flow_of_the_auth_server(project, recorded):
     assert (deleted["changes"], deleted["outcome"], deleted["id"].version) == (None, "succeeded", 7)
     for each in (*users.values(), *imported):
         assert folded(recorded(each)) == (True, project.row(each)["deleted_at"] is None)
-    assert kept(project) == []
+    assert event_failures(project) == []
 
 
-def test_origin_actor_and_backfill(project, recorded, insert_without_triggers):
+def test_events_have_their_origin_actor_and_backfill_mark(project, recorded, insert_without_triggers):
     synced, ensured, called = insert_without_triggers(3)
     project.owner.execute("select set_config('request.jwt.claims', %s, false)", ['{"role": "service_role"}'])
     project.owner.execute("select public.ensure_user_exists(%s)", [ensured])
@@ -140,7 +142,7 @@ def test_origin_actor_and_backfill(project, recorded, insert_without_triggers):
         )
     project.client.reconcile()
     found = {user: recorded(user) for user in (synced, ensured, called)}
-    assert {told(events)[0][0] for events in found.values()} == {"user.created"}
+    assert {summarize(events)[0][0] for events in found.values()} == {"user.created"}
     assert [len(events) for events in found.values()] == [1, 1, 1]
     assert found[synced][0]["metadata"]["origin"] == "reconcile"
     assert found[synced][0]["metadata"]["backfill"] is True
@@ -155,17 +157,17 @@ def test_origin_actor_and_backfill(project, recorded, insert_without_triggers):
     assert {user: recorded(user) for user in found} == found
 
 
-def test_none_without_a_request_and_at_once_with_one(project):
-    """Also in sessions that have planned their statements before: the auth server's are pooled."""
+def test_events_are_recorded_only_while_requested(project):
+    """Also in sessions that planned their statements earlier, because the auth server pools its sessions."""
     count = f"select count(*) from {LOG}"
     project.auth.sign_up_email("a@example.com")
-    ask(project, by="one")
-    ask(project, by="two")
+    request_events(project, by="one")
+    request_events(project, by="two")
     project.auth.sign_up_email("b@example.com")
-    ask(project, by="one", wanted=False)
+    request_events(project, by="one", wanted=False)
     project.auth.sign_up_email("c@example.com")
     seen = project.owner.execute(count).fetchone()
-    ask(project, by="two", wanted=False)
+    request_events(project, by="two", wanted=False)
     project.auth.change_email(project.auth.sign_up_email("d@example.com"), "e@example.com")
     assert project.owner.execute(count).fetchone() == seen
     emails = f"select email from {LOG} join users on users.id = user_id where action = 'user.created'"
@@ -179,7 +181,7 @@ def test_none_without_a_request_and_at_once_with_one(project):
         for policy, how in (("delete", "hard"), ("keep", "kept"), ("soft", "soft"))
     ],
 )
-def test_how_a_row_was_removed(project, recorded, how):
+def test_a_deletion_event_says_how_the_row_was_removed(project, recorded, how):
     hard, soft = (project.auth.sign_up_email(f"{n}@example.com") for n in ("hard", "soft"))
     project.auth.hard_delete(hard), project.auth.soft_delete(soft)
     for user, what in ((hard, "deleted"), (soft, "soft_deleted")):
@@ -195,7 +197,7 @@ def test_how_a_row_was_removed(project, recorded, how):
 
 
 def hook(body, when="before insert", level="for each row", kind="trigger", table=LOG):
-    """A trigger of the log's owner."""
+    """SQL that creates a trigger of the log's owner."""
     return (
         f"create function public.hook() returns trigger language plpgsql as $$ begin {body} end $$;"
         f"create {kind} hook {when} on {table} {level} execute function public.hook()"
@@ -222,7 +224,7 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Way:
-    """What the log's owner did to it, how it is repaired, and the SQLSTATE in the failures table."""
+    """A change by the log's owner, its repair, and the SQLSTATE in the failures table."""
 
     broken: str
     repaired: str
@@ -240,7 +242,7 @@ BROKEN = {
         f"alter table {LOG} rename column origin to source",
         "42703",
     ),
-    "a column that nothing fills": Way(
+    "a NOT NULL column without a default": Way(
         f"alter table {LOG} add column n int not null default 1;"
         f"alter table {LOG} alter column n drop default",
         f"alter table {LOG} drop column n",
@@ -257,12 +259,14 @@ BROKEN = {
         + "drop table public.parts",
         "23514",
     ),
-    "no right": Way(f"revoke insert on {LOG} from postgres", f"grant insert on {LOG} to postgres", "42501"),
+    "a revoked privilege": Way(
+        f"revoke insert on {LOG} from postgres", f"grant insert on {LOG} to postgres", "42501"
+    ),
     "a trigger that raises": Way(hook("raise 'no % here', new.*::text;"), NO_HOOK, "P0001"),
     "a trigger that asserts": Way(hook("assert false, 'no';"), NO_HOOK, "P0004"),
-    "a trigger that skips": Way(hook("return null;"), NO_HOOK, "27000"),
+    "a trigger that skips the row": Way(hook("return null;"), NO_HOOK, "27000"),
     "a slow trigger": Way(hook("perform pg_sleep(0.2); raise 'no';"), NO_HOOK, "P0001"),
-    "a trigger on the partitions alone": Way(
+    "a trigger on each partition": Way(
         PARTS
         + "create function public.hook() returns trigger language plpgsql as $$ begin raise 'no'; end $$;"
         + each_partition(
@@ -294,7 +298,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("way", BROKEN.values(), ids=BROKEN)
 def test_a_sign_up_never_fails_because_of_the_log(project, recorded, sql, way):
-    """And what it lacks is in the failures table, until it is stored: once, in order, with its own time."""
+    """The failures table keeps each missing event until it is stored once, in order, with its own time."""
     auth = project.auth
     changing, leaving = (auth.sign_up_email(f"{n}@example.com") for n in ("changing", "leaving"))
     before = len(recorded())
@@ -308,27 +312,27 @@ def test_a_sign_up_never_fails_because_of_the_log(project, recorded, sql, way):
     assert project.row(new)["full_name"] == "New"
     assert project.row(changing)["email"] == "newer@example.com"
     assert project.row(leaving)["email"] is None
-    failures = kept(project)
+    failures = event_failures(project)
     assert {each.user_id for each in failures} == {new, changing, leaving, *imported}
-    # What follows an event that is kept is not tried.
+    # Events that follow a failed event are not tried.
     assert {each.sqlstate for each in failures} <= {way.sqlstate, "US003"}
     assert way.sqlstate in {each.sqlstate for each in failures}
     assert not [each for each in failures if "@" in each.message]
     status = project.client.status()
     assert (status.event_failed, status.failed, status.degraded) == (23, 0, 0)
     assert not status.in_step
-    with suppress(DatabaseError):  # the record of the retry itself may wait for COMMIT
+    with suppress(DatabaseError):  # the event of the retry itself may fail at COMMIT
         project.client.retry()
     assert project.client.status().event_failed == 23, "it is still broken"
     sql(way.repaired)
     assert project.client.reconcile().errors == 0
-    assert kept(project) == []
+    assert event_failures(project) == []
     assert project.client.status().in_step
     events = recorded()
     assert len(events) == before + len(failures)
     assert len({each["id"] for each in events}) == len(events)
-    assert told(recorded(new))[0] == ("user.created", None)
-    assert told(recorded(leaving))[-1] == ("user.deleted", "anonymized")
+    assert summarize(recorded(new))[0] == ("user.created", None)
+    assert summarize(recorded(leaving))[-1] == ("user.deleted", "anonymized")
     assert {each["metadata"]["origin"] for each in events} == {"trigger"}
     assert {each["user_id"] for each in recorded(new)} == {new}
     for user in (new, changing, leaving, *imported):
@@ -337,21 +341,21 @@ def test_a_sign_up_never_fails_because_of_the_log(project, recorded, sql, way):
     assert recorded() == events
 
 
-def test_a_locked_log_is_waited_for_once(project, recorded):
+def test_a_transaction_waits_for_a_locked_log_once(project, recorded):
     with project.connect() as other, other.transaction():
         other.execute(f"lock table {LOG} in access exclusive mode")
         began = time.monotonic()
         users = [*project.auth.import_users(5), project.auth.sign_up_email("a@example.com")]
         assert time.monotonic() - began < HANG_S
-    assert {each.sqlstate for each in kept(project)} <= {"55P03", "US003"}
+    assert {each.sqlstate for each in event_failures(project)} <= {"55P03", "US003"}
     planned = run(installation.plan_rollback(project.settings), project.owner).changes
     assert "with 7 events of users not stored yet (usersync retry)" in {each.reason for each in planned}
     assert all(project.row(user) for user in users)
     project.client.retry()
-    assert Counter(action for action, _ in told(recorded())) == {"user.created": 6, "user.updated": 1}
+    assert Counter(action for action, _ in summarize(recorded())) == {"user.created": 6, "user.updated": 1}
 
 
-def test_what_is_rolled_back_leaves_no_event(project, recorded, sql):
+def test_a_change_that_is_rolled_back_records_no_event(project, recorded, sql):
     auth = project.auth
     user = auth.sign_up_email("a@example.com")
     seen = recorded()
@@ -360,31 +364,31 @@ def test_what_is_rolled_back_leaves_no_event(project, recorded, sql):
         connection.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'c@example.com')")
         connection.rollback()
     assert recorded() == seen
-    # A row that is refused: neither is the event of an attempt that was given up stored.
+    # If a row is refused, the event of the failed attempt is not stored.
     sql("alter table {users} add constraint rule check ({email} not like 'bad%%')")
     bad, *good = auth.copy_users(["bad@example.com", "fine@example.com", "good@example.com"])
-    assert [told(recorded(each)) for each in good] == [[("user.created", None)]] * 2
+    assert [summarize(recorded(each)) for each in good] == [[("user.created", None)]] * 2
     assert [(each["action"], each["metadata"]["degraded"]) for each in recorded(bad)] == [
         ("user.created", True)
     ]
     sql("alter table {users} drop constraint rule")
     project.client.retry()
-    assert told(recorded(bad))[-1][0] == "user.updated"
+    assert summarize(recorded(bad))[-1][0] == "user.updated"
     assert recorded(bad)[-1]["metadata"]["origin"] == "retry"
     assert project.columns["email"] in recorded(bad)[-1]["metadata"]["columns"]
 
 
-def test_a_paused_or_skipped_user_has_none(project, recorded):
+def test_a_change_during_a_pause_is_recorded_after_resume(project, recorded):
     project.client.pause()
     user = project.auth.sign_up_email("a@example.com")
     assert recorded(user) == []
     project.client.resume()
-    assert told(recorded(user)) == [("user.created", None)]
+    assert summarize(recorded(user)) == [("user.created", None)]
     assert recorded(user)[0]["metadata"]["origin"] == "retry"
 
 
-def test_values_on_request(project, recorded):
-    ask(project, values=True)
+def test_events_contain_old_and_new_values_on_request(project, recorded):
+    request_events(project, values=True)
     email, name = project.columns["email"], project.columns["full_name"]
     user = project.auth.sign_up_email("a@example.com", data={"full_name": "Ada"})
     project.auth.change_email(user, "b@example.com")
@@ -396,7 +400,7 @@ def test_values_on_request(project, recorded):
     assert recorded(user)[-1]["changes"] is None
 
 
-def test_an_import_is_one_statement(project, recorded):
+def test_the_events_of_an_import_are_recorded_with_one_statement(project, recorded):
     """One INSERT into the log for all users, whatever their number."""
     with project.database.connect("supabase_admin", autocommit=False) as superuser:
         superuser.execute("set track_functions = 'all'")
@@ -409,4 +413,4 @@ def test_an_import_is_one_statement(project, recorded):
         ).fetchone()[0]
         assert 1 <= calls < 10
         superuser.commit()
-    assert Counter(action for action, _ in told(recorded())) == {"user.created": 500}
+    assert Counter(action for action, _ in summarize(recorded())) == {"user.created": 500}

@@ -1,4 +1,4 @@
-"""A search for a name: with each kind of index, or in the first rows of the table."""
+"""Searching users by name, with each kind of index or in the first rows of the table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INDEXES = [
 
 
 @pytest.fixture
-def people(project):
+def users_by_name(project):
     names = ("Ada Lovelace", "Grace Hopper", "100%_sure", "Adam")
     return {
         name: project.auth.sign_up_email(f"user{n}@example.com", data={"full_name": name})
@@ -33,7 +33,7 @@ def search(project, text):
     return found, {each.name for each in found.users}
 
 
-def test_a_name_is_found_with_each_kind_of_index(project, people):
+def test_a_name_is_found_with_each_kind_of_index(project, users_by_name):
     indexes = list(INDEXES)
     if project.owner.execute("select from pg_available_extensions where name = 'pg_trgm'").fetchone():
         project.owner.execute("create extension pg_trgm schema extensions")
@@ -47,7 +47,7 @@ def test_a_name_is_found_with_each_kind_of_index(project, people):
             )
         found, names = search(project, "Ada Lovelace")
         assert (names, found.matches, found.read) == ({"Ada Lovelace"}, matches, None), definition
-        assert found.users[0].user_id == people["Ada Lovelace"]
+        assert found.users[0].user_id == users_by_name["Ada Lovelace"]
         expected = {"contains": {"Ada Lovelace"}, "begins with": set(), "is": set()}[matches]
         assert search(project, "Lovelace")[1] == expected
         assert search(project, "100%_sure")[1] == {"100%_sure"}
@@ -55,7 +55,7 @@ def test_a_name_is_found_with_each_kind_of_index(project, people):
         project.owner.execute("drop index named")
 
 
-def test_without_an_index_a_part_of_the_table_is_read(project, people, monkeypatch):
+def test_without_an_index_only_the_first_rows_are_read(project, users_by_name, monkeypatch):
     found, names = search(project, "ada")
     assert (names, found.read, found.is_cut) == ({"Ada Lovelace", "Adam"}, 4, False)
     monkeypatch.setattr(user_names, "MOST_READ", 3)
@@ -65,11 +65,11 @@ def test_without_an_index_a_part_of_the_table_is_read(project, people, monkeypat
     assert run(find_by_name(project.settings, "x"), project.owner) is None
 
 
-def test_an_address_is_found_with_the_index_of_the_auth_server(project, people):
-    """Also in another instance, and without one."""
+def test_an_email_is_found_with_the_index_of_auth_users(project, users_by_name):
+    """Also for a user with another instance_id, or with none."""
     owner = project.owner
     owner.execute("set enable_seqscan = off")
-    users = list(people.values())
+    users = list(users_by_name.values())
     with project.database.connect("supabase_auth_admin") as auth:
         auth.execute("update auth.users set instance_id = null where id = %s", [users[0]])
         auth.execute("update auth.users set instance_id = gen_random_uuid() where id = %s", [users[1]])

@@ -1,4 +1,4 @@
-"""A statement's rows are synced at its first row's turn, and are there for the triggers that fire later."""
+"""All rows of a statement are synced when the trigger fires for its first row. Later triggers find them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 pytestmark = pytest.mark.newest_server
 
-#: A second trigger of the application's that needs the user's row: with a foreign key to it, or without one.
-NEEDY = {
+#: Triggers of the application that need the user's row.
+LATER_TRIGGERS = {
     "by a foreign key": (
         "create table public.needs (id uuid primary key references {users}, email text)",
         "insert into public.needs values (new.id, new.email)",
@@ -21,7 +21,7 @@ NEEDY = {
 
 @pytest.fixture
 def trigger(sql):
-    """Make a trigger of the application's on ``auth.users``."""
+    """Create an application's trigger on ``auth.users``."""
 
     def make(name, body, when="after insert", level="row"):
         sql(
@@ -33,7 +33,7 @@ def trigger(sql):
     return make
 
 
-@pytest.mark.parametrize(("table", "body"), NEEDY.values(), ids=NEEDY)
+@pytest.mark.parametrize(("table", "body"), LATER_TRIGGERS.values(), ids=LATER_TRIGGERS)
 def test_a_later_trigger_finds_the_row_of_each_sign_up(project, sql, trigger, table, body):
     sql(table)
     trigger("on_auth_user_created_settings", body)
@@ -49,8 +49,8 @@ def test_a_later_trigger_finds_the_row_of_each_sign_up(project, sql, trigger, ta
     assert project.client.status().in_step
 
 
-def test_a_statement_between_two_turns_of_another_statement(project, sql, trigger):
-    """A trigger of the application inserts users while the rows of an import have their turns."""
+def test_users_that_a_trigger_inserts_during_an_import_are_synced(project, sql, trigger):
+    """The trigger fires between the rows of the import."""
     trigger(
         "z_invite",
         "if new.email like 'user-%5@import.example.com' then"
@@ -64,8 +64,8 @@ def test_a_statement_between_two_turns_of_another_statement(project, sql, trigge
 
 
 @pytest.mark.parametrize("fails", ["in a trigger", "after the statement"])
-def test_a_block_that_is_rolled_back_hides_no_later_statement(project, sql, trigger, fails):
-    """What one statement has noted for its later rows goes with it."""
+def test_users_inserted_after_a_rolled_back_block_are_synced(project, sql, trigger, fails):
+    """What usersync noted about the rolled-back statement must not affect the next statement."""
     if fails == "in a trigger":
         trigger("z_refuse", "if new.email = 'u5@example.com' then raise 'refused'; end if")
     insert = (
@@ -84,7 +84,7 @@ def test_a_block_that_is_rolled_back_hides_no_later_statement(project, sql, trig
     assert project.client.status().in_step
 
 
-def test_two_inserts_in_one_statement(project, sql):
+def test_two_inserts_in_one_statement_are_both_synced(project, sql):
     sql("""
         with first as (
             insert into auth.users (id, email) values (gen_random_uuid(), 'ada@example.com')
@@ -96,16 +96,16 @@ def test_two_inserts_in_one_statement(project, sql):
     assert project.client.status().in_step
 
 
-def test_an_earlier_trigger_that_inserts_each_row_itself(project, sql, trigger):
-    """It would find a row that was made at the turn of another user."""
+def test_an_earlier_trigger_may_insert_each_row_itself(project, sql, trigger):
+    """Its INSERT must not meet a row that usersync wrote when the trigger fired for another user."""
     trigger("a_maker", "insert into {users} ({key}, {email}) values (new.id, new.email)")
     project.auth.import_users(10)
     assert sql("select count(*) from {users}") == [(10,)]
     assert project.client.status().in_step
 
 
-def test_a_later_trigger_finds_the_row_gone(project, sql, trigger):
-    """As where a hand-written trigger deletes the row and another one then counts what is left."""
+def test_a_later_delete_trigger_finds_the_row_anonymized(project, sql, trigger):
+    """With a hand-written trigger, a later trigger would find the row deleted."""
     sql("create table public.left_over (n bigint)")
     project.auth.import_users(50)
     trigger(
@@ -119,7 +119,7 @@ def test_a_later_trigger_finds_the_row_gone(project, sql, trigger):
     assert project.client.status().in_step
 
 
-def test_an_earlier_trigger_finds_each_row_until_its_own_turn(project, sql, trigger):
+def test_an_earlier_delete_trigger_finds_each_row_unchanged(project, sql, trigger):
     sql("create table public.farewell (email text)")
     project.auth.import_users(20)
     trigger(

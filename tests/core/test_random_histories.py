@@ -1,9 +1,9 @@
-"""P1 to P3 over random sequences: users come, change and go, the schema breaks and is repaired, in any order.
+"""P1 to P3 for random sequences of sign-ups, changes, deletions, breakages of the schema and repairs.
 
-And the events of a user, folded, give the state of the row, whatever its owner does to the log.
+The events of a user also give the state of the row, whatever the log's owner does to the log.
 
-``USERSYNC_STATEFUL_EXAMPLES=500`` looks longer than the suite does. What fails is shrunk and printed as a
-sequence of steps, with a line that repeats it.
+``USERSYNC_STATEFUL_EXAMPLES=500`` runs more examples than the suite. Hypothesis shrinks a failing sequence
+and prints its steps, with a line that repeats it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from usersync.testing import BREAKAGES, broken_users_table
 
 EXAMPLES = int(os.environ.get("USERSYNC_STATEFUL_EXAMPLES", "40"))
 
-#: What would make each step wait for a time-out, or refuse to be built on what is there already.
+#: Excluded: breakages that make each step wait for a time-out, or that fail on existing rows.
 BREAKS = sorted(set(BREAKAGES) - {"locked", "unique_email", "deferred_unique_email"})
-#: While these last, the rows cannot be read under their names.
+#: During these breakages the rows cannot be read under their names.
 UNREADABLE = {"missing", "renamed", "column_renamed", "bad_type"}
 
 MIRRORED = (
@@ -53,7 +53,7 @@ _HOOK = (
     "create function public.log_hook() returns trigger language plpgsql as $$ begin {} end $$;"
     f"create trigger hook before insert on {LOG} for each row execute function public.log_hook()"
 )
-#: What the log's owner does to it, so that it takes no event.
+#: Changes by the log's owner with which the log stores no event.
 LOG_BREAKS = {
     "raises": _HOOK.format("raise 'no'; "),
     "skips": _HOOK.format("return null;"),
@@ -86,8 +86,8 @@ CHANGES = {
 }
 
 
-class Lives(RuleBasedStateMachine):
-    """The project is the same in every run; what is in it is not."""
+class RandomHistory(RuleBasedStateMachine):
+    """One sequence of steps. All sequences use the same project, and begin with empty tables."""
 
     project = None
     superuser = None
@@ -99,7 +99,7 @@ class Lives(RuleBasedStateMachine):
         self.log_is_broken = False
         self.with_values = False
         self.damage = ExitStack()
-        #: Users changed where no trigger saw it: only the next reconciling run can know.
+        #: Users changed with triggers disabled. Only a run notices these changes.
         self.unseen = set()
         self.known = set()
 
@@ -111,7 +111,7 @@ class Lives(RuleBasedStateMachine):
         self.superuser.execute(f"truncate auth.users cascade; truncate {users} cascade")
         self.superuser.execute("truncate usersync.sync_failures, usersync.sync_runs")
 
-    # The auth server: nothing that it does ever fails (P1).
+    # Steps of the auth server. None of them may fail (P1).
 
     @rule(kind=st.sampled_from(SIGN_UPS))
     def sign_up(self, kind):
@@ -129,7 +129,7 @@ class Lives(RuleBasedStateMachine):
         self.number += 1
         self.known.update(self.project.auth.import_users(count, domain=f"{self.number}.example.com"))
 
-    # The application, and the platform.
+    # Steps of the application and of the platform.
 
     @initialize(how=st.sampled_from(BREAKS), kind=st.sampled_from(SIGN_UPS), values=st.booleans())
     def begin_broken(self, how, kind, values):
@@ -143,7 +143,7 @@ class Lives(RuleBasedStateMachine):
         self.break_it(how, kind)
 
     def break_it(self, how, kind):
-        """Break the table, and have somebody sign up: of all next steps, the one that is to come up."""
+        """Break the table and sign a user up, because this next step must occur."""
         options = {"table": self.project.settings.users_table, "column": self.project.columns["email"]}
         self.damage.enter_context(broken_users_table(self.project.database.dsn(), how, **options))
         self.how = how
@@ -182,15 +182,15 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.how is None)
     @rule()
-    def spoil_a_row(self):
+    def make_a_row_stale(self):
         email, key = self.project.column("email"), self.project.settings.key
-        spoilt = self.project.owner.execute(
+        stale = self.project.owner.execute(
             f"update {self.project.users} set {email} = 'spoilt' where ctid = (select min(ctid) from"
             f' {self.project.users}) returning "{key}"'
         )
-        self.unseen.update(user for (user,) in spoilt)
+        self.unseen.update(user for (user,) in stale)
 
-    # usersync.
+    # Steps of usersync.
 
     @rule(page_size=st.sampled_from([2, 5000]))
     def reconcile(self, page_size):
@@ -238,14 +238,14 @@ class Lives(RuleBasedStateMachine):
 
     @precondition(lambda self: self.how is None and self.living())
     @rule()
-    def ensure_everybody_exists(self):
+    def ensure_all_users_exist(self):
         for user in self.living():
             assert self.project.client.ensure_user_exists(user)
 
-    # What holds after every step.
+    # Invariants, checked after each step.
 
     @invariant()
-    def every_row_is_right_or_the_failures_table_says_why(self):
+    def every_row_is_in_sync_or_has_a_sync_failure(self):
         if self.how in UNREADABLE:
             return
         excused = self.users_with_failures() | self.unseen
@@ -256,7 +256,7 @@ class Lives(RuleBasedStateMachine):
                 assert row is None or (row["deleted_at"] and not any(row[name] for name in PERSONAL))
             else:
                 metadata = there["raw_user_meta_data"]
-                assert row, f"{user} is missing, and nothing says so"
+                assert row, f"{user} has no row and no sync failure"
                 assert {name: row[name] for name in MIRRORED} == {name: there[name] for name in MIRRORED}
                 assert row["full_name"] == metadata.get("full_name", metadata.get("name"))
 
@@ -286,7 +286,7 @@ class Lives(RuleBasedStateMachine):
                 assert written == [row[name] for name in TEXTS]
 
     @invariant()
-    def one_pass_says_the_same_as_the_pages(self):
+    def one_pass_gives_the_same_result_as_pages(self):
         if self.how in UNREADABLE:
             return
         (in_step,) = self.project.owner.execute("select in_step from usersync.compare_tables()").fetchone()
@@ -294,7 +294,7 @@ class Lives(RuleBasedStateMachine):
         assert in_step == (not differing and not self.project.client.failures())
 
     @invariant()
-    def the_ledger_holds_no_address(self):
+    def the_failures_table_contains_no_email(self):
         for failure in self.project.client.failures():
             assert "@" not in failure.message
 
@@ -302,7 +302,7 @@ class Lives(RuleBasedStateMachine):
         return {each.user_id for each in self.project.client.failures() if each.kind != "event"}
 
     def events(self):
-        """The events of users, those that the failures table keeps included, the oldest first."""
+        """The events of users, in the log and in the failures table, the oldest first."""
         found = [
             event
             for (event,) in self.superuser.execute(
@@ -328,11 +328,11 @@ class Lives(RuleBasedStateMachine):
 
 @pytest.mark.newest_server
 @pytest.mark.settings(audit={"enabled": True})
-@pytest.mark.timeout(0)  # the number of steps bounds it, however busy the machine is
-def test_whatever_happens_in_whatever_order(project):
-    project.owner.prepare_threshold = None  # the table's columns change under it
+@pytest.mark.timeout(0)  # the number of steps limits the test, and a busy machine may take long
+def test_p1_to_p3_hold_for_random_sequences_of_steps(project):
+    project.owner.prepare_threshold = None  # the table's columns change
     with project.database.connect("supabase_admin") as superuser:
-        machine = type("Lives", (Lives,), {"project": project, "superuser": superuser})
+        machine = type("RandomHistory", (RandomHistory,), {"project": project, "superuser": superuser})
         run_state_machine_as_test(
             machine,
             settings=hypothesis_settings(

@@ -1,4 +1,4 @@
-"""A failure is one until the user's row is there and as it should be, whoever made it."""
+"""A sync failure stays open until the user's row exists and is in sync, whoever wrote the row."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def failed(project, sql):
     return user
 
 
-def test_a_row_that_the_application_inserts_ends_the_failure(project, failed, sql):
+def test_a_complete_row_closes_the_failure(project, failed, sql):
     columns = "{key}, {email}, {full_name}"
-    # Without created_at, which is mapped, too.
+    # This row lacks created_at, which is also mapped.
     sql(f"insert into {{users}} ({columns}) values (%s, 'ada@example.com', 'Ada')", failed)
     assert [each.user_id for each in project.client.failures()] == [failed]
     status = project.client.status()
@@ -36,7 +36,7 @@ def test_a_row_that_the_application_inserts_ends_the_failure(project, failed, sq
     assert sql("select count(*) from usersync.sync_failures") == [(0,)]
 
 
-def test_degraded_rows_and_failed_removals_go_on_counting(project, failed, sql):
+def test_degraded_rows_and_failed_removals_stay_open(project, failed, sql):
     sql("update usersync.sync_failures set outcome = 'degraded'")
     sql("select usersync.write_full_rows(array[%s]::uuid[], false)", failed)
     assert project.client.status().degraded == 1
@@ -45,6 +45,6 @@ def test_degraded_rows_and_failed_removals_go_on_counting(project, failed, sql):
     assert len(project.client.failures()) == 1
 
 
-def test_all_failures_stand_where_the_table_cannot_be_read(project, failed, broken):
+def test_all_failures_stay_open_if_the_users_table_is_missing(project, failed, broken):
     with broken("missing"):
         assert [each.user_id for each in project.client.failures()] == [failed]
