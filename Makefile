@@ -66,7 +66,7 @@ $(VENV)-lowest/.stamp: requirements-lowest.lock pyproject.toml
 # test_router.py needs schemathesis, which needs a newer rich. The examples need uv, and install the newest versions.
 LOWEST = --ignore tests/contrib/fastapi/test_router.py \
 	tests/clients/test_driver.py tests/clients/test_other_drivers.py tests/contrib tests/rest \
-	tests/clients/test_addresses.py tests/clients/test_methods.py tests/clients/test_borrowed_connections.py \
+	tests/clients/test_connection_strings.py tests/clients/test_methods.py tests/clients/test_borrowed_connections.py \
 	tests/clients/test_forks.py tests/metrics/test_metrics.py tests/testing/test_plugin.py tests/audit/test_audit_without_log.py \
 	tests/audit/test_audit_inline.py tests/audit/test_audit_usable.py tests/audit/test_audit_api.py tests/audit/test_audit_api_faults.py \
 	tests/audit/test_audit_values.py tests/cli/audit/test_audit_cli_export.py tests/cli/audit/test_audit_cli_tail.py \

@@ -1,4 +1,4 @@
-"""Both clients behind one face, over everything that they can be made from."""
+"""Fixtures that run a test with both clients over each transport."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FLAVOURS = ("sync", "async")
 TRANSPORTS = ("dsn", "connection", "autocommit", "pool")
-#: And over a real PostgREST.
+#: The Data API, over a real PostgREST.
 API = "api"
 
 
@@ -34,7 +34,7 @@ class Blocking:
 
 
 class Committing:
-    """A client of a connection that is not in autocommit mode: each call is one transaction of the test's."""
+    """A client of a connection without autocommit. The test's transaction ends after each call."""
 
     def __init__(self, client: Any, end: Callable[[str], object]) -> None:
         self.client = client
@@ -81,7 +81,7 @@ def _sync_source(transport: str, dsn: str, everything: ExitStack) -> Any:
 
 @pytest.fixture
 def make_client() -> Iterator[Callable[[str, str, str], Any]]:
-    """Make a client of a flavour, over a transport, for a DSN; a DataApi is taken as it is."""
+    """Create a client by flavour, transport and DSN. A DataApi is used unchanged."""
     with ExitStack() as everything:
         runner = everything.enter_context(asyncio.Runner())
 
@@ -102,7 +102,7 @@ def make_client() -> Iterator[Callable[[str, str, str], Any]]:
         yield make
 
 
-@pytest.fixture(params=[f"{flavour}-{link}" for flavour in FLAVOURS for link in (*TRANSPORTS, API)])
+@pytest.fixture(params=[f"{flavour}-{transport}" for flavour in FLAVOURS for transport in (*TRANSPORTS, API)])
 def client(request, project, make_client):
     """Each client over each transport, for an installed project."""
     flavour, transport = request.param.split("-")
@@ -111,8 +111,8 @@ def client(request, project, make_client):
 
 
 @pytest.fixture(params=["dsn", API])
-def address(request, project) -> Any:
-    """What a client opens its own connections from: an address, and the Data API."""
+def dsn_or_api(request, project) -> Any:
+    """A DSN, and the Data API: with both a client opens its own connections."""
     return request.getfixturevalue("api") if request.param == API else project.database.dsn()
 
 

@@ -1,4 +1,4 @@
-"""What gunicorn loads before it forks its workers: a client that has a connection already."""
+"""The application that gunicorn loads before it forks its workers. Its client is already connected."""
 
 import os
 import uuid
@@ -10,7 +10,7 @@ client.user_exists(uuid.UUID(int=7))
 
 
 def application(environ, start_response):
-    """Say whether the user of the path exists, and which process says so."""
+    """Answer whether the path's user exists, and the id of the process."""
     exists = client.user_exists(environ["PATH_INFO"].strip("/"))
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{exists} {os.getpid()}".encode()]

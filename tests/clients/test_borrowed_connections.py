@@ -1,4 +1,4 @@
-"""A connection of the application's: whose transaction it is, and what several users of it see."""
+"""Clients on a connection of the application: its transactions, and how threads, tasks and loops share it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
-#: A child of a parent that does not exist yet: the foreign key waits for COMMIT.
+#: The foreign key of a child is checked at COMMIT.
 FAMILY = """
     create table public.parent (id int primary key);
     create table public.child (parent_id int references public.parent deferrable initially deferred);
-    -- One that is checked at once unless the application says otherwise.
+    -- Checked at once, unless the application defers it.
     create table public.pet (parent_id int references public.parent deferrable)
 """
 
-#: What a call could change in its session for the rest of the transaction.
+#: Settings that a call could change for the rest of the transaction.
 SESSION = (
     "select current_setting('lock_timeout'), current_setting('search_path'), current_setting('timezone'), "
     "current_setting('usersync.has_waited', true) = 'yes', "
@@ -44,13 +44,13 @@ def log(tmp_path):
         yield log
 
 
-def born(connection):
+def insert_child_before_parent(connection):
     connection.execute("insert into public.child values (1)")
     connection.execute("insert into public.parent values (1)")
     connection.commit()
 
 
-EXPLICIT = {
+CALLS = {
     "ensure_user_exists, in SQL": lambda connection, user, _: connection.execute(
         "select public.ensure_user_exists(%s)", [user]
     ),
@@ -68,39 +68,39 @@ EXPLICIT = {
 }
 
 
-@pytest.mark.parametrize("explicit", EXPLICIT.values(), ids=EXPLICIT)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.usefixtures("family")
-def test_a_call_in_the_applications_transaction_leaves_its_checks_for_commit(
-    project, insert_without_triggers, log, explicit
+def test_a_call_leaves_deferred_constraints_to_the_applications_commit(
+    project, insert_without_triggers, log, call
 ):
     (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn()) as connection:
-        explicit(connection, user, log)
-        born(connection)
+        call(connection, user, log)
+        insert_child_before_parent(connection)
     assert project.client.user_exists(user)
     assert project.client.failures() == []
 
 
-@pytest.mark.parametrize("explicit", EXPLICIT.values(), ids=EXPLICIT)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.usefixtures("family")
-def test_a_call_leaves_pending_checks_and_the_session_as_they_are(
-    project, insert_without_triggers, log, explicit
+def test_a_call_changes_no_constraint_mode_and_no_session_setting(
+    project, insert_without_triggers, log, call
 ):
     (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn()) as connection:
         before = connection.execute(SESSION).fetchone()
         connection.execute("set constraints pet_parent_id_fkey deferred")
         connection.execute("insert into public.pet values (1)")
-        explicit(connection, user, log)
+        call(connection, user, log)
         assert connection.execute(SESSION).fetchone()[:3] == before[:3]
         assert not any(connection.execute(SESSION).fetchone()[3:])
         connection.execute("insert into public.pet values (1)")
-        born(connection)
+        insert_child_before_parent(connection)
     assert project.client.user_exists(user)
     assert project.client.failures() == []
 
 
-def test_a_call_that_waited_for_a_lock_leaves_no_mark(project, insert_without_triggers):
+def test_a_call_that_waited_for_a_lock_leaves_no_setting(project, insert_without_triggers):
     (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn()) as connection, project.database.connect() as other:
         other.execute(f"begin; lock table {project.users} in share row exclusive mode")
@@ -110,8 +110,10 @@ def test_a_call_that_waited_for_a_lock_leaves_no_mark(project, insert_without_tr
 
 
 @pytest.mark.usefixtures("family")
-def test_in_a_transaction_of_ours_a_deferred_check_is_that_users_failure(project, insert_without_triggers):
-    """The trigger writes what only COMMIT would refuse: one user fails, the others have their rows."""
+def test_in_usersyncs_own_transaction_a_deferred_violation_is_a_sync_failure(
+    project, insert_without_triggers
+):
+    """The trigger violates a deferred constraint for one user. The other user gets a row."""
     users = insert_without_triggers(2)
     project.owner.execute(f"""
         create function public.bear() returns trigger language plpgsql as $$ begin
@@ -123,7 +125,7 @@ def test_in_a_transaction_of_ours_a_deferred_check_is_that_users_failure(project
     assert [(each.user_id, each.sqlstate) for each in project.client.failures()] == [(users[0], "23503")]
 
 
-def test_an_idle_connection_that_is_not_in_autocommit_begins_the_applications_transaction(
+def test_a_call_on_an_idle_connection_without_autocommit_begins_a_transaction(
     project, insert_without_triggers
 ):
     (user,) = insert_without_triggers(1)
@@ -136,7 +138,7 @@ def test_an_idle_connection_that_is_not_in_autocommit_begins_the_applications_tr
         connection.rollback()
         assert client.user_exists(user) is False
         connection.rollback()
-        assert client.ensure_user_exists(user) is True, "what was rolled back is not remembered"
+        assert client.ensure_user_exists(user) is True, "a result that was rolled back is not cached"
     assert project.row(user) is not None
 
 
@@ -151,7 +153,7 @@ def erasable(project):
     return user
 
 
-def test_an_operation_that_requires_its_own_transaction_raises(project):
+def test_erase_raises_in_a_transaction_of_the_application(project):
     user = erasable(project)
     with psycopg.connect(project.database.dsn()) as connection:
         with pytest.raises(UsersyncError, match="transaction of its own") as caught:
@@ -161,7 +163,7 @@ def test_an_operation_that_requires_its_own_transaction_raises(project):
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_four_threads_on_one_connection(project, insert_without_triggers, log, autocommit):
+def test_four_threads_can_share_one_connection(project, insert_without_triggers, log, autocommit):
     users = insert_without_triggers(100)
     with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
         clients = [UserSync(connection) for _ in range(4)]
@@ -170,7 +172,7 @@ def test_four_threads_on_one_connection(project, insert_without_triggers, log, a
             user = users[number % 100]
             done = clients[number % 4].ensure_user_exists(user)
             assert log.record_in(connection, "a.b", user_id=user, required=True)
-            # The application's own statements, in between.
+            # A statement of the application.
             return done and connection.execute("select 1").fetchone() == (1,)
 
         with ThreadPoolExecutor(4) as threads:
@@ -183,10 +185,10 @@ def test_four_threads_on_one_connection(project, insert_without_triggers, log, a
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_eight_tasks_on_one_connection(project, insert_without_triggers, log, autocommit):
+def test_eight_tasks_can_share_one_connection(project, insert_without_triggers, log, autocommit):
     users = insert_without_triggers(100)
 
-    async def story():
+    async def main():
         dsn = project.database.dsn()
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=autocommit) as connection:
             clients = [AsyncUserSync(connection) for _ in range(4)]
@@ -203,7 +205,7 @@ def test_eight_tasks_on_one_connection(project, insert_without_triggers, log, au
             expected = TransactionStatus.IDLE if autocommit else TransactionStatus.INTRANS
             assert connection.info.transaction_status == expected
 
-    asyncio.run(story())
+    asyncio.run(main())
     assert project.client.status().in_step
     assert count_events(project) == 200
 
@@ -213,8 +215,8 @@ def count_events(project):
     return project.owner.execute(statement).fetchone()[0]
 
 
-def test_no_other_thread_uses_a_transaction_of_usersync(project, log):
-    """erase() begins and commits on a connection in autocommit; another thread's work is not part of that."""
+def test_another_threads_statements_are_not_part_of_the_transaction_of_erase(project, log):
+    """erase() begins and commits a transaction on a connection in autocommit mode."""
     user = erasable(project)
     with psycopg.connect(project.database.dsn(), autocommit=True) as connection:
         stop, seen = threading.Event(), []
@@ -238,7 +240,7 @@ def test_no_other_thread_uses_a_transaction_of_usersync(project, log):
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_in_a_pipeline(project, insert_without_triggers, autocommit):
+def test_calls_work_in_a_pipeline(project, insert_without_triggers, autocommit):
     first, second = insert_without_triggers(2)
     with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
         client = UserSync(connection)
@@ -252,17 +254,17 @@ def test_in_a_pipeline(project, insert_without_triggers, autocommit):
     assert project.client.status().in_step
 
 
-def test_in_a_pipeline_of_asyncio(project, insert_without_triggers):
+def test_calls_work_in_a_pipeline_with_asyncio(project, insert_without_triggers):
     (user,) = insert_without_triggers(1)
 
-    async def story():
+    async def main():
         dsn = project.database.dsn()
         async with await psycopg.AsyncConnection.connect(dsn) as connection, connection.pipeline():
             pending = await connection.execute("select 7")
             assert await AsyncUserSync(connection).ensure_user_exists(user) is True
             assert await pending.fetchone() == (7,)
 
-    asyncio.run(story())
+    asyncio.run(main())
     assert project.client.status().in_step
 
 
@@ -276,7 +278,7 @@ def test_a_failure_in_a_pipeline_leaves_the_transaction_usable(project):
         assert connection.execute("select n from mine").fetchone() == (1,)
 
 
-def test_in_a_transaction_that_has_failed_already(project):
+def test_a_call_in_a_failed_transaction_raises(project):
     with psycopg.connect(project.database.dsn()) as connection:
         with pytest.raises(psycopg.errors.DivisionByZero):
             connection.execute("select 1/0")
@@ -288,53 +290,53 @@ def test_in_a_transaction_that_has_failed_already(project):
         assert UserSync(connection).failures() == []
 
 
-def test_a_closed_connection_is_a_failed_connection(project):
+def test_a_call_on_a_closed_connection_raises(project):
     connection = psycopg.connect(project.database.dsn())
     connection.close()
     with pytest.raises(ConnectionFailedError, match="closed"):
         UserSync(connection).failures()
 
 
-def test_one_event_loop_after_the_other(project):
-    """asyncio.run() twice: the connection of the first loop is idle, and so of use in the second."""
+def test_clients_work_in_one_event_loop_after_another(project):
+    """The connection of the first event loop is idle, so the second event loop can use it."""
     dsn = project.database.dsn()
     runner = asyncio.Runner()
     connection = runner.run(psycopg.AsyncConnection.connect(dsn))
-    by_address = AsyncUserSync(dsn)
+    by_dsn = AsyncUserSync(dsn)
 
-    async def story():
+    async def main():
         assert await AsyncUserSync(connection).failures() == []
-        calls = [by_address.failures() for _ in range(5)]
+        calls = [by_dsn.failures() for _ in range(5)]
         assert await asyncio.gather(*calls) == [[]] * 5
 
-    runner.run(story())
+    runner.run(main())
     runner.close()
 
     async def second():
-        await story()
+        await main()
         await connection.close()
-        await by_address.close()
+        await by_dsn.close()
 
     asyncio.run(second())
 
 
-def test_two_event_loops_at_once(project):
-    """An address serves each of them. A connection and a pool say that they cannot."""
+def test_only_a_client_with_a_dsn_serves_two_event_loops_at_once(project):
+    """With a connection or a pool, a client raises in the second event loop."""
     dsn = project.database.dsn()
-    by_address = AsyncUserSync(dsn)
+    by_dsn = AsyncUserSync(dsn)
 
     async def in_another(client):
         try:
             return await client.failures()
         finally:
-            if client is by_address:
+            if client is by_dsn:
                 await client.close()
 
-    async def story():
+    async def main():
         async with (
             await psycopg.AsyncConnection.connect(dsn) as connection,
             AsyncConnectionPool(dsn, min_size=1, open=False) as pool,
-            by_address,
+            by_dsn,
         ):
             for client in (AsyncUserSync(connection), AsyncUserSync(pool)):
                 assert await client.failures() == []
@@ -342,17 +344,15 @@ def test_two_event_loops_at_once(project):
                     await asyncio.to_thread(asyncio.run, in_another(client))
                 assert "event loop" in caught.value.hint
                 assert await client.failures() == []
-            assert await by_address.failures() == []
-            both = asyncio.to_thread(asyncio.run, in_another(by_address)), by_address.failures()
+            assert await by_dsn.failures() == []
+            both = asyncio.to_thread(asyncio.run, in_another(by_dsn)), by_dsn.failures()
             assert await asyncio.gather(*both) == [[], []]
 
-    asyncio.run(story())
+    asyncio.run(main())
 
 
-def test_ctrl_c_in_the_middle_of_a_call_ends_the_call_and_not_the_transaction(
-    project, insert_without_triggers
-):
-    """The main thread waits for a lock; a signal arrives."""
+def test_ctrl_c_during_a_call_does_not_end_the_transaction(project, insert_without_triggers):
+    """The signal arrives while the main thread waits for a lock."""
     import signal  # noqa: PLC0415
 
     insert_without_triggers(1)
@@ -366,7 +366,7 @@ def test_ctrl_c_in_the_middle_of_a_call_ends_the_call_and_not_the_transaction(
         project.database.connect() as other,
         project.database.connect("supabase_admin") as superuser,
     ):
-        # So that a slow machine has the time for the signal.
+        # Long enough for the signal on a slow machine.
         other.execute("alter function public.usersync(text, jsonb) set lock_timeout = '10min'")
         connection.execute("create temporary table mine (n integer)")
         other.execute("begin; lock table usersync.sync_failures in access exclusive mode")

@@ -1,4 +1,4 @@
-"""Connections that are lost, refused, exhausted, shared, or in the middle of something."""
+"""Connections that are lost, refused, exhausted, shared, interrupted or in a transaction."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
-NOBODY = uuid.UUID(int=7)
+UNKNOWN_USER = uuid.UUID(int=7)
 
 WAITING = "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock'"
 
 COUNTING = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
 
-#: A function of ours that fails with personal data in its DETAIL, as an application's trigger may make it.
+#: A function of usersync that fails with personal data in its DETAIL, as an application's trigger may.
 FAILING = """
     create or replace function public.user_sync_status() returns jsonb language plpgsql as $$ begin
     raise unique_violation using message = 'twice', detail = 'Key (email)=(ada@example.com)', hint = 'so';
@@ -33,7 +33,7 @@ FAILING = """
 
 
 def end_sessions(project, name: str) -> int:
-    """End the sessions of this application name and wait until they are gone."""
+    """End the sessions of this application name, and wait for their end."""
     with project.database.connect("supabase_admin") as superuser:
         return superuser.execute(
             "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity "
@@ -56,9 +56,7 @@ def end_sessions(project, name: str) -> int:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_each_way_that_an_address_can_be_wrong_has_a_hint_and_no_password(
-    database, make_client, flavour, change, says
-):
+def test_each_connection_error_has_a_hint_and_shows_no_password(database, make_client, flavour, change, says):
     secret = "the-secret-word"  # noqa: S105
     parts = psycopg.conninfo.conninfo_to_dict(database.dsn()) | {"password": secret} | change
     if change.keys() & {"sslmode", "dbname"}:
@@ -66,7 +64,7 @@ def test_each_way_that_an_address_can_be_wrong_has_a_hint_and_no_password(
     secret = parts["password"]
     client = make_client(flavour, "dsn", psycopg.conninfo.make_conninfo(**parts))
     with pytest.raises(ConnectionFailedError) as caught:
-        client.user_exists(NOBODY)
+        client.user_exists(UNKNOWN_USER)
     error = caught.value
     assert says in error.hint
     assert error.hint
@@ -75,7 +73,7 @@ def test_each_way_that_an_address_can_be_wrong_has_a_hint_and_no_password(
 
 
 def test_status_does_not_block_other_users_of_the_client(project, make_client, insert_without_triggers):
-    """Of many users it takes long, and a request waits two seconds at the most for the row of its user."""
+    """With many users status() takes long, but a request waits at most two seconds for its user's row."""
     [user_id] = insert_without_triggers(1)
     with project.database.connect() as owner, ThreadPoolExecutor() as threads:
         owner.execute("select pg_advisory_lock(7)")
@@ -95,14 +93,14 @@ def test_status_does_not_block_other_users_of_the_client(project, make_client, i
             counting.result()
 
 
-def test_an_idle_connection_that_was_lost_is_replaced_without_a_word(project, make_client, flavour):
+def test_a_lost_idle_connection_is_replaced_without_an_error(project, make_client, flavour):
     client = make_client(flavour, "dsn", project.database.dsn() + "?application_name=victim")
-    assert client.user_exists(NOBODY) is False
+    assert client.user_exists(UNKNOWN_USER) is False
     assert end_sessions(project, "victim") == 1
-    assert client.user_exists(NOBODY) is False
+    assert client.user_exists(UNKNOWN_USER) is False
 
 
-def test_a_connection_that_is_lost_at_work_is_an_error_once(project, make_client, flavour):
+def test_a_connection_lost_during_a_call_raises_once(project, make_client, flavour):
     client = make_client(flavour, "dsn", project.database.dsn() + "?application_name=victim")
     user = project.auth.sign_up_email("ada@example.com")
     project.owner.execute(
@@ -123,59 +121,59 @@ def test_a_connection_that_is_lost_at_work_is_an_error_once(project, make_client
 
 
 @pytest.mark.parametrize("transport", ["connection", "autocommit"])
-def test_a_lost_connection_of_the_callers_stays_lost(project, make_client, flavour, transport):
+def test_a_lost_connection_of_the_application_raises_in_each_call(project, make_client, flavour, transport):
     client = make_client(flavour, transport, project.database.dsn() + "?application_name=victim")
-    assert client.user_exists(NOBODY) is False
+    assert client.user_exists(UNKNOWN_USER) is False
     end_sessions(project, "victim")
     for _ in range(2):
         with pytest.raises(ConnectionFailedError):
-            client.user_exists(NOBODY)
+            client.user_exists(UNKNOWN_USER)
 
 
-def test_a_pool_is_rid_of_a_lost_connection(project, make_client, flavour):
+def test_a_pool_discards_lost_connections(project, make_client, flavour):
     client = make_client(flavour, "pool", project.database.dsn() + "?application_name=victim")
-    assert client.user_exists(NOBODY) is False
+    assert client.user_exists(UNKNOWN_USER) is False
     lost = end_sessions(project, "victim")
     failures = 0
     for _ in range(lost + 1):
         try:
-            assert client.user_exists(NOBODY) is False
+            assert client.user_exists(UNKNOWN_USER) is False
         except ConnectionFailedError:
             failures += 1
     assert failures <= lost
-    assert client.user_exists(NOBODY) is False
+    assert client.user_exists(UNKNOWN_USER) is False
 
 
-def test_an_exhausted_pool_says_so(project):
+def test_an_exhausted_pool_raises(project):
     with ConnectionPool(project.database.dsn(), min_size=1, max_size=1, timeout=0.2, open=True) as pool:
         client = UserSync(pool)
         with pool.connection(), pytest.raises(ConnectionFailedError, match="no free connection") as caught:
-            client.user_exists(NOBODY)
+            client.user_exists(UNKNOWN_USER)
         assert "larger" in caught.value.hint
-        assert client.user_exists(NOBODY) is False
+        assert client.user_exists(UNKNOWN_USER) is False
 
 
-def test_an_exhausted_pool_says_so_to_asyncio(project):
-    async def story():
+def test_an_exhausted_pool_raises_with_asyncio(project):
+    async def main():
         options = {"min_size": 1, "max_size": 1, "timeout": 0.2, "open": False}
         async with AsyncConnectionPool(project.database.dsn(), **options) as pool:
             client = AsyncUserSync(pool)
             async with pool.connection():
                 with pytest.raises(ConnectionFailedError, match="no free connection"):
-                    await client.user_exists(NOBODY)
-            assert await client.user_exists(NOBODY) is False
+                    await client.user_exists(UNKNOWN_USER)
+            assert await client.user_exists(UNKNOWN_USER) is False
 
-    asyncio.run(story())
+    asyncio.run(main())
 
 
-def test_a_pool_that_is_closed_is_a_failed_connection(project):
+def test_a_closed_pool_raises(project):
     with ConnectionPool(project.database.dsn(), min_size=1, open=True) as pool:
         client = UserSync(pool)
     with pytest.raises(ConnectionFailedError, match="closed"):
-        client.user_exists(NOBODY)
+        client.user_exists(UNKNOWN_USER)
 
 
-def test_an_idle_connection_in_autocommit_is_given_back_as_it_was(project, insert_without_triggers):
+def test_a_connection_in_autocommit_mode_is_idle_after_a_call(project, insert_without_triggers):
     insert_without_triggers(1)
     with psycopg.connect(project.database.dsn(), autocommit=True) as connection:
         assert UserSync(connection).sync_all_missing_users().synced == 1
@@ -185,9 +183,7 @@ def test_an_idle_connection_in_autocommit_is_given_back_as_it_was(project, inser
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_in_a_transaction_nothing_is_committed_behind_the_callers_back(
-    project, autocommit, insert_without_triggers
-):
+def test_a_call_in_the_applications_transaction_commits_nothing(project, autocommit, insert_without_triggers):
     (user,) = insert_without_triggers(1)
     with psycopg.connect(project.database.dsn(), autocommit=autocommit) as connection:
         client = UserSync(connection)
@@ -198,12 +194,12 @@ def test_in_a_transaction_nothing_is_committed_behind_the_callers_back(
         connection.rollback()
         assert project.row(user) is None
         assert client.user_exists(user) is False
-        assert client.ensure_user_exists(user) is True, "what was rolled back is not remembered"
+        assert client.ensure_user_exists(user) is True, "a result that was rolled back is not cached"
         connection.commit()
         assert project.row(user) is not None
 
 
-def test_our_failure_leaves_the_callers_transaction_usable(project):
+def test_a_failed_call_leaves_the_applications_transaction_usable(project):
     project.owner.execute(FAILING)
     with psycopg.connect(project.database.dsn()) as connection:
         client = UserSync(connection)
@@ -215,8 +211,8 @@ def test_our_failure_leaves_the_callers_transaction_usable(project):
         assert client.failures() == []
 
 
-def test_our_failure_leaves_the_callers_transaction_usable_with_asyncio(project):
-    async def story():
+def test_a_failed_call_leaves_the_applications_transaction_usable_with_asyncio(project):
+    async def main():
         async with await psycopg.AsyncConnection.connect(project.database.dsn()) as connection:
             client = AsyncUserSync(connection)
             await connection.execute("create temporary table mine (n integer) on commit drop")
@@ -226,24 +222,24 @@ def test_our_failure_leaves_the_callers_transaction_usable_with_asyncio(project)
             assert connection.info.transaction_status == TransactionStatus.INTRANS
 
     project.owner.execute(FAILING)
-    asyncio.run(story())
+    asyncio.run(main())
 
 
-def test_a_transaction_that_has_failed_already_is_reported_as_such(project):
+def test_a_call_in_a_failed_transaction_raises(project):
     with psycopg.connect(project.database.dsn()) as connection:
         with pytest.raises(psycopg.errors.DivisionByZero):
             connection.execute("select 1/0")
         with pytest.raises(DatabaseError) as caught:
-            UserSync(connection).user_exists(NOBODY)
+            UserSync(connection).user_exists(UNKNOWN_USER)
         assert caught.value.sqlstate == "25P02"
 
 
-def test_a_role_without_rights_is_told_so(project):
+def test_a_role_without_privileges_raises_privilege_missing(project):
     with (
         pytest.raises(PrivilegeMissingError) as caught,
         UserSync(project.database.dsn("authenticated")) as client,
     ):
-        client.ensure_user_exists(NOBODY)
+        client.ensure_user_exists(UNKNOWN_USER)
     assert caught.value.sqlstate == "42501"
     assert caught.value.hint
 
@@ -255,7 +251,7 @@ def test_the_service_role_may_call_the_functions_for_clients(project):
         assert client.status().in_step
 
 
-def test_an_error_of_the_database_carries_its_sqlstate_and_no_detail(project):
+def test_an_error_of_the_database_has_its_sqlstate_and_no_detail(project):
     project.owner.execute(FAILING)
     with pytest.raises(DatabaseError) as caught:
         project.client.status()
@@ -264,7 +260,7 @@ def test_an_error_of_the_database_carries_its_sqlstate_and_no_detail(project):
     assert "ada" not in "".join(traceback.format_exception(error))
 
 
-def test_a_lock_that_is_not_to_be_had_is_a_busy_database(project):
+def test_a_lock_timeout_raises_busy_error(project):
     dsn = project.database.dsn() + "?options=-c%20lock_timeout%3D50ms"
     with project.database.connect() as other, UserSync(dsn) as client:
         other.execute("begin; lock table usersync.sync_failures in access exclusive mode")
@@ -283,29 +279,29 @@ def test_one_client_serves_sixteen_threads(project, insert_without_triggers):
 def test_one_client_serves_a_hundred_tasks(project, insert_without_triggers):
     users = insert_without_triggers(100)
 
-    async def story(source):
+    async def main(source):
         async with AsyncUserSync(source) as client:
             return await asyncio.gather(*(client.ensure_user_exists(user) for user in users))
 
-    assert all(asyncio.run(story(project.database.dsn())))
+    assert all(asyncio.run(main(project.database.dsn())))
     assert project.client.status().in_step
 
 
 def test_a_pool_serves_a_hundred_tasks(project, insert_without_triggers):
     users = insert_without_triggers(100)
 
-    async def story():
+    async def main():
         async with AsyncConnectionPool(project.database.dsn(), min_size=2, max_size=4, open=False) as pool:
             client = AsyncUserSync(pool)
             return await asyncio.gather(*(client.ensure_user_exists(user) for user in users))
 
-    assert all(asyncio.run(story()))
+    assert all(asyncio.run(main()))
     assert project.client.status().in_step
 
 
 @pytest.mark.parametrize("transport", ["dsn", "pool", "connection"])
 def test_a_cancelled_call_leaves_the_client_usable(project, transport):
-    """It is cancelled while it waits for a lock that another session holds."""
+    """The call is cancelled while it waits for a lock of another session."""
     dsn = project.database.dsn() + "?application_name=waiting"
 
     async def waiting() -> None:
@@ -314,7 +310,7 @@ def test_a_cancelled_call_leaves_the_client_usable(project, transport):
                 while not superuser.execute(WAITING).fetchone():  # noqa: ASYNC110 - no event of ours
                     await asyncio.sleep(0.005)
 
-    async def story(client, other):
+    async def check(client, other):
         assert await client.failures() == []
         other.execute("begin; lock table usersync.sync_failures in access exclusive mode")
         call = asyncio.ensure_future(client.failures())
@@ -326,40 +322,40 @@ def test_a_cancelled_call_leaves_the_client_usable(project, transport):
         async with asyncio.timeout(10):
             assert await client.failures() == []
 
-    async def over():
+    async def check_with_transport():
         with project.database.connect() as other:
             if transport == "pool":
                 async with AsyncConnectionPool(dsn, min_size=1, max_size=1, open=False) as pool:
-                    await story(AsyncUserSync(pool), other)
+                    await check(AsyncUserSync(pool), other)
             elif transport == "connection":
                 async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-                    await story(AsyncUserSync(connection), other)
+                    await check(AsyncUserSync(connection), other)
             else:
                 async with AsyncUserSync(dsn) as client:
-                    await story(client, other)
+                    await check(client, other)
 
-    asyncio.run(over())
+    asyncio.run(check_with_transport())
 
 
-def test_a_closed_client_opens_again_when_it_is_asked(project, make_client, flavour):
+def test_a_closed_client_connects_again_on_the_next_call(project, make_client, flavour):
     client = make_client(flavour, "dsn", project.database.dsn())
-    assert client.user_exists(NOBODY) is False
+    assert client.user_exists(UNKNOWN_USER) is False
     client.close()
     client.close()
-    assert client.user_exists(NOBODY) is False
+    assert client.user_exists(UNKNOWN_USER) is False
 
 
-def test_a_connection_in_another_encoding_is_spoken_to_in_its_own(project):
+def test_calls_work_on_a_connection_with_another_client_encoding(project):
     with UserSync(project.database.dsn() + "?client_encoding=latin1") as client:
         user = project.auth.sign_up_email("ada@example.com")
         assert client.sync_auth_user(user) is True
 
 
-def test_ctrl_c_between_a_statement_and_its_answer(project):
-    """The session is of no more use: the next call has another one, and nothing goes on in the first."""
+def test_ctrl_c_before_an_answer_ends_the_statement_and_the_connection(project):
+    """The next call opens a new session, and the statement of the first session ends."""
     sleeping = "select 1 from pg_stat_activity where application_name = 'victim' and state = 'active'"
     with UserSync(project.database.dsn() + "?application_name=victim") as client:
-        assert client.user_exists(NOBODY) is False
+        assert client.user_exists(UNKNOWN_USER) is False
 
         def interrupted():
             client._transport._own.pgconn.send_query(b"select pg_sleep(600)")
@@ -368,7 +364,7 @@ def test_ctrl_c_between_a_statement_and_its_answer(project):
 
         with pytest.raises(KeyboardInterrupt):
             client._transport.run(interrupted())
-        assert client.user_exists(NOBODY) is False
+        assert client.user_exists(UNKNOWN_USER) is False
         with project.database.connect("supabase_admin") as superuser:
-            # The server ends it when it has got the request to cancel.
+            # The server ends the statement when it receives the cancel request.
             until(lambda: superuser.execute(sleeping).fetchone() is None)

@@ -1,4 +1,4 @@
-"""What usersync uses of psycopg and psycopg does not document."""
+"""The undocumented parts of psycopg that usersync uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRIVATE = {
 
 
 @pytest.mark.parametrize("name", PRIVATE)
-def test_the_driver_has_the_generators_that_operations_are_made_of(name):
+def test_psycopg_has_the_private_generators_that_usersync_uses(name):
     kind, method = name.split(".")
     found = getattr(getattr(psycopg, kind), method, None)
     problem = f"{name} of psycopg {psycopg.__version__} is not what {ownership.__name__} expects"

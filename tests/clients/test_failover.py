@@ -1,4 +1,4 @@
-"""What a client remembers of a database that was lost, when another server takes over."""
+"""A client's cache of existing users, when a standby becomes the primary."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from waiting import until
 pytestmark = pytest.mark.newest_server
 
 
-def test_a_user_whom_the_promoted_standby_lacks_is_asked_for_again(pair, everything, monkeypatch):
+def test_the_cache_is_emptied_when_a_standby_is_promoted(pair, everything, monkeypatch):
     monkeypatch.setattr(PositiveCache, "LOOK_SECONDS", 0.0)
     lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
     standby = everything.enter_context(pair.standby(lag))
@@ -29,7 +29,7 @@ def test_a_user_whom_the_promoted_standby_lacks_is_asked_for_again(pair, everyth
     assert client.ensure_user_exists(lost)
     auth.close()
     pair.primary.kill()
-    # Nobody answers: what is remembered is all there is.
+    # No server answers, so the client answers from its cache.
     assert client.ensure_user_exists(lost)
     with psycopg.connect(standby.dsn(), autocommit=True) as connection:
         assert connection.execute("select pg_promote()").fetchone() == (True,)

@@ -1,4 +1,4 @@
-"""A client that was made, and used, before its process forked."""
+"""A client that is created and used before its process forks."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from usersync.transports.steps import query
 
 pytestmark = [
     pytest.mark.newest_server,
-    # Python warns of what is tested here.
+    # Python warns about forks of a process with threads.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 
-NOBODY = uuid.UUID(int=7)
+UNKNOWN_USER = uuid.UUID(int=7)
 FORK = multiprocessing.get_context("fork")
 CALLS = 100
 
 
 def in_child(work):
-    """What ``work`` returns, or the name of what it raises and the text, in a forked process."""
+    """Run ``work`` in a forked process. Calling the result gives the value, or the error as text."""
     receiver, sender = FORK.Pipe(duplex=False)
 
     def main():
         try:
             sender.send(work())
-        except Exception as error:  # noqa: BLE001 - the parent looks at it
+        except Exception as error:  # noqa: BLE001 - the parent checks it
             sender.send(f"{type(error).__name__}: {error}")
 
     process = FORK.Process(target=main)
@@ -61,13 +61,13 @@ def in_child(work):
 
 
 def backend(client):
-    """Which session of the server answers: two processes have two."""
+    """The id of the server process that answers this client."""
     return client._transport._own.info.backend_pid
 
 
 def ask(client, user):
-    """Questions with different answers: one that reads another's answer says something wrong."""
-    answers = [client.user_exists(user if number % 2 else NOBODY) for number in range(CALLS)]
+    """Whether each answer belongs to its question. The answers alternate, so a wrong one is noticed."""
+    answers = [client.user_exists(user if number % 2 else UNKNOWN_USER) for number in range(CALLS)]
     return answers == [bool(number % 2) for number in range(CALLS)]
 
 
@@ -76,7 +76,7 @@ def user(project):
     return project.auth.sign_up_email("ada@example.com")
 
 
-def test_two_children_and_their_parent_get_right_answers_at_once(project, user):
+def test_a_parent_and_two_children_get_their_own_answers(project, user):
     with UserSync(project.database.dsn()) as client:
         assert client.user_exists(user)
         children = [in_child(lambda: (ask(client, user), backend(client))) for _ in range(2)]
@@ -88,7 +88,7 @@ def test_two_children_and_their_parent_get_right_answers_at_once(project, user):
         assert backend(client) == here[1]
 
 
-def test_a_fork_while_another_thread_waits_for_an_answer(project, user):
+def test_a_child_can_use_the_client_while_a_thread_of_the_parent_waits(project, user):
     waiting = "select 1 from pg_stat_activity where application_name = 'forking' and wait_event = 'advisory'"
     dsn = project.database.dsn() + "?application_name=forking"
     with UserSync(dsn) as client, project.database.connect("supabase_admin") as other:
@@ -105,26 +105,26 @@ def test_a_fork_while_another_thread_waits_for_an_answer(project, user):
         assert ask(client, user)
 
 
-def test_asyncio_in_a_child(project, user):
+def test_a_child_can_use_an_asyncio_client(project, user):
     client = AsyncUserSync(project.database.dsn())
 
-    async def story():
-        answers = [await client.user_exists(user if number % 2 else NOBODY) for number in range(CALLS)]
+    async def main():
+        answers = [await client.user_exists(user if number % 2 else UNKNOWN_USER) for number in range(CALLS)]
         return answers == [bool(number % 2) for number in range(CALLS)]
 
     async def close():
         await client.close()
 
     with asyncio.Runner() as runner:
-        assert runner.run(story())
-        child = in_child(lambda: asyncio.run(story()))
-        assert runner.run(story())
+        assert runner.run(main())
+        child = in_child(lambda: asyncio.run(main()))
+        assert runner.run(main())
         assert child() is True
-        assert runner.run(story())
+        assert runner.run(main())
         runner.run(close())
 
 
-def test_a_connection_or_a_pool_of_the_parents_is_refused_in_a_child(project, user):
+def test_a_connection_or_pool_of_the_parent_raises_in_a_child(project, user):
     with (
         psycopg.connect(project.database.dsn(), autocommit=True) as connection,
         ConnectionPool(project.database.dsn(), min_size=1, open=True) as pool,
@@ -137,14 +137,14 @@ def test_a_connection_or_a_pool_of_the_parents_is_refused_in_a_child(project, us
             assert ask(client, user)
 
 
-def test_forks_under_load(project, user):
+def test_children_get_right_answers_while_the_parent_is_busy(project, user):
     with UserSync(project.database.dsn()) as client:
         stop = threading.Event()
 
         def load():
             right = True
             while not stop.is_set():
-                right = right and client.user_exists(user) and not client.user_exists(NOBODY)
+                right = right and client.user_exists(user) and not client.user_exists(UNKNOWN_USER)
             return right
 
         with ThreadPoolExecutor(4) as threads:
@@ -160,7 +160,7 @@ def test_forks_under_load(project, user):
 @pytest.mark.parametrize(
     "workers", [("sync",), ("gthread", "--threads", "4"), ("gevent",)], ids=lambda kind: kind[0]
 )
-def test_gunicorn_with_preload(project, user, tmp_path, workers):
+def test_gunicorn_workers_with_preload_get_right_answers(project, user, tmp_path, workers):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [
             *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--worker-class", *workers),
@@ -177,7 +177,7 @@ def test_gunicorn_with_preload(project, user, tmp_path, workers):
 
             def get(number):
                 connection = http.client.HTTPConnection(*listener.getsockname(), timeout=60)
-                connection.request("GET", f"/{user if number % 2 else NOBODY}")
+                connection.request("GET", f"/{user if number % 2 else UNKNOWN_USER}")
                 said, pid = connection.getresponse().read().split()
                 connection.close()
                 return said == str(bool(number % 2)).encode(), pid
@@ -192,7 +192,7 @@ def test_gunicorn_with_preload(project, user, tmp_path, workers):
 
 
 def test_a_fork_waits_for_a_client_that_connects(project):
-    """A child that was born meanwhile could have a lock of libpq or OpenSSL that nobody releases."""
+    """Otherwise the child could inherit a lock of libpq or OpenSSL that is never released."""
     with connect(project.database.dsn()) as connection:
         assert isinstance(connection, GatedConnection)
 

@@ -1,4 +1,4 @@
-"""Each method of both clients, over everything that they can be made from."""
+"""Each method of both clients, over each transport."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from usersync.errors import (
 
 pytestmark = pytest.mark.newest_server
 
-NOBODY = uuid.UUID(int=7)
+UNKNOWN_USER = uuid.UUID(int=7)
 
 
 def test_every_method_finds_an_existing_user(project, client):
@@ -31,16 +31,16 @@ def test_every_method_finds_an_existing_user(project, client):
 
 
 def test_an_unknown_user_raises_or_returns_false(client):
-    assert client.user_exists(NOBODY) is False
-    assert client.ensure_user_exists(NOBODY) is False
-    with pytest.raises(UserNotFoundError, match=str(NOBODY)) as caught:
-        client.sync_auth_user(NOBODY)
+    assert client.user_exists(UNKNOWN_USER) is False
+    assert client.ensure_user_exists(UNKNOWN_USER) is False
+    with pytest.raises(UserNotFoundError, match=str(UNKNOWN_USER)) as caught:
+        client.sync_auth_user(UNKNOWN_USER)
     assert caught.value.hint
-    with pytest.raises(UserNotFoundError, match=str(NOBODY)):
-        client.remove_user(NOBODY)
+    with pytest.raises(UserNotFoundError, match=str(UNKNOWN_USER)):
+        client.remove_user(UNKNOWN_USER)
 
 
-def test_a_missing_user_is_made(client, insert_without_triggers):
+def test_a_missing_row_is_created(client, insert_without_triggers):
     first, second = insert_without_triggers(2)
     assert client.status().missing == 2
     assert client.user_exists(first) is False
@@ -49,7 +49,7 @@ def test_a_missing_user_is_made(client, insert_without_triggers):
     assert client.status().in_step
 
 
-def test_all_missing_users_are_made(project, client, insert_without_triggers):
+def test_all_missing_rows_are_created(project, client, insert_without_triggers):
     insert_without_triggers(3)
     result = client.sync_all_missing_users()
     assert (result.synced, result.errors, result.counts.missing) == (3, 0, 3)
@@ -58,7 +58,7 @@ def test_all_missing_users_are_made(project, client, insert_without_triggers):
     assert client.sync_all_missing_users().synced == 0
 
 
-def test_a_deleted_user_is_removed_and_an_existing_one_is_not(project, client, delete_without_triggers):
+def test_remove_user_removes_the_row_of_a_deleted_user_only(project, client, delete_without_triggers):
     gone, alive = project.auth.sign_up_email("gone@example.com"), project.auth.sign_up_email("a@example.com")
     delete_without_triggers(gone)
     assert client.remove_user(gone) is True
@@ -79,19 +79,19 @@ def test_a_failure_is_listed_and_tried_again(project, client):
     again = client.retry()
     assert (again.counts.examined, again.synced, again.errors) == (1, 0, 1)
     project.owner.execute(f"alter table {project.users} drop constraint no")
-    assert client.retry(NOBODY).counts.examined == 0
+    assert client.retry(UNKNOWN_USER).counts.examined == 0
     assert client.retry(user).synced == 1
     assert client.failures() == []
     assert project.row(user)["email"] == "ada@example.com"
 
 
-def test_a_bare_database_is_said_to_have_no_usersync(database, make_client, flavour):
+def test_each_method_raises_not_installed_without_usersync(database, make_client, flavour):
     client = make_client(flavour, "dsn", database.dsn())
     for call in (
-        lambda: client.user_exists(NOBODY),
-        lambda: client.ensure_user_exists(NOBODY),
-        lambda: client.sync_auth_user(NOBODY),
-        lambda: client.remove_user(NOBODY),
+        lambda: client.user_exists(UNKNOWN_USER),
+        lambda: client.ensure_user_exists(UNKNOWN_USER),
+        lambda: client.sync_auth_user(UNKNOWN_USER),
+        lambda: client.remove_user(UNKNOWN_USER),
         client.status,
         client.failures,
         client.retry,
@@ -105,27 +105,27 @@ def test_a_bare_database_is_said_to_have_no_usersync(database, make_client, flav
 
 
 @dataclass
-class Named:
+class WithId:
     id: object
 
 
 @pytest.mark.parametrize(
     "user",
     [
-        NOBODY,
-        str(NOBODY),
-        str(NOBODY).upper(),
-        NOBODY.hex,
-        Named(NOBODY),
-        Named(str(NOBODY)),
-        {"id": str(NOBODY), "email": "x@example.com"},
+        UNKNOWN_USER,
+        str(UNKNOWN_USER),
+        str(UNKNOWN_USER).upper(),
+        UNKNOWN_USER.hex,
+        WithId(UNKNOWN_USER),
+        WithId(str(UNKNOWN_USER)),
+        {"id": str(UNKNOWN_USER), "email": "x@example.com"},
         # What supabase-py returns: UserResponse(user=User(id="…")), and the same as plain data.
-        SimpleNamespace(user=SimpleNamespace(id=str(NOBODY), email="x@example.com")),
-        {"user": {"id": str(NOBODY)}},
+        SimpleNamespace(user=SimpleNamespace(id=str(UNKNOWN_USER), email="x@example.com")),
+        {"user": {"id": str(UNKNOWN_USER)}},
     ],
 )
-def test_an_id_is_found_in_whatever_has_one(user):
-    assert user_id_of(user) == NOBODY
+def test_an_id_is_found_in_each_supported_value(user):
+    assert user_id_of(user) == UNKNOWN_USER
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def test_an_id_is_found_in_whatever_has_one(user):
             {"id": None},
             {"id": 5},
             {"id": {}},
-            Named(None),
-            Named("ada@example.com"),
+            WithId(None),
+            WithId("ada@example.com"),
             {"user": None},
-            Named(id),
+            WithId(id),
         ),
     ],
 )

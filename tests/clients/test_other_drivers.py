@@ -1,4 +1,4 @@
-"""AsyncUserSync and record_in() over asyncpg, SQLAlchemy on both drivers, and what runs one statement."""
+"""AsyncUserSync and record_in() over asyncpg, SQLAlchemy with both drivers, and an AsyncSqlExecutor."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from usersync.errors import (
 
 pytestmark = pytest.mark.newest_server
 
-NOBODY = uuid.UUID(int=7)
+UNKNOWN_USER = uuid.UUID(int=7)
 
 
 class Executor:
@@ -45,7 +45,7 @@ class Executor:
 
 
 async def _codecs(connection):
-    # As many applications do. Ours must neither convert twice nor fail.
+    # As many applications do. usersync must not convert JSON twice.
     for name in ("json", "jsonb"):
         await connection.set_type_codec(name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
 
@@ -63,7 +63,7 @@ async def asyncpg_connection(dsn):
 @asynccontextmanager
 async def asyncpg_transaction(dsn):
     async with asyncpg_connection(dsn) as (connection, run, _):
-        # Begun by hand: asyncpg's own transaction() refuses to nest in it.
+        # Begun with SQL: asyncpg's transaction() does not nest in such a transaction.
         await run("begin")
         yield connection, run, lambda: run("commit")
 
@@ -75,7 +75,7 @@ async def asyncpg_pool(dsn):
 
 
 @asynccontextmanager
-async def asyncpg_lent(dsn):
+async def asyncpg_acquired(dsn):
     async with asyncpg.create_pool(dsn, min_size=1, max_size=1) as pool, pool.acquire() as connection:
         yield connection, connection.execute, None
 
@@ -125,7 +125,7 @@ async def executor(dsn):
 
 
 SOURCES = [
-    *(asyncpg_connection, asyncpg_transaction, asyncpg_pool, asyncpg_lent),
+    *(asyncpg_connection, asyncpg_transaction, asyncpg_pool, asyncpg_acquired),
     *(sqlalchemy_asyncpg, sqlalchemy_asyncpg_autocommit, sqlalchemy_asyncpg_session),
     *(sqlalchemy_psycopg, sqlalchemy_psycopg_session, executor),
 ]
@@ -138,7 +138,7 @@ def log(project, tmp_path):
 
 
 @pytest.mark.parametrize("opened", SOURCES)
-def test_every_method_of_the_client_and_events(
+def test_all_client_methods_and_events_work_with_each_source(
     project, insert_without_triggers, delete_without_triggers, log, opened
 ):
     gone = project.auth.sign_up_email("gone@example.com")
@@ -151,8 +151,8 @@ def test_every_method_of_the_client_and_events(
             assert await client.user_exists(first) is False
             assert await client.ensure_user_exists(first) is True
             assert await client.sync_auth_user(second) is True
-            with pytest.raises(UserNotFoundError, match=str(NOBODY)):
-                await client.sync_auth_user(NOBODY)
+            with pytest.raises(UserNotFoundError, match=str(UNKNOWN_USER)):
+                await client.sync_auth_user(UNKNOWN_USER)
             assert (await client.status()).missing == 1
             found = (await client.reconcile(dry_run=True)).differences
             assert {each.user_id for each in found} == {third, gone}
@@ -188,7 +188,7 @@ def test_every_method_of_the_client_and_events(
     "opened",
     [asyncpg_connection, asyncpg_pool, sqlalchemy_asyncpg_autocommit, sqlalchemy_psycopg_autocommit],
 )
-def test_erase(project, delete_without_triggers, log, opened):
+def test_erase_works_with_sources_that_commit(project, delete_without_triggers, log, opened):
     gone = project.auth.sign_up_email("gone@example.com")
     log.record_in(project.owner, "first.done", user_id=gone, metadata={"note": "50% for gone@example.com"})
     delete_without_triggers(gone)
@@ -201,8 +201,8 @@ def test_erase(project, delete_without_triggers, log, opened):
             done = await client.erase(gone)
             assert done == replace(expected, dry_run=False, recorded=True)
             with pytest.raises(UserNotFoundError):
-                await client.erase(NOBODY)
-            assert await client.user_exists(NOBODY) is False
+                await client.erase(UNKNOWN_USER)
+            assert await client.user_exists(UNKNOWN_USER) is False
 
     asyncio.run(main())
     stored = project.owner.execute(
@@ -220,12 +220,12 @@ def test_erase(project, delete_without_triggers, log, opened):
         (executor, NeedsDatabaseError, "does not work over an AsyncSqlExecutor"),
     ],
 )
-def test_erase_needs_a_connection_that_commits(project, opened, error, words):
+def test_erase_raises_for_other_sources(project, opened, error, words):
     async def main():
         async with opened(project.database.dsn()) as (source, run, _):
             with pytest.raises(error, match=words):
-                await AsyncUserSync(source).erase(NOBODY)
-            # The transaction of the application is as it was.
+                await AsyncUserSync(source).erase(UNKNOWN_USER)
+            # The transaction of the application is still usable.
             await run("select 1")
 
     asyncio.run(main())
@@ -241,9 +241,9 @@ def test_a_failed_call_leaves_the_transaction_usable(project, opened):
             client = AsyncUserSync(source)
             await run("set local role anon")
             with pytest.raises(PrivilegeMissingError):
-                await client.user_exists(NOBODY)
+                await client.user_exists(UNKNOWN_USER)
             await run("reset role")
-            assert await client.user_exists(NOBODY) is False
+            assert await client.user_exists(UNKNOWN_USER) is False
             await run("insert into public.work values (1)")
             await (commit() if commit else run("commit"))
 
@@ -251,7 +251,7 @@ def test_a_failed_call_leaves_the_transaction_usable(project, opened):
     assert project.owner.execute("select n from public.work").fetchall() == [(1,)]
 
 
-def test_a_result_that_a_rollback_could_undo_is_not_remembered(project, insert_without_triggers):
+def test_a_result_that_a_rollback_could_undo_is_not_cached(project, insert_without_triggers):
     (user,) = insert_without_triggers(1)
 
     async def main():
@@ -267,9 +267,7 @@ def test_a_result_that_a_rollback_could_undo_is_not_remembered(project, insert_w
     assert project.client.user_exists(user)
 
 
-def test_tasks_share_a_connection_of_asyncpg_and_a_cancelled_call_leaves_it_usable(
-    project, insert_without_triggers
-):
+def test_tasks_can_share_an_asyncpg_connection_after_a_cancelled_call(project, insert_without_triggers):
     users = insert_without_triggers(5)
 
     async def main():
@@ -301,16 +299,16 @@ def test_several_workers_use_the_connections_of_a_pool(project, insert_without_t
     asyncio.run(main())
 
 
-def test_without_usersync_the_error_says_so(database):
+def test_a_call_without_usersync_raises_not_installed(database):
     async def main():
         async with asyncpg_connection(database.dsn()) as (connection, _, _):
             with pytest.raises(NotInstalledError, match="usersync is not installed"):
-                await AsyncUserSync(connection).user_exists(NOBODY)
+                await AsyncUserSync(connection).user_exists(UNKNOWN_USER)
 
     asyncio.run(main())
 
 
-def test_what_is_no_source_of_the_asyncio_client_raises_at_once(project):
+def test_an_unsupported_source_raises_at_once(project):
     engine = create_engine(project.database.dsn().replace("postgresql://", "postgresql+psycopg://"))
     with psycopg.connect(project.database.dsn()) as connection:
         for wrong in (None, 5, engine, connection, connection.cursor(), asyncpg):
@@ -343,7 +341,7 @@ def test_an_event_that_cannot_be_stored_leaves_the_transaction_usable(project, l
     assert log.stats().dropped == 1
 
 
-def test_other_drivers_are_named_with_what_is_supported(project, log):
+def test_an_unsupported_driver_raises_and_names_the_supported_ones(project, log):
     with closing(psycopg2.connect(project.database.dsn())) as connection:
         database = peewee.PostgresqlDatabase(project.database.dsn())
         for wrong, name in (
@@ -359,7 +357,7 @@ def test_other_drivers_are_named_with_what_is_supported(project, log):
     assert "connections of psycopg, asyncpg, SQLAlchemy" in raised.value.hint
 
 
-def test_each_method_names_the_other_for_its_kind_of_connection(project, log):
+def test_record_in_and_arecord_in_name_each_other_for_the_wrong_connection(project, log):
     engine = create_async_engine(project.database.dsn().replace("postgresql://", "postgresql+asyncpg://"))
     cursor = psycopg.connect(project.database.dsn()).cursor()
 

@@ -1,4 +1,4 @@
-"""A server whose messages are German: nothing is decided by the text of a message."""
+"""A server with German messages: usersync decides by SQLSTATE, and never by the text of a message."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def slow_writes(owner, seconds):
 
 
 def cancel_when_busy(database, cancelled):
-    """Cancel what the client runs, as an administrator does, once it sleeps in a trigger."""
+    """Cancel the client's statement, as an administrator does, once it sleeps in a trigger."""
     with database.connect() as other:
         while not other.execute(
             "select pg_cancel_backend(pid) from pg_stat_activity "
@@ -92,7 +92,7 @@ def test_messages_are_german(owner):
         owner.execute("select from nowhere")
 
 
-def test_a_page_that_takes_longer_than_a_statement_may_is_halved(database, owner, auth):
+def test_a_page_that_exceeds_the_statement_timeout_is_halved(database, owner, auth):
     sign_up_without_rows(database, auth, 8)
     slow_writes(owner, 0.1)
     owner.execute(f"alter role postgres in database {database.name} set statement_timeout = '500ms'")
@@ -116,7 +116,7 @@ def test_a_statement_that_an_administrator_cancels_is_not_tried_again(database, 
     assert caught.value.sqlstate == "57014"
 
 
-def test_errors_keep_their_kind(bare, database, owner, client, auth):
+def test_errors_have_the_same_classes(bare, database, owner, client, auth):
     with UserSync(bare.dsn()) as nothing, pytest.raises(NotInstalledError):
         nothing.status()
     with UserSync(bare.dsn().replace(bare.name, "nowhere")) as refused, pytest.raises(ConnectionFailedError):
@@ -130,7 +130,7 @@ def test_errors_keep_their_kind(bare, database, owner, client, auth):
         client.status()
 
 
-def test_a_sign_up_that_fails_to_sync_leaves_a_row_and_a_reason(owner, auth, client):
+def test_sync_failures_have_their_sqlstate_constraint_and_column(owner, auth, client):
     owner.execute("alter table public.users add constraint no_ada check (email not like 'ada%')")
     owner.execute("alter table public.users alter column phone type varchar(3)")
     ada, bob = auth.sign_up_email("ada@example.com"), auth.sign_up_phone("+15550100")
@@ -143,7 +143,7 @@ def test_a_sign_up_that_fails_to_sync_leaves_a_row_and_a_reason(owner, auth, cli
     assert {each.user_id for each in client.failures()} == {bob}
 
 
-def test_events_are_stored_and_rejected_as_ever(database, owner, auth, tmp_path, caplog):
+def test_events_are_stored_and_rejected(database, owner, auth, tmp_path, caplog):
     caplog.set_level(logging.WARNING, "usersync.audit")
     user = auth.sign_up_email("ada@example.com")
     owner.execute("alter table public.audit_logs add constraint no_bolts check (entity_id <> 'bolt')")
@@ -165,7 +165,7 @@ def test_events_are_stored_and_rejected_as_ever(database, owner, auth, tmp_path,
     )
 
 
-def test_a_tracked_amount_of_money_says_the_same_in_any_locale(owner):
+def test_a_tracked_money_value_is_the_same_in_any_locale(owner):
     owner.execute("create table public.prices (id int primary key, price money)")
     run(tracking.track(with_audit_log(), "prices", TrackOptions(), Redactor().is_secret), owner)
     shown = set()

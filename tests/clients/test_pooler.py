@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode, as Supavisor on port 6543: any server for each transaction."""
+"""PgBouncer in transaction mode, like Supavisor on port 6543: each transaction may use another session."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def installed(pooled):
     return pooled
 
 
-def test_it_is_installed_and_taken_back_through_the_pooler(installed, database):
+def test_apply_and_rollback_work_through_the_pooler(installed, database):
     with psycopg.connect(installed, **connection_options()) as connection:
         assert run(installation.plan(with_audit_log()), connection).changes == ()
         assert run(installation.apply(with_audit_log()), connection).changes == ()
@@ -46,7 +46,7 @@ def sign_ups(database, count: int) -> list:
     return [row[0] for row in rows]
 
 
-def test_many_clients_share_a_few_servers(installed, database):
+def test_many_clients_share_few_server_sessions(installed, database):
     users = sign_ups(database, 120)
 
     def work(mine):
@@ -64,7 +64,7 @@ def test_many_clients_share_a_few_servers(installed, database):
         assert client.status().in_step
 
 
-def test_many_asyncio_clients_share_a_few_servers(installed, database):
+def test_many_asyncio_clients_share_few_server_sessions(installed, database):
     users = sign_ups(database, 120)
 
     async def work(mine):
@@ -72,14 +72,14 @@ def test_many_asyncio_clients_share_a_few_servers(installed, database):
             answers = [await client.ensure_user_exists(user) for user in mine]
             return answers + [await client.sync_auth_user(user) for user in mine]
 
-    async def story():
+    async def main():
         return await asyncio.gather(*(work(users[start::24]) for start in range(24)))
 
-    assert all(all(answers) for answers in asyncio.run(story()))
+    assert all(all(answers) for answers in asyncio.run(main()))
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_run_goes_through_the_pooler(installed, database, workers):
+def test_a_run_works_through_the_pooler(installed, database, workers):
     sign_ups(database, 30)
     with UserSync(installed) as client:
         assert client.reconcile(page_size=2, workers=workers).counts == Counts(examined=30, missing=30)
@@ -88,7 +88,7 @@ def test_a_run_goes_through_the_pooler(installed, database, workers):
         assert client.failures() == []
 
 
-def test_nothing_that_was_set_stays_behind_on_a_shared_server(installed, database):
+def test_no_setting_stays_in_a_shared_session(installed, database):
     with psycopg.connect(installed, **connection_options()) as connection:
         run(installation.apply(with_audit_log()), connection)
         for _ in range(SERVERS * 2):

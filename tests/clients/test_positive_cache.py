@@ -1,4 +1,4 @@
-"""ensure_user_exists remembers who has a row, and nothing else."""
+"""ensure_user_exists() caches which users have a row, and caches no negative answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_positive_answer_is_kept_for_ten_minutes(clock):
     assert not cache.has(ADA)
 
 
-def test_the_cache_does_not_grow_and_the_oldest_goes_first(monkeypatch):
+def test_a_full_cache_removes_its_oldest_entry(monkeypatch):
     monkeypatch.setattr(PositiveCache, "SIZE", 2)
     cache = PositiveCache()
     for user in (ADA, BOB, ADA, uuid.UUID(int=3)):
@@ -40,34 +40,34 @@ def test_the_cache_does_not_grow_and_the_oldest_goes_first(monkeypatch):
     assert [cache.has(user) for user in (ADA, BOB, uuid.UUID(int=3))] == [True, False, True]
 
 
-HERE = "00000000-0000-0000-0000-000000000001 7/5 00000001"
+CURRENT = "00000000-0000-0000-0000-000000000001 7/5 00000001"
 
 
 @pytest.mark.parametrize(
     ("position", "is_kept"),
     [
-        (HERE, True),
-        (HERE.replace("7/5", "8/5"), False),
-        (HERE.replace("00000001", "00000002"), False),
-        # A standby has no timeline, and a database that is away says nothing.
-        (HERE.removesuffix(" 00000001"), True),
+        (CURRENT, True),
+        (CURRENT.replace("7/5", "8/5"), False),
+        (CURRENT.replace("00000001", "00000002"), False),
+        # A standby reports no timeline, and an unavailable database reports nothing.
+        (CURRENT.removesuffix(" 00000001"), True),
         ("", True),
-        # Nor does a database whose settings were removed say which installation it is.
+        # A database whose settings were removed does not report its installation.
         ("- 8/5 00000001", True),
     ],
 )
-def test_another_cluster_or_timeline_empties_it(position, is_kept):
+def test_another_cluster_or_timeline_empties_the_cache(position, is_kept):
     cache = PositiveCache()
-    cache.update_position(DatabasePosition.read(HERE))
+    cache.update_position(DatabasePosition.read(CURRENT))
     cache.add(ADA)
     cache.update_position(DatabasePosition.read(position))
     assert cache.has(ADA) == is_kept
     cache.add(BOB)
-    cache.update_position(DatabasePosition.read(HERE))
-    assert cache.has(BOB) == (position == HERE or is_kept)
+    cache.update_position(DatabasePosition.read(CURRENT))
+    assert cache.has(BOB) == (position == CURRENT or is_kept)
 
 
-def test_the_position_is_asked_for_now_and_then(clock):
+def test_the_position_is_queried_periodically(clock):
     cache = PositiveCache()
     assert cache.wants_position
     cache.update_position(None)
@@ -77,7 +77,7 @@ def test_the_position_is_asked_for_now_and_then(clock):
 
 
 @pytest.mark.newest_server
-def test_a_positive_answer_costs_no_query_the_second_time(project, make_client, flavour):
+def test_a_cached_answer_requires_no_query(project, make_client, flavour):
     user = project.auth.sign_up_email("ada@example.com")
     client = make_client(flavour, "dsn", project.database.dsn())
     assert client.ensure_user_exists(user)
@@ -86,7 +86,7 @@ def test_a_positive_answer_costs_no_query_the_second_time(project, make_client, 
 
 
 @pytest.mark.newest_server
-def test_a_negative_answer_is_not_remembered(project, make_client, flavour):
+def test_a_negative_answer_is_not_cached(project, make_client, flavour):
     client = make_client(flavour, "dsn", project.database.dsn())
     assert not client.ensure_user_exists(ADA)
     with project.database.connect("supabase_admin") as superuser:
@@ -96,7 +96,7 @@ def test_a_negative_answer_is_not_remembered(project, make_client, flavour):
 
 
 @pytest.mark.newest_server
-def test_a_removed_user_is_queried_again(project, make_client, flavour, delete_without_triggers):
+def test_remove_user_removes_the_user_from_the_cache(project, make_client, flavour, delete_without_triggers):
     user = project.auth.sign_up_email("ada@example.com")
     client = make_client(flavour, "dsn", project.database.dsn())
     assert client.ensure_user_exists(user)
@@ -107,7 +107,9 @@ def test_a_removed_user_is_queried_again(project, make_client, flavour, delete_w
 
 
 @pytest.mark.newest_server
-def test_cached_users_count_while_the_database_is_unavailable(project, make_client, flavour, monkeypatch):
+def test_cached_answers_are_used_while_the_database_is_unavailable(
+    project, make_client, flavour, monkeypatch
+):
     monkeypatch.setattr(PositiveCache, "LOOK_SECONDS", 0.0)
     user = project.auth.sign_up_email("ada@example.com")
     with Proxy(project.database.host, project.database.port) as proxy:

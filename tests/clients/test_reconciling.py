@@ -1,4 +1,4 @@
-"""Reconciling through both clients: what is written, what is told, and how it is stopped and resumed."""
+"""reconcile() of both clients: what it writes and reports, and how a run is stopped and resumed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NIL, LAST = uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)
 
 
 @pytest.fixture
-def client(address, make_client, flavour):
-    return make_client(flavour, "dsn", address)
+def client(dsn_or_api, make_client, flavour):
+    return make_client(flavour, "dsn", dsn_or_api)
 
 
-def everything(project):
+def all_rows(project):
     return project.owner.execute(
         f"select (select jsonb_agg(users order by users::text) from {project.users} as users), "
         "(select jsonb_agg(runs order by runs::text) from usersync.sync_runs as runs), "
@@ -47,9 +47,9 @@ def test_a_dry_run_lists_differences_and_writes_nothing(
     phone, email = project.column("phone"), project.column("email")
     project.owner.execute(f"update {project.users} set {phone} = '1', {email} = 'x'")
     (missing,) = insert_without_triggers(1)
-    before = everything(project)
+    before = all_rows(project)
     result = client.reconcile(dry_run=True)
-    assert everything(project) == before
+    assert all_rows(project) == before
     assert result.dry_run
     assert (result.synced, result.run_id) == (0, None)
     found = {each.user_id: (each.difference, set(each.columns)) for each in result.differences}
@@ -63,7 +63,7 @@ def test_a_dry_run_lists_differences_and_writes_nothing(
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 5])
 @pytest.mark.parametrize("page_size", [1, 2, 5000])
-def test_the_list_of_differences_is_as_long_as_was_asked(client, insert_without_triggers, limit, page_size):
+def test_difference_limit_limits_the_list_of_differences(client, insert_without_triggers, limit, page_size):
     users = insert_without_triggers(4)
     result = client.reconcile(dry_run=True, difference_limit=limit, page_size=page_size)
     assert [each.user_id for each in result.differences] == users[:limit]
@@ -72,7 +72,7 @@ def test_the_list_of_differences_is_as_long_as_was_asked(client, insert_without_
 
 @pytest.mark.parametrize("page_size", [1, 2, 5000])
 @pytest.mark.parametrize("workers", [1, 4])
-def test_every_page_size_and_number_of_workers_comes_to_the_same(
+def test_each_page_size_and_number_of_workers_gives_the_same_result(
     project, client, insert_without_triggers, page_size, workers
 ):
     users = insert_without_triggers(9)
@@ -102,18 +102,18 @@ def test_a_second_run_writes_nothing(project, client, insert_without_triggers, w
 
 
 @pytest.mark.parametrize("workers", [1, 4, 32])
-def test_two_empty_tables_are_in_step(project, client, workers):
+def test_two_empty_tables_are_in_sync(project, client, workers):
     seen = []
     result = client.reconcile(workers=workers, on_progress=seen.append)
     assert (result.synced, result.errors, result.counts) == (0, 0, Counts())
-    assert len(seen) == 1  # where nothing differs, nothing is left to be shared
+    assert len(seen) == 1  # without a difference, no work is left for more workers
     assert client.reconcile(dry_run=True).differences == ()
     assert project.client.status().in_step
 
 
 @pytest.mark.parametrize("page_size", [1, 2])
 @pytest.mark.parametrize("workers", [1, 4])
-def test_the_first_and_the_last_id_that_can_be_are_not_overlooked(project, client, page_size, workers):
+def test_the_smallest_and_the_largest_id_are_synced(project, client, page_size, workers):
     edges = [NIL, LAST, *(uuid.UUID(int=2**126 * part - offset) for part in (1, 2, 3) for offset in (0, 1))]
     with project.database.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")
@@ -130,14 +130,14 @@ def test_the_first_and_the_last_id_that_can_be_are_not_overlooked(project, clien
         {"difference_limit": -1},
     ],
 )
-def test_an_option_that_cannot_be_is_refused_by_its_name(project, client, options):
+def test_an_option_out_of_range_is_rejected_by_name(project, client, options):
     (name,) = options
     with pytest.raises(ArgumentValueError, match=name.replace("_", " ")):
         client.reconcile(**options)
     assert runs(project) == []
 
 
-def test_several_workers_need_more_than_one_connection(project, make_client, flavour):
+def test_several_workers_require_more_than_one_connection(project, make_client, flavour):
     for transport in ("connection", "autocommit"):
         client = make_client(flavour, transport, project.database.dsn())
         with pytest.raises(ArgumentValueError, match="pool"):
@@ -145,21 +145,21 @@ def test_several_workers_need_more_than_one_connection(project, make_client, fla
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])
-def test_workers_get_by_with_as_many_connections_as_the_pool_has(project, insert_without_triggers, size):
+def test_a_run_may_have_more_workers_than_pool_connections(project, insert_without_triggers, size):
     insert_without_triggers(9)
     options = {"min_size": 1, "max_size": size, "timeout": 5}
     with ConnectionPool(project.database.dsn(), **options, open=True) as pool:
         assert UserSync(pool).reconcile(workers=4, page_size=1).synced == 9
 
-    async def story():
+    async def main():
         async with AsyncConnectionPool(project.database.dsn(), **options, open=False) as pool:
             return await AsyncUserSync(pool).reconcile(workers=4, page_size=1)
 
-    assert asyncio.run(story()).counts == Counts(examined=9)
+    assert asyncio.run(main()).counts == Counts(examined=9)
 
 
 class Stop(BaseException):
-    """Not an Exception, as KeyboardInterrupt is not; one that pytest does not take for its own."""
+    """A BaseException like KeyboardInterrupt, but one that pytest does not handle itself."""
 
 
 def stop_after(pages: int, error: type[BaseException]):
@@ -176,7 +176,7 @@ def stop_after(pages: int, error: type[BaseException]):
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, Stop])
-def test_a_run_that_is_stopped_leaves_whole_pages_and_goes_on(
+def test_a_stopped_run_leaves_whole_pages_and_can_be_resumed(
     project, insert_without_triggers, workers, error
 ):
     insert_without_triggers(20)
@@ -200,10 +200,10 @@ def test_a_run_that_is_stopped_leaves_whole_pages_and_goes_on(
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_cancelled_task_leaves_whole_pages_and_goes_on(project, insert_without_triggers, workers):
+def test_a_cancelled_run_leaves_whole_pages_and_can_be_resumed(project, insert_without_triggers, workers):
     insert_without_triggers(20)
 
-    async def story():
+    async def main():
         async with AsyncUserSync(project.database.dsn()) as client:
             begun = asyncio.Event()
             call = asyncio.ensure_future(
@@ -217,23 +217,23 @@ def test_a_cancelled_task_leaves_whole_pages_and_goes_on(project, insert_without
             assert (await client.status()).missing > 0
             return await client.reconcile(resume=True)
 
-    assert asyncio.run(story()).counts == Counts(examined=20, missing=20)
+    assert asyncio.run(main()).counts == Counts(examined=20, missing=20)
     assert project.client.status().in_step
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_a_run_whose_connection_is_ended_goes_on(
+def test_a_run_whose_connection_was_lost_can_be_resumed(
     project, make_client, flavour, insert_without_triggers, workers
 ):
     insert_without_triggers(20)
     dsn = project.database.dsn() + "?application_name=worker"
     client = make_client(flavour, "dsn", dsn)
-    struck = []
+    ended = []
 
-    def strike(_):
-        if not struck:
+    def end_sessions(_):
+        if not ended:
             with project.database.connect("supabase_admin") as superuser:
-                struck.append(
+                ended.append(
                     superuser.execute(
                         "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
                         "where application_name = 'worker' and datname = current_database()"
@@ -241,31 +241,31 @@ def test_a_run_whose_connection_is_ended_goes_on(
                 )
 
     with pytest.raises(ConnectionFailedError):
-        client.reconcile(page_size=1, workers=workers, on_progress=strike)
-    assert struck
+        client.reconcile(page_size=1, workers=workers, on_progress=end_sessions)
+    assert ended
     assert client.status().missing > 0
     assert not client.status().last_run.finished
     assert client.reconcile(resume=True).counts == Counts(examined=20, missing=20)
     assert project.client.status().in_step
 
 
-def test_resuming_with_nothing_to_resume_begins_anew(project, client, insert_without_triggers):
+def test_resume_without_an_interrupted_run_begins_a_new_one(project, client, insert_without_triggers):
     insert_without_triggers(2)
     assert client.reconcile(resume=True).counts == Counts(examined=2, missing=2)
     assert client.reconcile(resume=True).counts == Counts(examined=2)
     assert len(runs(project)) == 2
 
 
-def test_orphans_are_left_alone_until_they_are_to_be_removed(project, client, delete_without_triggers):
+def test_orphans_stay_until_remove_orphans_is_called(project, client, delete_without_triggers):
     users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(12)]
     delete_without_triggers(*users[:11])
     assert client.reconcile(workers=4).counts == Counts(examined=12, orphaned=11)
-    before = everything(project)
+    before = all_rows(project)
     with pytest.raises(RemovalLimitError, match="there are 11 rows") as caught:
         client.remove_orphans(limit=10)
     assert "usersync sync --dry-run" in caught.value.hint
     assert client.apply_deletions(limit=0).found == 0
-    assert everything(project) == before
+    assert all_rows(project) == before
     removal = client.remove_orphans(limit=11)
     assert (removal.kind, removal.found, removal.removed, removal.failed) == ("orphaned", 11, 11, 0)
     assert project.row(users[0])["email"] is None
@@ -273,7 +273,7 @@ def test_orphans_are_left_alone_until_they_are_to_be_removed(project, client, de
     assert client.status().in_step
 
 
-def test_soft_deletions_are_applied_when_asked_for(project, client):
+def test_soft_deletions_are_applied_by_apply_deletions(project, client):
     users = [project.auth.sign_up_email(f"u{number}@example.com") for number in range(2)]
     with project.database.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")
@@ -284,9 +284,7 @@ def test_soft_deletions_are_applied_when_asked_for(project, client):
     assert project.row(users[1])["email"] == "u1@example.com"
 
 
-def test_users_who_cannot_be_synced_are_errors_and_the_others_are_synced(
-    project, client, insert_without_triggers
-):
+def test_a_refused_row_is_an_error_and_the_other_users_are_synced(project, client, insert_without_triggers):
     insert_without_triggers(6)
     bad = "alter table {} add constraint no check ({} <> '3@example.com') not valid"
     project.owner.execute(bad.format(project.users, project.column("email")))
@@ -296,8 +294,8 @@ def test_users_who_cannot_be_synced_are_errors_and_the_others_are_synced(
     assert (failure.constraint, failure.outcome) == ("no", "degraded")
 
 
-def test_others_are_served_while_one_client_reconciles(project, insert_without_triggers):
-    """The run has a connection of its own: who asks the same client meanwhile does not wait for its end."""
+def test_a_client_answers_other_calls_during_its_run(project, insert_without_triggers):
+    """The run has its own connection, so other calls of the same client do not wait for it."""
     users = insert_without_triggers(3)
     with UserSync(project.database.dsn()) as client:
         answered, inside, finish = [], threading.Event(), threading.Event()
@@ -317,7 +315,9 @@ def test_others_are_served_while_one_client_reconciles(project, insert_without_t
     assert answered == [True]
 
 
-def test_a_run_inside_the_callers_transaction_is_the_callers_to_commit(project, insert_without_triggers):
+def test_a_run_in_the_applications_transaction_is_committed_by_the_application(
+    project, insert_without_triggers
+):
     insert_without_triggers(2)
     with psycopg.connect(project.database.dsn()) as connection:
         connection.execute("select 1")

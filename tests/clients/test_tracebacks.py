@@ -1,4 +1,4 @@
-"""Error trackers print the locals of every frame of a traceback: the database's password is in none."""
+"""Error trackers print the local variables of traceback frames. None may contain the database's password."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.newest_server
 SECRET = "the-secret-word"  # noqa: S105
 LIBRARIES = (Path(usersync.__file__).parent, Path(psycopg.__file__).parent)
 
-#: In each of them, something is wrong that is not found before a connection is made.
+#: Connection strings whose error is noticed only when a connection is opened.
 UNREACHABLE = {
     "password": {"password": SECRET},
     "port": {"port": "1"},
@@ -29,7 +29,7 @@ UNREACHABLE = {
     "two hosts": {"host": "127.0.0.1,127.0.0.1", "port": "1,1"},
     "option": {"sslmode": "bogus"},
 }
-#: These are refused at once.
+#: Connection strings that are rejected at once.
 UNREADABLE = {
     "at sign": f"postgresql://u:{SECRET}@x@h/d",
     "port": f"postgresql://u:{SECRET}@h:port/d",
@@ -41,7 +41,7 @@ UNREADABLE = {
 
 
 def frames_of(error, seen=()):
-    """Each frame of an error and of the errors that it came from, in our code and in the driver's."""
+    """The frames of an error and of its causes, in usersync's code and in the driver's."""
     if error is None or error in seen:
         return
     traceback = error.__traceback__
@@ -84,7 +84,7 @@ def dsn(request, database):
 
 @pytest.mark.parametrize("dsn", UNREACHABLE, indirect=True)
 @pytest.mark.parametrize("call", [ask, status, ask_async], ids=lambda call: call.__name__)
-def test_a_connection_that_fails(dsn, call):
+def test_a_failed_connection_shows_no_password(dsn, call):
     with pytest.raises(UsersyncError) as caught:
         call(dsn)
     assert_no_secret_in(caught.value)
@@ -92,13 +92,13 @@ def test_a_connection_that_fails(dsn, call):
 
 @pytest.mark.parametrize("dsn", UNREADABLE.values(), ids=UNREADABLE)
 @pytest.mark.parametrize("make", [UserSync, AsyncUserSync, AuditLog], ids=lambda make: make.__name__)
-def test_an_address_that_is_refused(dsn, make):
+def test_a_rejected_connection_string_shows_no_password(dsn, make):
     with pytest.raises(UsersyncError) as caught:
         make(dsn)
     assert_no_secret_in(caught.value)
 
 
-def test_an_address_in_the_environment_that_is_refused(monkeypatch):
+def test_a_rejected_connection_string_in_the_environment_shows_no_password(monkeypatch):
     monkeypatch.setenv("SUPABASE_DB_URL", UNREADABLE["at sign"])
     for make in (UserSync, AsyncUserSync, AuditLog):
         with pytest.raises(UsersyncError) as caught:
@@ -106,26 +106,26 @@ def test_an_address_in_the_environment_that_is_refused(monkeypatch):
         assert_no_secret_in(caught.value)
 
 
-def test_a_call_that_takes_too_long_is_cancelled_while_it_connects(silent):
+def test_a_call_cancelled_while_it_connects_shows_no_password(silent):
     """The time-out's error has the cancellation as its cause, which has the driver's frames."""
 
-    async def story():
+    async def main():
         async with asyncio.timeout(0.2):
             await AsyncUserSync(silent).user_exists("00000000-0000-0000-0000-000000000007")
 
     with pytest.raises(TimeoutError) as caught:
-        asyncio.run(story())
+        asyncio.run(main())
     assert_no_secret_in(caught.value)
 
 
 @pytest.fixture
 def silent():
-    """The address of a server that accepts a connection and never answers."""
+    """The DSN of a server that accepts a connection and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"postgresql://u:{SECRET}@127.0.0.1:{server.getsockname()[1]}/d"
 
 
-def test_a_connection_that_is_lost_at_work(project):
+def test_a_connection_lost_during_a_call_shows_no_password(project):
     dsn = make_conninfo(project.database.dsn(), application_name="victim")
     password = conninfo_to_dict(dsn)["password"]
     project.owner.execute(

@@ -1,4 +1,4 @@
-"""Database addresses: where they are found, what is tolerated, and that no password is ever shown."""
+"""Connection strings: where they are found, which forms are accepted, and that no password is shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usersync.transports.psycopg import find_source
 SECRET = "hunter2"  # noqa: S105 - the point of these tests
 
 
-def refusal(dsn: str) -> SettingsError:
+def error_for(dsn: str) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         check_dsn(dsn)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.hint)
@@ -36,7 +36,7 @@ def refusal(dsn: str) -> SettingsError:
         "postgresql://h/d",
     ],
 )
-def test_an_address_that_libpq_takes_is_taken_to_the_letter(dsn):
+def test_a_connection_string_for_libpq_is_kept_unchanged(dsn):
     assert check_dsn(f" {dsn}\n") == dsn
 
 
@@ -67,12 +67,12 @@ def test_options_of_other_tools_are_removed_from_a_connection_string(dsn, cleane
 
 
 @pytest.mark.parametrize("option", ["direct_tls=true", "server_settings=x", "timeout=3"])
-def test_an_option_of_asyncpg_without_a_counterpart_is_named(option):
+def test_an_asyncpg_option_without_a_libpq_counterpart_is_rejected_by_name(option):
     name = option.partition("=")[0]
-    assert f"has the option {name}" in str(refusal(f"postgresql+asyncpg://u:{SECRET}@h/d?{option}"))
+    assert f"has the option {name}" in str(error_for(f"postgresql+asyncpg://u:{SECRET}@h/d?{option}"))
 
 
-def test_options_in_an_address_keep_their_spaces():
+def test_options_in_a_connection_string_keep_their_spaces():
     dsn = "postgresql://u@h/d?options=-c%20role%3Danon%20-c%20statement_timeout%3D3s"
     assert conninfo_to_dict(check_dsn(dsn))["options"] == "-c role=anon -c statement_timeout=3s"
 
@@ -87,8 +87,8 @@ def test_options_in_an_address_keep_their_spaces():
         f"postgresql://u@mail:{SECRET}@h/d",
     ],
 )
-def test_a_password_that_is_not_percent_encoded_is_noticed_before_libpq_tells_it(dsn):
-    assert "%40" in refusal(dsn).hint
+def test_a_password_that_is_not_percent_encoded_is_rejected_and_not_shown(dsn):
+    assert "%40" in error_for(dsn).hint
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_a_password_that_is_not_percent_encoded_is_noticed_before_libpq_tells_it
         "postgresql://u:\ud800@h/d",
     ],
 )
-def test_an_address_that_cannot_be_read_is_refused_with_a_hint(dsn):
-    assert refusal(dsn).hint
+def test_an_invalid_connection_string_is_rejected_with_a_hint(dsn):
+    assert error_for(dsn).hint
 
 
-def test_the_address_of_the_data_api_is_told_apart():
-    error = refusal(f"https://{SECRET}.supabase.co")
+def test_a_data_api_url_is_rejected_with_an_error_of_its_own():
+    error = error_for(f"https://{SECRET}.supabase.co")
     assert "PostgreSQL connection" in str(error)
     assert "connection string" in error.hint
 
@@ -127,7 +127,7 @@ def test_the_address_of_the_data_api_is_told_apart():
 @pytest.mark.parametrize(
     "key", ["sb_secret_abcDEF123", "sb_publishable_abcDEF123", "eyJhbGciOiJIUzI1NiJ9.eyJ4IjoxfQ.abcDEF123"]
 )
-def test_an_api_key_is_told_apart_and_not_repeated(key):
+def test_an_api_key_is_rejected_with_an_error_of_its_own_and_not_shown(key):
     with pytest.raises(SettingsError) as caught:
         check_dsn(key)
     assert "API key" in str(caught.value)
@@ -135,25 +135,25 @@ def test_an_api_key_is_told_apart_and_not_repeated(key):
     assert "abcDEF123" not in f"{caught.value} {caught.value.hint}"
 
 
-def test_the_placeholders_of_the_documentation_are_noticed():
+def test_the_placeholders_of_the_documentation_are_rejected_by_name():
     with pytest.raises(SettingsError, match="<project-ref>, <password>, <pooler-host>"):
         check_dsn("postgresql://postgres.<project-ref>:<password>@<pooler-host>:5432/postgres")
 
 
-def test_the_placeholder_for_the_password_is_noticed():
-    error = refusal("postgresql://postgres:[YOUR-PASSWORD]@db.x.supabase.co:5432/postgres")
+def test_the_placeholder_for_the_password_is_rejected():
+    error = error_for("postgresql://postgres:[YOUR-PASSWORD]@db.x.supabase.co:5432/postgres")
     assert "[YOUR-PASSWORD]" in str(error)
     assert error.hint
 
 
 @pytest.mark.parametrize("kind", [UserSync, AsyncUserSync])
-def test_a_client_keeps_its_password_to_itself(kind):
+def test_the_repr_of_a_client_contains_no_password(kind):
     assert SECRET not in repr(kind(f"postgresql://u:{SECRET}@h/d"))
 
 
 @pytest.mark.parametrize("kind", [UserSync, AsyncUserSync])
 @pytest.mark.parametrize("source", [None, 5, object(), b"postgresql://h/d"])
-def test_a_client_is_made_of_nothing_else(kind, source):
+def test_a_client_rejects_a_source_of_another_type(kind, source):
     with pytest.raises(SettingsError, match=type(source).__name__):
         kind(source)
 
@@ -173,25 +173,25 @@ def test_options_of_the_connection_string_override_those_of_usersync():
 
 
 @pytest.fixture
-def bare(monkeypatch, tmp_path):
+def empty_directory(monkeypatch, tmp_path):
     for name in ("SUPABASE_DB_URL", "DATABASE_URL", "SUPABASE_URL", *KEY_VARIABLES, *OTHER_KEY_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_without_a_connection_string_the_error_names_the_places(bare):
+def test_the_error_without_a_connection_string_names_where_usersync_looks(empty_directory):
     with pytest.raises(SettingsError, match=r"SUPABASE_DB_URL .* \.env\.local") as caught:
         UserSync.from_env()
     assert caught.value.hint
 
 
-def test_the_places_are_asked_in_their_order(bare, monkeypatch):
-    (bare / ".env").write_text("DATABASE_URL=postgresql://env/d\n")
+def test_variables_and_environment_files_are_read_in_order(empty_directory, monkeypatch):
+    (empty_directory / ".env").write_text("DATABASE_URL=postgresql://env/d\n")
     assert find_dsn() == "postgresql://env/d"
-    (bare / ".env.local").write_text("DATABASE_URL='postgresql://local/d'\n")
+    (empty_directory / ".env.local").write_text("DATABASE_URL='postgresql://local/d'\n")
     assert find_dsn() == "postgresql://local/d"
-    (bare / ".env.local").write_text(
+    (empty_directory / ".env.local").write_text(
         "SUPABASE_DB_URL=postgresql://supabase/d\nDATABASE_URL=postgresql://x/d\n"
     )
     assert find_dsn() == "postgresql://supabase/d"
@@ -203,17 +203,19 @@ def test_the_places_are_asked_in_their_order(bare, monkeypatch):
 
 
 API_KEY = "sb_secret_" + "abcDEF123" * 4
-OTHERS = {
+OTHER_DATABASES = {
     "sqlite:///app.db": "sqlite",
     "mysql+pymysql://u:hunter2@h/d": "mysql",
     "sqlite+aiosqlite://": "sqlite",
 }
 
 
-@pytest.mark.parametrize("address", OTHERS)
-def test_a_database_url_of_another_database_is_left_out_and_named(bare, monkeypatch, caplog, address):
-    monkeypatch.setenv("DATABASE_URL", address)
-    said = f"DATABASE_URL (environment) is for {OTHERS[address]}"
+@pytest.mark.parametrize("url", OTHER_DATABASES)
+def test_a_database_url_of_another_database_is_skipped_and_reported(
+    empty_directory, monkeypatch, caplog, url
+):
+    monkeypatch.setenv("DATABASE_URL", url)
+    said = f"DATABASE_URL (environment) is for {OTHER_DATABASES[url]}"
     for find in (find_dsn, find_source):
         with pytest.raises(SettingsError) as caught:
             find()
@@ -224,16 +226,16 @@ def test_a_database_url_of_another_database_is_left_out_and_named(bare, monkeypa
     monkeypatch.setenv("SUPABASE_SECRET_KEY", API_KEY)
     assert isinstance(find_source(), DataApi)
     assert caplog.messages == [f"{said} and is not used"]
-    (bare / ".env").write_text("DATABASE_URL=postgresql://env/d\n")
+    (empty_directory / ".env").write_text("DATABASE_URL=postgresql://env/d\n")
     assert find_source() == find_dsn() == "postgresql://env/d"
-    monkeypatch.setenv("SUPABASE_DB_URL", address)
+    monkeypatch.setenv("SUPABASE_DB_URL", url)
     with pytest.raises(SettingsError, match=r"^SUPABASE_DB_URL "):
         find_source()
 
 
 @pytest.mark.parametrize("name", OTHER_KEY_VARIABLES)
-def test_a_key_under_another_name_is_named(bare, name):
-    (bare / ".env").write_text(
+def test_an_api_key_in_another_variable_is_reported(empty_directory, name):
+    (empty_directory / ".env").write_text(
         f"SUPABASE_URL=https://abcdefghijklmnopqrst.supabase.co\n{name}=sb_secret_abcDEF123\n"
     )
     with pytest.raises(ApiKeyError) as caught:
@@ -243,14 +245,14 @@ def test_a_key_under_another_name_is_named(bare, name):
     assert "abcDEF123" not in f"{caught.value} {caught.value.hint}"
 
 
-def test_a_bad_address_in_the_environment_is_blamed_on_its_variable(bare, monkeypatch):
+def test_the_error_names_the_variable_of_an_invalid_connection_string(empty_directory, monkeypatch):
     monkeypatch.setenv("SUPABASE_DB_URL", "nonsense")
     with pytest.raises(SettingsError, match=r"^SUPABASE_DB_URL "):
         AsyncUserSync.from_env()
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     [
         "postgresql://postgres.ref:TopSecret:5432/postgres",
         "postgresql://postgres:TopSecret",
@@ -259,9 +261,9 @@ def test_a_bad_address_in_the_environment_is_blamed_on_its_variable(bare, monkey
         "postgresql://postgres:TopSecret?schema=x@host/db",
     ],
 )
-def test_a_forgotten_host_does_not_make_the_password_a_port_that_is_named(address):
+def test_a_password_that_is_parsed_as_a_port_is_not_shown(url):
     with pytest.raises(SettingsError) as caught:
-        check_dsn(address)
+        check_dsn(url)
     assert "TopSecret" not in f"{caught.value} {caught.value.hint}"
 
 
@@ -277,12 +279,12 @@ def test_the_error_names_an_environment_file_that_is_not_utf_8(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("scheme", ["mysql", "sqlite", "postgresql-ha", "POSTGRESQL"])
-def test_an_address_of_something_else_is_named(scheme):
-    refused = refusal(f"{scheme}://u:{SECRET}@h/d")
-    assert f"begins with {scheme}://" in str(refused)
+def test_the_error_names_an_unsupported_scheme(scheme):
+    error = error_for(f"{scheme}://u:{SECRET}@h/d")
+    assert f"begins with {scheme}://" in str(error)
 
 
-def test_a_refused_connection_is_advised_on_once():
+def test_the_advice_for_a_refused_connection_is_only_in_the_hint():
     with pytest.raises(ConnectionFailedError) as caught, UserSync("postgresql://127.0.0.1:1/d") as client:
         client.status()
     assert "Is the server running" not in str(caught.value)
