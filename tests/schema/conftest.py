@@ -1,4 +1,4 @@
-"""The schema runner."""
+"""A fixture that plans, applies and rolls back the schema."""
 
 from __future__ import annotations
 

@@ -50,13 +50,13 @@ def findings(installer):
 
 
 def test_a_second_insert_has_no_effect_and_is_reported(adopted):
-    """Input: create or replace function make() with a second INSERT: no effect, and nothing was said."""
+    """The application replaces the function make(), and adds a second INSERT."""
     adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
     (found,) = findings(adopted)
     assert found.code == "D005"
     assert "It inserts into public.credits, and usersync does not" in found.message
     assert "usersync rollback, then usersync apply --adopt" in found.fix
-    assert all(line.startswith("--") for line in found.fix.splitlines()), "rollback is not to be pasted"
+    assert all(line.startswith("--") for line in found.fix.splitlines()), "a pasted fix runs no rollback"
 
 
 def test_the_reported_fix_works(adopted, auth):

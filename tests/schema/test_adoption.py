@@ -22,7 +22,7 @@ TABLE = """
     create table public.teams (owner uuid);
 """
 
-#: Everything that rollback must restore.
+#: Functions with each property that rollback must restore.
 HANDWRITTEN = """
     create function public.handle_new_user() returns trigger language plpgsql security definer
     set search_path = '' as $$
@@ -86,20 +86,20 @@ def test_a_copying_trigger_is_replaced_and_restored_exactly(installer, catalog, 
     ]
     user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
     auth.change_email(old, "new@example.com")
-    assert people(installer) == {(user, "ada@example.com", "Ada"), (old, "new@example.com", "Old")}
+    assert rows_of_users(installer) == {(user, "ada@example.com", "Ada"), (old, "new@example.com", "Old")}
     assert installer.plan(SETTINGS).changes == ()
     installer.rollback(SETTINGS, drop_audit_log=True)
     assert catalog() == plain
     later = auth.sign_up_email("later@example.com", data={"full_name": "Later"})
     auth.change_email(later, "still@example.com")
-    assert (later, "still@example.com", "Later") in people(installer)
+    assert (later, "still@example.com", "Later") in rows_of_users(installer)
 
 
 def schema_of(installer, *, adopt, settings=SETTINGS):
     return run(installation.apply(settings, adopt=adopt), installer.connection)
 
 
-def people(installer):
+def rows_of_users(installer):
     return set(installer.connection.execute("select id, email, full_name from public.users").fetchall())
 
 
@@ -123,7 +123,7 @@ def test_a_trigger_that_does_more_stays_and_works(installer, catalog, auth, name
     notes = [each for each in schema_of(installer, adopt=True).findings if "handle_new_user" in each.message]
     assert "inserts into public.teams" in notes[0].hint
     user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
-    assert people(installer) == {(user, "ada@example.com", "Ada")}
+    assert rows_of_users(installer) == {(user, "ada@example.com", "Ada")}
     assert installer.connection.execute("select * from public.teams").fetchall() == [(user,)]
     assert catalog()[("trigger", f"{name} on auth.users")] == before[("trigger", f"{name} on auth.users")]
     assert installer.plan(SETTINGS).changes == ()
@@ -159,12 +159,12 @@ def test_a_when_clause_prevents_replacement(installer):
         "execute function public.handle_new_user()",
     )
     notes = run(installation.plan(SETTINGS, adopt=True), installer.connection).findings
-    (said,) = [
+    (hint,) = [
         each.hint
         for each in notes
         if "fires only under a condition that usersync does not know" in (each.hint or "")
     ]
-    assert "who does not meet its condition may have no row today, and gets one from usersync" in said
+    assert "who does not meet its condition may have no row today, and gets one from usersync" in hint
 
 
 def test_a_disabled_trigger_stays_unchanged(installer, catalog, superuser, auth):
@@ -174,7 +174,7 @@ def test_a_disabled_trigger_stays_unchanged(installer, catalog, superuser, auth)
     before = catalog()
     schema_of(installer, adopt=True)
     user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
-    assert people(installer) == {(user, "ada@example.com", "Ada")}
+    assert rows_of_users(installer) == {(user, "ada@example.com", "Ada")}
     installer.rollback(SETTINGS, drop_audit_log=True)
     assert catalog() == before
 
@@ -214,8 +214,8 @@ def test_a_trigger_that_would_insert_the_row_again_stops_the_installation(instal
     assert catalog() == before
 
 
-def test_such_a_trigger_really_fails_the_sign_up(installer, auth):
-    """The failure that the finding above announces. The triggers are created after the installation."""
+def test_a_trigger_that_inserts_the_row_again_fails_the_sign_up(installer, auth):
+    """Shows that the finding is right. The triggers are created after the installation."""
     statement_level = HANDWRITTEN.replace("values (new", "select (new").replace(
         "now());", "now() from new_users as new;"
     )
@@ -224,8 +224,8 @@ def test_such_a_trigger_really_fails_the_sign_up(installer, auth):
     installer.apply(SETTINGS)
     run_sql(installer, f"create {DEFERRED} execute function public.handle_new_user()")
     user = auth.sign_up_email("ada@example.com")
-    # A deferred one is made to fire before usersync writes the row.
-    assert people(installer) == {(user, "ada@example.com", None)}
+    # usersync makes a deferred trigger fire before it writes the row.
+    assert rows_of_users(installer) == {(user, "ada@example.com", None)}
     run_sql(
         installer,
         "drop function public.handle_new_user() cascade",
@@ -258,14 +258,14 @@ def test_rollback_keeps_later_changes_of_the_application(installer, catalog, aut
     assert {key: after.get(key) for key in gone} == {key: plain[key] for key in gone}
 
 
-RELIANT = """
+SEARCH_PATH_TRIGGERS = """
     create schema extensions_of_ours;
     create table public.seen (id uuid, at timestamptz);
     create function public.noted(id uuid) returns void language sql as
       $$ insert into seen values (id, now()) $$;
     create function public.watch() returns trigger language plpgsql security definer as $$
     begin
-      perform public.noted(new.id);  -- which relies on the path in turn
+      perform public.noted(new.id);  -- this function relies on the search_path too
       return new;
     end $$;
     create function public.touch() returns trigger language plpgsql as
@@ -280,7 +280,7 @@ RELIANT = """
 
 
 def test_a_function_gets_a_search_path_and_rollback_resets_it(installer, catalog, auth):
-    run_sql(installer, TABLE, RELIANT)
+    run_sql(installer, TABLE, SEARCH_PATH_TRIGGERS)
     before = catalog()
     installer.apply(SETTINGS)
     broken = auth.sign_up_email("ada@example.com")
@@ -299,7 +299,7 @@ def test_a_function_gets_a_search_path_and_rollback_resets_it(installer, catalog
 
 
 def test_a_function_of_another_role_is_not_altered(installer, superuser):
-    run_sql(installer, TABLE, RELIANT)
+    run_sql(installer, TABLE, SEARCH_PATH_TRIGGERS)
     superuser.execute("alter function public.watch() owner to supabase_admin")
     assert run(installation.plan(SETTINGS, adopt=True), installer.connection).errors == ()
     schema_of(installer, adopt=True)
@@ -326,5 +326,5 @@ def test_sign_ups_during_adoption_all_get_a_row(installer, database, plain):
         done.set()
         thread.join()
     assert signed_up
-    there = {user for user, *_ in people(installer)}
-    assert set(signed_up) == there
+    with_row = {user for user, *_ in rows_of_users(installer)}
+    assert set(signed_up) == with_row

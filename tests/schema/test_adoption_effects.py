@@ -1,4 +1,4 @@
-"""A hand-written trigger is replaced only if usersync reproduces every effect of it."""
+"""A hand-written trigger is replaced only if usersync reproduces each of its effects."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def trigger(name, on, of, condition=""):
 
 
 @pytest.fixture
-def judged(installer):
-    """The effects of each trigger that usersync would not reproduce."""
+def plan_adoption(installer):
+    """The triggers that ``apply --adopt`` would replace, and the effects of the others."""
 
-    def judge(columns, *scripts, **settings):
+    def plan(columns, *scripts, **settings):
         for script in scripts:
             installer.connection.execute(script)
         parsed = with_audit_log({"users_table": "public.profiles", "columns": columns, **settings})
@@ -42,16 +42,16 @@ def judged(installer):
         stays = {each.subject.split()[1]: each.hint or "" for each in planned.findings if each.code == "D005"}
         return adopted, stays
 
-    return judge
+    return plan
 
 
 UPSERT = f"{INSERT} on conflict (id) do update set full_name = excluded.full_name"
 
 
 @pytest.mark.parametrize("owner", ["auth", "app"])
-def test_a_column_that_the_trigger_keeps_equal_must_be_mirrored(judged, owner):
-    """Input: AFTER INSERT OR UPDATE, on conflict do update set full_name = excluded.full_name."""
-    adopted, stays = judged(
+def test_a_column_that_the_trigger_keeps_equal_must_be_mirrored(plan_adoption, owner):
+    """The trigger fires AFTER INSERT OR UPDATE, and updates full_name ON CONFLICT."""
+    adopted, stays = plan_adoption(
         {"full_name": {"from": "user_metadata.full_name", "owner": owner}},
         PROFILES.format("full_name text"),
         function("make", UPSERT),
@@ -62,8 +62,8 @@ def test_a_column_that_the_trigger_keeps_equal_must_be_mirrored(judged, owner):
         assert "keeps full_name equal to the auth server's, and the settings do not" in stays["make"]
 
 
-def test_an_insert_trigger_alone_keeps_no_column_equal(judged):
-    adopted, _ = judged(
+def test_an_insert_trigger_alone_keeps_no_column_equal(plan_adoption):
+    adopted, _ = plan_adoption(
         FULL_NAME,
         PROFILES.format("full_name text"),
         function("make", UPSERT),
@@ -72,9 +72,9 @@ def test_an_insert_trigger_alone_keeps_no_column_equal(judged):
     assert adopted == {"make"}
 
 
-def test_two_triggers_that_work_together_stay_together(judged):
-    """Input: AFTER INSERT inserts a row, AFTER UPDATE raises if no row is there."""
-    adopted, stays = judged(
+def test_two_triggers_that_work_together_stay_together(plan_adoption):
+    """One trigger inserts the row AFTER INSERT, the other raises AFTER UPDATE if there is no row."""
+    adopted, stays = plan_adoption(
         FULL_NAME,
         PROFILES.format("full_name text"),
         function("make", INSERT),
@@ -91,9 +91,9 @@ def test_two_triggers_that_work_together_stay_together(judged):
 
 
 @pytest.mark.parametrize("does", ["do update set id = excluded.id", "do nothing"])
-def test_on_conflict_of_another_column_prevents_replacement(judged, does):
-    """Input: on conflict (email) do update set id = excluded.id takes over an invited row."""
-    adopted, stays = judged(
+def test_on_conflict_of_another_column_prevents_replacement(plan_adoption, does):
+    """ON CONFLICT (email) DO UPDATE SET id = excluded.id takes over the row of an invited user."""
+    adopted, stays = plan_adoption(
         {"email": "email"},
         "create table public.profiles (id uuid primary key default gen_random_uuid(), email text unique)",
         function(
@@ -107,9 +107,9 @@ def test_on_conflict_of_another_column_prevents_replacement(judged, does):
     assert f"{wanted} that has the same email" in stays["make"]
 
 
-def test_the_time_of_writing_is_an_effect(judged):
-    """Input: terms_accepted_at = now() at a sign-up, last_login_at = now() at a sign-in."""
-    adopted, stays = judged(
+def test_the_time_of_writing_is_an_effect(plan_adoption):
+    """The triggers set terms_accepted_at = now() at a sign-up and last_login_at = now() at a sign-in."""
+    adopted, stays = plan_adoption(
         {},
         PROFILES.format("terms_accepted_at timestamptz, last_login_at timestamptz"),
         function("make", "insert into public.profiles (id, terms_accepted_at) values (new.id, now())"),
@@ -124,9 +124,9 @@ def test_the_time_of_writing_is_an_effect(judged):
 @pytest.mark.parametrize(
     ("sets", "entry"), [("now()", {"expression": "now()"}), ("'active'", {"value": "active"})]
 )
-def test_a_value_written_by_updates_differs_from_the_initial_value(judged, sets, entry):
-    """Input: last_login_at = now() at each sign-in, mapped as a value that only a new row gets."""
-    adopted, _ = judged(
+def test_a_value_written_by_updates_differs_from_the_initial_value(plan_adoption, sets, entry):
+    """The column is set at each sign-in, but mapped as a value that only a new row gets."""
+    adopted, _ = plan_adoption(
         {"last": entry},
         PROFILES.format("last text"),
         function("make", "insert into public.profiles (id) values (new.id)"),
@@ -137,8 +137,8 @@ def test_a_value_written_by_updates_differs_from_the_initial_value(judged, sets,
     assert adopted == {"make"}
 
 
-def test_the_time_of_writing_can_be_mapped_or_be_the_default(judged):
-    adopted, _ = judged(
+def test_the_time_of_writing_can_be_mapped_or_be_the_default(plan_adoption):
+    adopted, _ = plan_adoption(
         {"terms_accepted_at": {"expression": "now()"}},
         PROFILES.format("terms_accepted_at timestamptz, made_at timestamptz default now()"),
         function(
@@ -150,8 +150,8 @@ def test_the_time_of_writing_can_be_mapped_or_be_the_default(judged):
     assert adopted == {"make"}
 
 
-def test_a_time_that_the_table_sets_itself_needs_no_mapping(judged):
-    adopted, _ = judged(
+def test_a_time_that_the_tables_own_trigger_sets_requires_no_mapping(plan_adoption):
+    adopted, _ = plan_adoption(
         {"full_name": "user_metadata.full_name"},
         PROFILES.format("full_name text, updated_at timestamptz default now()"),
         "create function public.touch() returns trigger language plpgsql as "
@@ -163,7 +163,7 @@ def test_a_time_that_the_table_sets_itself_needs_no_mapping(judged):
     assert adopted == {"make"}
 
 
-MADE = {
+WRITTEN_VALUES = {
     "the same": ("'client'", {"value": "client"}, True),
     "another constant": ("'client'", {"value": "admin"}, False),
     "the same expression": ("left(new.id::text, 8)", {"expression": "left(id::text, 8)"}, True),
@@ -172,11 +172,11 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("how", MADE)
-def test_constants_and_expressions_are_compared(judged, how):
-    """Input: role = 'client', username = left(new.id::text, 8)."""
-    written, entry, is_copy = MADE[how]
-    adopted, _ = judged(
+@pytest.mark.parametrize("how", WRITTEN_VALUES)
+def test_constants_and_expressions_are_compared(plan_adoption, how):
+    """The trigger sets role to a constant or to an expression."""
+    written, entry, is_copy = WRITTEN_VALUES[how]
+    adopted, _ = plan_adoption(
         {"role": entry} if entry else {},
         PROFILES.format("role text default 'member'"),
         function("make", f"insert into public.profiles (id, role) values (new.id, {written})"),
@@ -194,8 +194,8 @@ def test_constants_and_expressions_are_compared(judged, how):
         ("update public.profiles set deleted_at = now() where id = old.id", "keep", False),
     ],
 )
-def test_the_effect_of_a_deletion_must_equal_on_delete(judged, statement, on_delete, is_copy):
-    adopted, _ = judged(
+def test_the_effect_of_a_deletion_must_equal_on_delete(plan_adoption, statement, on_delete, is_copy):
+    adopted, _ = plan_adoption(
         {"deleted_at": {"from": "deleted_at", "owner": "app"}},
         "create table public.profiles (id uuid primary key, deleted_at timestamptz)",
         function("gone", statement),
@@ -205,9 +205,9 @@ def test_the_effect_of_a_deletion_must_equal_on_delete(judged, statement, on_del
     assert adopted == ({"gone"} if is_copy else set())
 
 
-def test_a_row_inserted_at_confirmation_conflicts_with_ours(judged):
-    """Input: AFTER UPDATE, when the address is confirmed: a plain INSERT, which would be a duplicate key."""
-    _, stays = judged(
+def test_a_row_inserted_at_confirmation_conflicts_with_the_row_of_usersync(plan_adoption):
+    """The INSERT runs AFTER UPDATE when the e-mail is confirmed, and violates the primary key."""
+    _, stays = plan_adoption(
         FULL_NAME,
         PROFILES.format("full_name text"),
         function("make", INSERT),

@@ -26,7 +26,7 @@ COLUMNS = {
 }
 
 
-def test_an_enum_takes_the_action(database, postgres):
+def test_an_action_is_stored_in_an_enum_column(database, postgres):
     postgres.execute(TABLE)
     settings = with_audit_log({"audit": {"table": "public.activities", "columns": COLUMNS}})
     install(database, settings)
@@ -44,7 +44,7 @@ def test_an_enum_takes_the_action(database, postgres):
 
 
 @pytest.mark.parametrize("given", [None, "text", "other.activity_type"])
-def test_the_fix_that_plan_prints_works(postgres, given):
+def test_plan_prints_the_type_of_an_enum_column(postgres, given):
     postgres.execute(TABLE)
     columns = COLUMNS | {"action": {"column": "type", "type": given} if given else "type"}
     settings = with_audit_log({"audit": {"table": "public.activities", "columns": columns}})

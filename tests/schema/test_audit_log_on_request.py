@@ -1,4 +1,4 @@
-"""The audit log is created on request only; an existing log stays in use."""
+"""The audit log is created only on request. An existing log stays in use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from usersync.transports.run import run
 LOG = "create table public.audit_logs"
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
 
-#: Input 4 of the application: its own table, under the log's name.
+#: A table of the application with the default name of the audit log.
 APPLICATION = """
     create table if not exists audit_logs(id bigint generated always as identity, what text);
     create function public.note() returns trigger language plpgsql as
@@ -46,10 +46,10 @@ def record(installer):
     return row.fetchone()[0]
 
 
-WAYS = pytest.mark.parametrize("how", ["apply", "script"])
+APPLY_AND_SCRIPT = pytest.mark.parametrize("how", ["apply", "script"])
 
 
-@WAYS
+@APPLY_AND_SCRIPT
 def test_no_log_is_created_without_a_request(installer, how):
     install(installer, Settings(), how)
     assert not has_log(installer)
@@ -59,7 +59,7 @@ def test_no_log_is_created_without_a_request(installer, how):
 
 @pytest.mark.newest_server
 def test_a_log_name_without_enabled_creates_no_log_and_is_reported(installer):
-    """Input: [audit] table = "public.events", without enabled."""
+    """The settings are [audit] table = "public.events", without enabled."""
     named = parse_settings({"audit": {"table": "public.events"}})
     (finding,) = installer.plan(named).findings
     assert finding.message == (
@@ -72,8 +72,8 @@ def test_a_log_name_without_enabled_creates_no_log_and_is_reported(installer):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("table", ["public.events", "public.audit_logs"])
-def test_a_log_under_another_name_is_named(installer, table):
-    """Input: [audit] table is changed while there is a log, or the line is removed."""
+def test_a_log_with_another_name_than_in_the_settings_is_reported(installer, table):
+    """A log exists, and [audit] table was changed or removed."""
     first = "public.audit_logs" if table == "public.events" else "public.events"
     installer.apply(parse_settings({"audit": {"table": first, "enabled": True}}))
     (finding,) = installer.plan(parse_settings({"audit": {"table": table}})).findings
@@ -87,7 +87,7 @@ def test_a_log_under_another_name_is_named(installer, table):
     assert installer.plan(parse_settings({"audit": {"table": first}})).findings == ()
 
 
-@WAYS
+@APPLY_AND_SCRIPT
 def test_a_later_request_creates_the_log(installer, how):
     install(installer, Settings(), how)
     install(installer, with_audit_log(), how)
@@ -95,7 +95,7 @@ def test_a_later_request_creates_the_log(installer, how):
     assert installer.plan(with_audit_log()).changes == ()
 
 
-@WAYS
+@APPLY_AND_SCRIPT
 def test_a_log_that_exists_stays_in_use_without_the_setting(installer, how):
     install(installer, with_audit_log(), how)
     record(installer)
@@ -107,7 +107,7 @@ def test_a_log_that_exists_stays_in_use_without_the_setting(installer, how):
 
 
 @pytest.mark.parametrize("released", RELEASED, ids=[path.stem for path in RELEASED])
-@WAYS
+@APPLY_AND_SCRIPT
 def test_the_log_of_an_earlier_release_stays(installer, released, how):
     installer.connection.execute(released.read_text(encoding="utf-8"))
     record(installer)
@@ -116,8 +116,8 @@ def test_the_log_of_an_earlier_release_stays(installer, released, how):
     assert installer.connection.execute("select count(*) from public.audit_logs").fetchone() == (2,)
 
 
-@WAYS
-def test_the_application_takes_the_name_later(installer, auth, how):
+@APPLY_AND_SCRIPT
+def test_the_application_may_create_a_table_with_the_logs_name_later(installer, auth, how):
     install(installer, Settings(), how)
     first = auth.sign_up_email("a@example.com")
     installer.connection.execute(APPLICATION)
@@ -141,7 +141,7 @@ def test_nothing_is_recorded_in_the_table_of_the_application(installer):
     assert installer.connection.execute("select count(*) from public.audit_logs").fetchone() == (0,)
 
 
-@WAYS
+@APPLY_AND_SCRIPT
 def test_an_existing_table_of_the_name_is_a_conflict(installer, how):
     installer.connection.execute(APPLICATION.partition(";")[0])
     error = ConflictError if how == "apply" else psycopg.errors.DuplicateTable
@@ -150,8 +150,8 @@ def test_an_existing_table_of_the_name_is_a_conflict(installer, how):
     assert "[audit] table" in (str(caught.value) if how == "script" else caught.value.hint)
     if how == "script":
         installer.connection.rollback()
-    elsewhere = with_audit_log({"audit": {"table": "public.audit_events"}})
-    install(installer, elsewhere, how)
+    other_name = with_audit_log({"audit": {"table": "public.audit_events"}})
+    install(installer, other_name, how)
     assert record(installer)["stored"] == 1
     assert has_log(installer, "public.audit_events")
 
@@ -205,7 +205,7 @@ def test_a_log_with_dependent_objects_stays(installer):
     assert not has_log(installer, "usersync.settings")
 
 
-@pytest.mark.parametrize("settings", [Settings(), with_audit_log()], ids=["unasked", "asked"])
+@pytest.mark.parametrize("settings", [Settings(), with_audit_log()], ids=["without a log", "with a log"])
 def test_the_users_table_is_dropped_with_an_unused_log(installer, catalog, settings):
     before = catalog()
     installer.apply(settings)
@@ -213,7 +213,7 @@ def test_the_users_table_is_dropped_with_an_unused_log(installer, catalog, setti
     assert catalog() == before
 
 
-def test_the_application_s_table_survives_a_rollback(installer, catalog):
+def test_rollback_keeps_the_applications_table(installer, catalog):
     installer.connection.execute(APPLICATION.partition(";")[0])
     before = catalog()
     installer.apply(Settings())
@@ -236,8 +236,8 @@ def ids(installer, table):
 
 @pytest.mark.parametrize(("move", "name"), MOVES.values(), ids=MOVES)
 @pytest.mark.parametrize("drop", [False, True], ids=["keep", "drop"])
-def test_a_log_that_has_another_name_stays_with_its_events(installer, move, name, drop):
-    """Before, rollback failed with 2BP01 and the advice to use DROP ... CASCADE."""
+def test_rollback_keeps_a_renamed_or_moved_log_with_its_events(installer, move, name, drop):
+    """DROP TABLE without CASCADE fails with 2BP01 here."""
     installer.apply(with_audit_log())
     record(installer)
     installer.connection.execute(move)
@@ -251,8 +251,8 @@ def test_a_log_that_has_another_name_stays_with_its_events(installer, move, name
 
 
 @pytest.mark.parametrize("how", ["renamed", "another setting"])
-def test_two_logs_stay_with_their_events_and_the_second_one_is_used_again(installer, how):
-    """Both have partitions for the same months. Before, rollback failed with 42P07."""
+def test_rollback_keeps_two_logs_and_apply_uses_the_second_one_again(installer, how):
+    """Both logs have partitions for the same months, so names of partitions conflict (42P07)."""
     installer.apply(with_audit_log())
     record(installer)
     if how == "renamed":
@@ -284,7 +284,7 @@ def test_two_logs_stay_with_their_events_and_the_second_one_is_used_again(instal
     assert len(ids(installer, second)) == 2
 
 
-def test_three_logs_one_after_the_other(installer):
+def test_rollback_keeps_three_logs_that_were_renamed_one_after_another(installer):
     for number in range(3):
         installer.apply(with_audit_log())
         record(installer)
@@ -293,7 +293,7 @@ def test_three_logs_one_after_the_other(installer):
     assert [len(ids(installer, f"public.log_{number}")) for number in range(3)] == [1, 1, 1]
 
 
-def test_the_doctor_names_the_log_that_was_renamed(installer):
+def test_doctor_names_the_log_that_was_renamed(installer):
     installer.apply(with_audit_log())
     record(installer)
     installer.connection.execute("alter table public.audit_logs rename to old_log")

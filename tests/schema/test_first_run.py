@@ -14,13 +14,13 @@ SETTINGS = with_audit_log(
 PROFILES = "create table public.profiles (id uuid primary key, email text);"
 
 
-def announced(installer):
+def finding_of_first_run(installer):
     (found,) = [each for each in installer.plan(SETTINGS).findings if "first run" in each.message]
     return found
 
 
 def test_rows_that_fire_a_trigger_are_reported(installer, auth):
-    """Input: an AFTER INSERT trigger on profiles that writes to an outbox, five users without a row."""
+    """An AFTER INSERT trigger on profiles writes to an outbox, and five users have no row."""
     installer.connection.execute(
         PROFILES + "create table public.outbox (mail text);"
         "create function public.send_mail() returns trigger language plpgsql as "
@@ -32,7 +32,7 @@ def test_rows_that_fire_a_trigger_are_reported(installer, auth):
     )
     for _ in range(5):
         auth.sign_up_email()
-    found = announced(installer)
+    found = finding_of_first_run(installer)
     assert "the first run would try to create 5 rows" in found.message
     assert "each new row fires welcome (public.send_mail())" in found.message
     assert "touch" not in found.message
@@ -45,7 +45,7 @@ def test_rows_that_fire_a_trigger_are_reported(installer, auth):
 def test_rows_without_a_trigger_need_no_advice(installer, auth):
     installer.connection.execute(PROFILES)
     auth.sign_up_email()
-    found = announced(installer)
+    found = finding_of_first_run(installer)
     assert found.message == "in public.profiles, the first run would try to create 1 row"
     assert found.fix is None
 
@@ -63,18 +63,18 @@ def test_a_run_of_an_installed_usersync_is_not_called_the_first(installer, auth)
 
 
 def test_empty_values_are_filled_and_others_overwritten(installer, auth):
-    """Input: "overwrite values in 16" where all 16 were null."""
+    """Values that are null are filled, and not counted as overwritten."""
     installer.connection.execute(PROFILES)
     for email in (None, None, "edited@example.com"):
         user = auth.sign_up_email()
         installer.connection.execute("insert into public.profiles values (%s, %s)", [user, email])
-    said = announced(installer).message
-    assert "fill empty values in 2 (email in 2), overwrite values in 1 (email in 1)" in said
+    message = finding_of_first_run(installer).message
+    assert "fill empty values in 2 (email in 2), overwrite values in 1 (email in 1)" in message
 
 
 @pytest.mark.parametrize("policy", ["keep", "anonymize"])
 def test_rows_of_deleted_users_count_as_in_the_status(installer, policy):
-    """A row whose user the auth server does not have: orphaned, unless the settings say that it stays."""
+    """A row whose user does not exist is orphaned, unless on_delete is keep."""
     columns = {"email": "email"}
     settings = with_audit_log({"users_table": "public.profiles", "on_delete": policy, "columns": columns})
     installer.connection.execute(

@@ -1,8 +1,8 @@
-"""The schema as it is in the database, compared with the text in tests/golden.
+"""The installed schema, read from the catalog, equals the text in tests/golden.
 
-With other settings only the lines that differ are on record.
+For other settings, tests/golden has only the lines that differ.
 
-To refresh them after a change that is meant: make golden
+After an intended change, run: make golden
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def difference(before: str, after: str, context: int = 1) -> str:
 
 
 def without_line_numbers(difference: str) -> str:
-    """Nothing but the changed lines: a line more in one function renumbers all that follow."""
+    """Remove line numbers, because an added line would change the numbers of all later lines."""
     return re.sub(r"^@@ .* @@$", "@@", difference, flags=re.MULTILINE)
 
 
@@ -63,7 +63,7 @@ def compare(text: str, golden: Path) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text, encoding="utf-8")
     found = difference(golden.read_text(encoding="utf-8") if golden.exists() else "", text)
-    assert not found, f"{found}\n\nIf this is meant: make golden"
+    assert not found, f"{found}\n\nIf the change is intended, run: make golden"
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_the_schema_equals_the_golden_file(installed):
     compare(installed({}), SCHEMA)
 
 
-def test_other_settings_change_the_recorded_lines(installed):
+def test_other_settings_change_only_the_recorded_lines(installed):
     found = difference(SCHEMA.read_text("utf-8"), installed(ELSEWHERE), 0)
     compare(without_line_numbers(found), GOLDEN / "schema_elsewhere.diff")
 

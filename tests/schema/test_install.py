@@ -37,9 +37,9 @@ def test_plan_writes_nothing_and_lists_the_changes_of_apply(installer, catalog, 
     planned = installer.plan(settings)
     assert catalog() == before
     assert planned.errors == ()
-    heard = []
-    applied = run(installation.apply(settings, heard.append), installer.connection)
-    assert applied.changes == tuple(heard) == planned.changes
+    reported = []
+    applied = run(installation.apply(settings, reported.append), installer.connection)
+    assert applied.changes == tuple(reported) == planned.changes
     assert catalog() != before
 
 
@@ -49,21 +49,21 @@ def test_applying_again_changes_nothing(project):
 
 
 @pytest.mark.newest_server
-def test_postgrest_is_told_to_reload_after_the_commit(installer, database, settings):
-    """Not by a function or a trigger: a full queue of notifications would fail a sign-up."""
+def test_apply_and_rollback_notify_postgrest_after_the_commit(installer, database, settings):
+    """No function or trigger sends notifications, because a full queue would fail a sign-up."""
     with database.connect() as listener:
         listener.execute("listen pgrst")
 
-        def told():
+        def notifications():
             listener.execute("select 1")
             return [each.payload for each in listener.notifies(timeout=0)]
 
         run(installation.apply(settings), installer.connection)
-        assert told() == ["reload schema"]
+        assert notifications() == ["reload schema"]
         run(installation.apply(settings), installer.connection)
-        assert told() == []
+        assert notifications() == []
         run(installation.rollback(settings), installer.connection)
-        assert told() == ["reload schema"]
+        assert notifications() == ["reload schema"]
     bundle = render_bundle(settings)
     assert not any("notify" in each.text.lower() for each in bundle.functions)
 
@@ -82,8 +82,8 @@ def test_rollback_restores_the_previous_state(installer, catalog, settings):
 @pytest.mark.newest_server
 def test_rollback_keeps_the_users_table_without_the_option(project):
     user = project.auth.sign_up_email("ada@example.com")
-    taken_back = run(installation.rollback(project.settings), project.owner)
-    assert taken_back.changes[-1].kind == "keep"
+    rolled_back = run(installation.rollback(project.settings), project.owner)
+    assert rolled_back.changes[-1].kind == "keep"
     assert project.row(user)["email"] == "ada@example.com"
     assert project.owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
     assert project.auth.sign_up_email("bob@example.com")
@@ -117,7 +117,7 @@ def test_a_partial_installation_can_be_removed_or_completed(installer, catalog, 
 
 
 @pytest.mark.newest_server
-def test_twenty_installers_at_once_install_once(database, installer, settings):
+def test_twenty_concurrent_calls_of_apply_install_once(database, installer, settings):
     changes = []
 
     def install(_):
@@ -126,7 +126,7 @@ def test_twenty_installers_at_once_install_once(database, installer, settings):
 
     with ThreadPoolExecutor(20) as threads:
         changes = list(threads.map(install, range(20)))
-    # One installer creates the tables and functions; one, perhaps another, the triggers.
+    # One call creates the tables and functions. The same call or another creates the triggers.
     subjects = [change.subject for each in changes for change in each]
     assert len(subjects) == len(set(subjects))
     assert {f"trigger {name}" for name in TRIGGERS} <= set(subjects)
@@ -136,7 +136,7 @@ def test_twenty_installers_at_once_install_once(database, installer, settings):
 
 
 @pytest.mark.newest_server
-def test_several_installers_and_removers_at_once_leave_one_or_the_other(database, installer):
+def test_concurrent_apply_and_rollback_leave_a_state_that_apply_completes(database, installer):
     def work(number):
         with database.connect("postgres") as connection:
             try:
@@ -155,7 +155,7 @@ def test_several_installers_and_removers_at_once_leave_one_or_the_other(database
 
 
 @pytest.mark.newest_server
-def test_a_migration_that_was_edited_is_refused(installer):
+def test_plan_and_apply_raise_if_a_migration_was_edited(installer):
     installer.apply(with_audit_log())
     installer.connection.execute("update usersync.schema_version set checksum = 'other'")
     for attempt in (installer.plan, installer.apply):
@@ -173,7 +173,7 @@ def test_a_migration_that_was_edited_is_refused(installer):
         """update usersync.settings set settings = settings || '{"library_version": "99.0.0rc1"}'""",
     ],
 )
-def test_a_newer_schema_is_refused(installer, catalog, newer):
+def test_plan_and_apply_raise_if_the_schema_is_newer(installer, catalog, newer):
     installer.apply(with_audit_log())
     installer.connection.execute(newer)
     before = catalog()
@@ -226,15 +226,15 @@ def test_an_altered_function_is_detected_and_replaced(installer, change):
 
 
 HANDLED = "on auth.users for each row execute function usersync.handle_updated_user()"
-AFRESH = "create or replace trigger on_auth_user_updated"
+CREATE = "create or replace trigger on_auth_user_updated"
 DAMAGES = (
     "drop trigger on_auth_user_updated on auth.users",
     "alter table auth.users disable trigger on_auth_user_updated",
     "alter table auth.users enable replica trigger on_auth_user_updated",
-    f"{AFRESH} after update of email {HANDLED}",
-    f"{AFRESH} after update {HANDLED.replace('execute', 'when (new.email is not null) execute')}",
-    f"{AFRESH} after update {HANDLED.replace('updated', 'new')}",
-    f"{AFRESH} before update {HANDLED}",
+    f"{CREATE} after update of email {HANDLED}",
+    f"{CREATE} after update {HANDLED.replace('execute', 'when (new.email is not null) execute')}",
+    f"{CREATE} after update {HANDLED.replace('updated', 'new')}",
+    f"{CREATE} before update {HANDLED}",
 )
 
 
@@ -263,8 +263,8 @@ def superuser_of():
 @pytest.mark.newest_server
 def test_a_dropped_table_of_usersync_is_created_again(project):
     project.owner.execute("drop table usersync.sync_failures")
-    made, *later = run(installation.apply(project.settings), project.owner).changes
-    assert (made.subject, made.reason) == ("migration 0001 core", "missing: usersync.sync_failures")
+    created, *later = run(installation.apply(project.settings), project.owner).changes
+    assert (created.subject, created.reason) == ("migration 0001 core", "missing: usersync.sync_failures")
     # Columns that later migrations added are added again.
     assert "migration 0006 deletions" in [each.subject for each in later]
     assert all(each.subject.startswith("migration ") for each in later)
@@ -350,7 +350,7 @@ def test_obsolete_functions_of_usersync_are_dropped_and_others_are_not(installer
 
 
 @pytest.mark.newest_server
-def test_apply_is_refused_inside_a_transaction(database, catalog):
+def test_apply_raises_inside_a_transaction(database, catalog):
     before = catalog()
     with database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")

@@ -1,4 +1,4 @@
-"""apply and rollback stopped at each statement, and on a busy auth.users."""
+"""apply and rollback are interrupted at each statement, or wait for a lock on auth.users."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.newest_server
 
 
 def watched(plan: Steps, before: Callable[[int, object], None]) -> Steps:
-    """The operation, with a call before each statement, with its number."""
+    """The operation, with a call of ``before`` for each statement and its number."""
     number, step = 0, next(plan)
     try:
         while True:
@@ -48,13 +48,13 @@ def watched(plan: Steps, before: Callable[[int, object], None]) -> Steps:
 
 
 class Interruption:
-    """Ends the installer's session from another one."""
+    """Ends the session that runs the operation, from another session."""
 
     def __init__(self, database, superuser) -> None:
         self._database, self._superuser = database, superuser
 
     def survived(self, plan: Steps, at: int) -> bool:
-        """Whether the plan was over before its statement of this number."""
+        """Whether the operation ended before its statement with this number."""
         with self._database.connect("postgres") as connection:
             pid = connection.info.backend_pid
 
@@ -75,13 +75,13 @@ def interruption(database, superuser) -> Interruption:
     return Interruption(database, superuser)
 
 
-#: A hundred statements of one transaction are alike.
+#: About a hundred statements that create functions in one transaction.
 FUNCTION = re.compile(r"^create (or replace )?function ", re.MULTILINE)
 
 
-@pytest.mark.timeout(600)  # half as many installations as one has statements
+@pytest.mark.timeout(600)  # one installation for every second statement
 def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, installer, catalog):
-    """Before each statement; of those that create functions, before every eighth, with a random start."""
+    """Interrupted before each statement, and before every eighth of those that create functions."""
     bare, sent, states = catalog(), [], []
     run(
         watched(installation.apply(with_audit_log()), lambda _, step: sent.append(step)), installer.connection
@@ -89,28 +89,28 @@ def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, i
     complete = catalog()
     installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
     assert catalog() == bare
-    start = random.randrange(8)  # noqa: S311 - by the seed of the run
+    start = random.randrange(8)  # noqa: S311 - seeded by pytest-randomly
     chosen = [at for at, step in enumerate(sent, 1) if at % 8 == start or not FUNCTION.search(str(step.sql))]
     assert len(sent) / 3 < len(chosen) < len(sent) / 2
     for at in chosen:
         assert not interruption.survived(installation.apply(with_audit_log()), at=at)
         state = catalog()
-        if state == complete:  # What follows the last commit only informs others.
+        if state == complete:  # After the last commit, only notifications are sent.
             installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
             continue
         # Triggers of usersync's own tables block no sign-in.
-        made = [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
-        assert state == bare or not [name for name in made if " on usersync." not in name]
+        triggers = [name for kind, name in state.keys() - bare.keys() if kind == "trigger"]
+        assert state == bare or not [name for name in triggers if " on usersync." not in name]
         states.append(state == bare)
         if state != bare:
-            # All that is missing is what locks busy tables: the triggers, and the log that references the
-            # users. The next apply makes just these.
+            # Only the objects that lock busy tables are missing: the triggers, and the log that references
+            # the users. The next apply creates only these.
             missing = {name for _, name in complete.keys() - state.keys()}
             assert {
                 name for name in missing if "on_auth_user" not in name and "audit_logs" not in name
             } == set()
-            made = ("create trigger ", "create table public.audit_logs")
-            assert all(each.startswith(made) for each in installer.subjects(with_audit_log()))
+            expected = ("create trigger ", "create table public.audit_logs")
+            assert all(each.startswith(expected) for each in installer.subjects(with_audit_log()))
             installer.apply(with_audit_log())
             assert catalog() == complete
             installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
@@ -121,9 +121,9 @@ def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, i
     assert False in states
 
 
-@pytest.mark.timeout(600)  # likewise
+@pytest.mark.timeout(600)  # one installation for each of many statements
 def test_an_interrupted_rollback_can_be_repeated(cluster, catalog):
-    """The first twelve statements, which drop all triggers, then every sixth."""
+    """Interrupted at the first twelve statements, which drop all triggers, and then at every sixth."""
     bare, steps, survived = catalog(), 0, False
 
     def rollback():
@@ -159,7 +159,7 @@ def test_an_error_during_apply_leaves_nothing(installer, catalog, superuser):
 
 
 def waits(plan: Steps, notice: Callable[[], None]) -> Steps:
-    """The operation, which reports waits instead of waiting."""
+    """The operation, with a call of ``notice`` in place of each wait."""
     step = next(plan)
     try:
         while True:
@@ -177,7 +177,7 @@ def waits(plan: Steps, notice: Callable[[], None]) -> Steps:
         return end.value
 
 
-def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
+def test_apply_tries_a_locked_table_again_until_it_is_free(database, installer):
     pauses = []
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
@@ -192,7 +192,7 @@ def test_a_busy_table_is_tried_again_until_it_is_free(database, installer):
     assert installer.subjects(with_audit_log()) == []
 
 
-def test_apply_gives_up_on_a_locked_table_with_an_explanation(database, installer, monkeypatch):
+def test_apply_raises_busy_error_if_a_table_stays_locked(database, installer, monkeypatch):
     monkeypatch.setattr(lock_retry, "_ATTEMPTS", 3)
     with database.connect("supabase_auth_admin") as other:
         other.execute("begin; lock table auth.users in row exclusive mode")
@@ -205,8 +205,8 @@ def test_apply_gives_up_on_a_locked_table_with_an_explanation(database, installe
     assert installer.subjects(with_audit_log()) == []
 
 
-def test_sign_ins_queue_no_longer_than_the_lock_time_out(database, installer):
-    """A sign-in that queues behind our lock request waits for a tenth of a second, not for the blocker."""
+def test_sign_ins_wait_no_longer_than_the_lock_timeout(database, installer):
+    """A sign-in that queues behind usersync's lock request waits a tenth of a second at most."""
     longest = []
     stop = threading.Event()
 
@@ -257,7 +257,7 @@ def test_no_lock_is_held_between_two_attempts(database, installer):
     assert seen == [[], []]
 
 
-def test_rollback_waits_for_a_busy_table_too(database, installer):
+def test_rollback_tries_a_locked_table_again(database, installer):
     installer.apply(with_audit_log())
     pauses = []
     with database.connect("supabase_auth_admin") as other:

@@ -1,4 +1,4 @@
-"""The audit log of an earlier release gets its present form: without a rewrite, and without a long lock."""
+"""The audit log of an earlier release is altered to the current form, without a rewrite or a long lock."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ADDED = ("tenant_id", "on_behalf_of", "db_role", "traceparent", "severity")
 
 
 def indexes(connection):
-    """The valid indexes of the log and of its partitions: one set if all are alike."""
+    """The sets of indexes of the log and of its partitions. Equal sets are counted once."""
     found = {}
     for relation, definition, is_valid in connection.execute(INDEXES).fetchall():
         assert is_valid, definition
@@ -55,8 +55,8 @@ def record(connection, **fields):
 
 
 @pytest.fixture
-def first_form(installer):
-    """A log of release 0.1.0 with an event of a month, one in the default partition, and an owner's CHECK."""
+def log_of_0_1_0(installer):
+    """A log of release 0.1.0 with two events, one in the default partition, and an owner's CHECK."""
     connection = installer.connection
     connection.execute(RELEASED.read_text(encoding="utf-8"))
     record(connection, action="old.default", metadata={"db_role": "old_role", "traceparent": "00-a-b-01"})
@@ -66,39 +66,39 @@ def first_form(installer):
 
 
 @pytest.mark.parametrize("how", ["apply", "script"])
-def test_the_first_form_is_altered_without_a_rewrite(installer, first_form, how):
-    before = first_form.execute(FILES).fetchall()
+def test_the_log_of_0_1_0_is_altered_without_a_rewrite(installer, log_of_0_1_0, how):
+    before = log_of_0_1_0.execute(FILES).fetchall()
     if how == "apply":
         assert "alter table public.audit_logs" in installer.subjects(with_audit_log())
         installer.apply(with_audit_log())
     else:
-        first_form.execute("\n".join(install_script(with_audit_log())))
+        log_of_0_1_0.execute("\n".join(install_script(with_audit_log())))
     assert installer.plan(with_audit_log()).changes == ()
-    assert first_form.execute(FILES).fetchall() == before
-    assert {name for _, name in first_form.execute(CHECKS).fetchall()} == {"mine"}
+    assert log_of_0_1_0.execute(FILES).fetchall() == before
+    assert {name for _, name in log_of_0_1_0.execute(CHECKS).fetchall()} == {"mine"}
 
-    record(first_form, action="new", tenant_id="acme", on_behalf_of="ada", traceparent="t", severity="high")
-    record(first_form, action="newer", occurred_at="now")
-    events = {each.action: each for each in run(reading.search(EventFilter()), first_form).events}
+    record(log_of_0_1_0, action="new", tenant_id="acme", on_behalf_of="ada", traceparent="t", severity="high")
+    record(log_of_0_1_0, action="newer", occurred_at="now")
+    events = {each.action: each for each in run(reading.search(EventFilter()), log_of_0_1_0).events}
     new = events["new"]
     assert [getattr(new, name) for name in ADDED] == ["acme", "ada", "postgres", "t", "high"]
-    # Events of earlier releases have these two in the metadata.
+    # Earlier releases stored these two values in the metadata.
     old = events["old.default"]
     assert [getattr(old, name) for name in ADDED] == [None, None, "old_role", "00-a-b-01", None]
     order = "select action, seq, xid from public.audit_logs where seq is not null order by seq"
-    numbered = first_form.execute(order).fetchall()
+    numbered = log_of_0_1_0.execute(order).fetchall()
     assert [row[0] for row in numbered] == ["new", "newer"]
     assert numbered[0][2] < numbered[1][2]
     wanted = EventFilter(tenant_id="acme", on_behalf_of="ada", severity="high")
-    assert [each.action for each in run(reading.search(wanted), first_form).events] == ["new"]
+    assert [each.action for each in run(reading.search(wanted), log_of_0_1_0).events] == ["new"]
 
 
-def test_the_altered_log_has_the_indexes_of_a_new_one(installer, first_form):
+def test_the_altered_log_has_the_indexes_of_a_new_one(installer, log_of_0_1_0):
     installer.apply(with_audit_log())
-    altered = indexes(first_form)
+    altered = indexes(log_of_0_1_0)
     installer.rollback(with_audit_log(), drop_audit_log=True, drop_users_table=True)
     installer.apply(with_audit_log())
-    assert indexes(first_form) == altered
+    assert indexes(log_of_0_1_0) == altered
     assert len(altered) == 1
 
 
@@ -110,28 +110,30 @@ MANY = """
 
 
 @pytest.mark.newest_server
-def test_a_large_partition_gets_its_indexes_while_events_are_recorded(installer, first_form, superuser):
-    first_form.execute(MANY)
-    first_form.execute("\n".join(install_script(with_audit_log())))
-    (month,) = first_form.execute("select to_char(now(), '\"usersync.audit_logs_\"YYYY_MM')").fetchone()
+def test_a_large_partition_gets_its_indexes_while_events_are_recorded(installer, log_of_0_1_0, superuser):
+    log_of_0_1_0.execute(MANY)
+    log_of_0_1_0.execute("\n".join(install_script(with_audit_log())))
+    (month,) = log_of_0_1_0.execute("select to_char(now(), '\"usersync.audit_logs_\"YYYY_MM')").fetchone()
     wanted = sorted(f"create index {each} on {month}" for each in NEW_INDEXES)
     assert sorted(installer.subjects(with_audit_log())) == wanted
-    # The index that one of them replaces is used until then.
+    # The replaced index stays in use until the new one exists.
     assert superuser.execute("select to_regclass('public.audit_logs_recorded_at_idx')").fetchone()[0]
-    # What an interrupted apply leaves.
+    # An interrupted apply leaves an invalid index.
     superuser.execute(f"create index half on {month} (tenant_id, occurred_at) where tenant_id is not null")
     superuser.execute("update pg_index set indisvalid = false where indexrelid = 'usersync.half'::regclass")
-    first_form.execute("set statement_timeout = '1min'")
+    log_of_0_1_0.execute("set statement_timeout = '1min'")
     assert len(installer.apply(with_audit_log()).changes) == len(NEW_INDEXES)
-    assert first_form.execute("show statement_timeout").fetchone() == ("1min",)
+    assert log_of_0_1_0.execute("show statement_timeout").fetchone() == ("1min",)
     assert installer.plan(with_audit_log()).changes == ()
-    assert len(indexes(first_form)) == 1
-    assert first_form.execute("select to_regclass('usersync.half')").fetchone() == (None,)
-    assert first_form.execute("select to_regclass('public.audit_logs_recorded_at_idx')").fetchone() == (None,)
+    assert len(indexes(log_of_0_1_0)) == 1
+    assert log_of_0_1_0.execute("select to_regclass('usersync.half')").fetchone() == (None,)
+    assert log_of_0_1_0.execute("select to_regclass('public.audit_logs_recorded_at_idx')").fetchone() == (
+        None,
+    )
 
 
-def test_the_log_is_never_locked_for_long(installer, first_form, database):
-    """A session writes and reads for as long as it likes; meanwhile, others are not held up."""
+def test_apply_does_not_lock_the_log_while_it_waits(installer, log_of_0_1_0, database):
+    """One session has a long transaction. Other sessions write meanwhile, and do not wait for apply."""
     with database.connect("postgres") as writer, database.connect("postgres") as other:
         writer.execute("begin")
         record(writer, action="long.transaction")
@@ -144,14 +146,14 @@ def test_the_log_is_never_locked_for_long(installer, first_form, database):
             if len(pauses) == 3:
                 writer.execute("commit")
 
-        run(waits(installation.apply(with_audit_log()), waited), first_form)
+        run(waits(installation.apply(with_audit_log()), waited), log_of_0_1_0)
         assert len(pauses) == 3
     assert installer.plan(with_audit_log()).changes == ()
-    found = run(reading.search(EventFilter(action="meanwhile")), first_form).events
+    found = run(reading.search(EventFilter(action="meanwhile")), log_of_0_1_0).events
     assert len(found) == 3
 
 
-def test_a_log_that_a_rollback_left_is_numbered_again(installer):
+def test_a_log_that_rollback_kept_numbers_new_events_again(installer):
     connection = installer.connection
     installer.apply(with_audit_log())
     record(connection, action="first")
@@ -166,18 +168,18 @@ def test_a_log_that_a_rollback_left_is_numbered_again(installer):
     assert installer.plan(with_audit_log()).changes == ()
 
 
-def test_a_column_of_the_owner_is_not_taken_over(installer, first_form):
-    first_form.execute("alter table public.audit_logs add column tenant_id uuid")
+def test_a_column_of_the_owner_with_the_name_of_a_new_one_is_an_error(installer, log_of_0_1_0):
+    log_of_0_1_0.execute("alter table public.audit_logs add column tenant_id uuid")
     with pytest.raises(UsersyncError, match="already has another column tenant_id"):
         installer.apply(with_audit_log())
-    record(first_form)
-    first_form.execute("alter table public.audit_logs rename column tenant_id to customer")
+    record(log_of_0_1_0)
+    log_of_0_1_0.execute("alter table public.audit_logs rename column tenant_id to customer")
     installer.apply(with_audit_log())
-    record(first_form, tenant_id="acme")
+    record(log_of_0_1_0, tenant_id="acme")
 
 
 @pytest.mark.newest_server
-def test_the_values_are_checked_where_they_come_in(installer):
+def test_record_audit_events_rejects_invalid_values(installer):
     installer.apply(with_audit_log())
     connection = installer.connection
     for wrong in ({"severity": "urgent"}, {"tenant_id": "x" * 201}, {"outcome": "perhaps"}, {"action": ""}):

@@ -1,4 +1,4 @@
-"""From one major version of PostgreSQL to another: pg_upgrade, and a dump of 18 in 17, on real servers."""
+"""Another major version of PostgreSQL: pg_upgrade, and a dump of 18 that is restored into 17."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def fill(database):
 
 
 def assert_works(dsn, auth_dsn, user):
-    """The installation is complete, nothing is lost, and new changes are synced and recorded."""
+    """Check that the installation is complete, no data is lost, and new changes are synced and recorded."""
     with psycopg.connect(dsn, autocommit=True) as owner, GoTrue(auth_dsn) as auth:
         assert not run(installation.plan(with_audit_log()), owner).changes
         assert [table.state for table in run(tracked(with_audit_log()), owner)] == ["current"]
@@ -105,7 +105,7 @@ def as_server(root, command, **env):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_pg_upgrade(root):
+def test_an_installation_works_after_pg_upgrade(root):
     with ExitStack() as servers:
         old = servers.enter_context(EmbeddedPostgres(data_dir=root / "old", version=OLD))
         cluster = servers.enter_context(SupabaseCluster.on(old))
@@ -115,14 +115,14 @@ def test_pg_upgrade(root):
         old_bin, passwords = old.bin_dir, database.passwords
         login = psycopg.conninfo.conninfo_to_dict(old.dsn())
         old.stop()
-        # A cluster of 18 has checksums, so both clusters need them.
+        # A cluster of 18 has checksums, so both clusters require them.
         as_server(root, [old_bin / "pg_checksums", "--enable", "-D", root / "old" / "pgdata"])
     with EmbeddedPostgres(data_dir=root / "new", version=NEW) as new:
         new_bin, own = new.bin_dir, psycopg.conninfo.conninfo_to_dict(new.dsn())
         new.stop()
 
         for home in ("old", "new"):
-            # Both servers run for a moment with a socket in a directory of their own.
+            # pg_upgrade starts both servers, with sockets in a private directory.
             trust = root / home / "pgdata" / "pg_hba.conf"
             trust.write_text("local all all trust\n")
         as_server(

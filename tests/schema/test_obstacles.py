@@ -1,4 +1,4 @@
-"""Obstacles of plan and apply: each is reported with a fix, and nothing is changed."""
+"""Objects that prevent an installation: plan and apply report each with a fix, and change nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EMAIL = with_audit_log({"columns": {"email": "email"}})
 
 
 def obstacles(installer, catalog, settings=EMAIL, kind=ConflictError) -> list[str]:
-    """The errors of plan. apply raises the first one, and neither changes anything."""
+    """The errors of plan. apply raises the first one, and nothing is changed."""
     before = catalog()
     errors = installer.plan(settings).errors
     with pytest.raises(kind) as caught:
@@ -71,7 +71,7 @@ def test_the_fixes_for_a_hand_written_trigger_work(installer, catalog):
     installer.apply(EMAIL)
 
 
-def test_a_handle_new_user_under_other_trigger_names_is_no_obstacle(installer):
+def test_handle_new_user_with_another_trigger_name_is_only_a_warning(installer):
     installer.connection.execute(
         "create function public.handle_new_user() returns trigger language plpgsql as 'begin return new; end'"
     )
@@ -86,7 +86,7 @@ def test_a_handle_new_user_under_other_trigger_names_is_no_obstacle(installer):
 
 
 @pytest.mark.parametrize("arguments", ["", "uuid", "text"])
-def test_a_function_of_our_name_is_a_conflict_with_any_arguments(installer, catalog, arguments):
+def test_a_function_with_a_name_of_usersync_is_a_conflict_with_any_arguments(installer, catalog, arguments):
     installer.connection.execute(
         f"create function public.ensure_user_exists({arguments}) returns text language sql as $$ select '' $$"
     )
@@ -94,7 +94,7 @@ def test_a_function_of_our_name_is_a_conflict_with_any_arguments(installer, cata
     assert f"public.ensure_user_exists({arguments})" in message
 
 
-def test_a_schema_of_our_name_is_a_conflict(installer, catalog):
+def test_a_schema_named_usersync_is_a_conflict(installer, catalog):
     installer.connection.execute("create schema usersync; create table usersync.schema_version (n integer)")
     (message,) = obstacles(installer, catalog, with_audit_log())
     assert message == "a schema usersync exists that usersync did not create"
@@ -191,9 +191,9 @@ USERS = [
 ]
 
 
-@pytest.mark.parametrize(("made", "messages"), USERS, ids=lambda value: str(value)[:60])
-def test_an_unsupported_users_table_is_explained(installer, catalog, made, messages):
-    installer.connection.execute(made)
+@pytest.mark.parametrize(("table", "messages"), USERS, ids=lambda value: str(value)[:60])
+def test_an_unsupported_users_table_is_explained(installer, catalog, table, messages):
+    installer.connection.execute(table)
     assert obstacles(installer, catalog) == messages
     assert all(error.hint for error in installer.plan(EMAIL).errors)
 
@@ -205,7 +205,7 @@ PARTITIONED = (
 
 
 @pytest.mark.parametrize(
-    "made",
+    "table",
     [
         "create table public.users (id uuid primary key, email text, nickname text default 'x', n int)",
         "create table public.users (email varchar(300), id uuid unique, at timestamptz default now())",
@@ -214,8 +214,8 @@ PARTITIONED = (
         "create domain address as text; create table public.users (id uuid primary key, email address)",
     ],
 )
-def test_a_supported_users_table_is_used_unchanged(installer, catalog, database, made):
-    installer.connection.execute(made)
+def test_a_supported_users_table_is_used_unchanged(installer, catalog, database, table):
+    installer.connection.execute(table)
     old = "insert into public.users (id, email) values (gen_random_uuid(), 'old@example.com')"
     installer.connection.execute(old)
     before = catalog()
@@ -230,8 +230,8 @@ def test_a_supported_users_table_is_used_unchanged(installer, catalog, database,
     assert rows == [("new@example.com",), ("old@example.com",)]
 
 
-def test_prismas_type_of_a_time_needs_no_setting(installer):
-    """Prisma writes the precision, and PostgreSQL's own precision is the same."""
+def test_a_timestamp_type_of_prisma_requires_no_setting(installer):
+    """Prisma writes timestamp(6), which has PostgreSQL's default precision."""
     installer.connection.execute(
         "create table public.users (id uuid primary key, email text, deleted_at timestamp(6) with time zone, "
         "banned_until timestamp(3) with time zone)"
@@ -259,7 +259,7 @@ def test_a_rule_that_rewrites_deletions_is_a_warning(installer, on_delete):
         assert "DO INSTEAD UPDATE public.users SET deleted_at = now()" in each.hint
 
 
-def test_a_column_that_prevents_every_row_stops_an_installation(installer):
+def test_a_not_null_column_without_a_value_prevents_the_installation(installer):
     installer.connection.execute(
         "create table public.users (id uuid primary key, email text, tenant text not null)"
     )
@@ -270,7 +270,7 @@ def test_a_column_that_prevents_every_row_stops_an_installation(installer):
     assert not installer.connection.execute("select from pg_namespace where nspname = 'usersync'").rowcount
 
 
-def test_a_column_that_prevents_every_row_stops_no_upgrade(installer):
+def test_a_not_null_column_without_a_value_does_not_prevent_an_upgrade(installer):
     installer.connection.execute("create table public.users (id uuid primary key, email text)")
     installer.apply(EMAIL)
     installer.connection.execute("alter table public.users add tenant text not null")
@@ -279,7 +279,7 @@ def test_a_column_that_prevents_every_row_stops_no_upgrade(installer):
 
 
 def test_a_column_that_a_trigger_on_auth_users_fills_is_a_warning(installer, auth):
-    """Input: a trigger that stays computes the value of a NOT NULL column, and creates every row."""
+    """A trigger that stays computes the value of a NOT NULL column, and creates each row."""
     installer.connection.execute("""
         create table public.users (id uuid primary key, email text, slug text not null);
         create function public.make_slug(email text) returns text language sql as 'select upper(email)';
@@ -308,7 +308,7 @@ def test_a_cascading_foreign_key_is_reported(installer):
 
 @dataclass(frozen=True)
 class Limited:
-    """A role with the privileges that installing needs, and no others."""
+    """A role with the privileges that an installation requires, and no others."""
 
     name: str
     dsn: str
@@ -319,7 +319,7 @@ class Limited:
 
 @pytest.fixture
 def limited(superuser, database):
-    # Roles belong to the whole server, and another worker may run the same test.
+    # Roles belong to the whole server, and another test process may run the same test.
     login = f"Limited {database.name}"
     name = f'"{login}"'
     superuser.execute(f"create role {name} login password 'x' bypassrls")
@@ -382,9 +382,9 @@ def test_a_schema_without_usage_is_named(limited, superuser):
 
 def test_values_that_the_first_run_overwrites_are_counted_for_typed_columns(installer, auth):
     user = auth.sign_up_email(data={"age": 36})
-    odd = auth.sign_up_email(data={"age": "old"})
+    invalid = auth.sign_up_email(data={"age": "old"})
     installer.connection.execute("create table public.users (id uuid primary key, age integer)")
-    for each in (user, odd):
+    for each in (user, invalid):
         installer.connection.execute("insert into public.users values (%s, 1)", [each])
     settings = with_audit_log({"columns": {"age": {"from": "user_metadata.age", "type": "integer"}}})
     (note,) = [each for each in installer.plan(settings).findings if "first run" in each.message]

@@ -56,7 +56,7 @@ def test_an_installation_is_upgraded(installer, auth, released, how):
     assert installer.connection.execute("select * from usersync.sync_failures").fetchall() == []
 
 
-def rename_as_it_did(installer, released):
+def rename_like_0_1_0(installer, released):
     """0.1.0 renamed a trigger that had one of its names and that it could not replace."""
     installer.connection.execute("select usersync.remove_trigger('on_auth_user_created')")
     installer.connection.execute("""
@@ -76,8 +76,10 @@ def rename_as_it_did(installer, released):
     installer.connection.execute(
         "select usersync.adopt_trigger('on_auth_user_created', 'before_usersync_on_auth_user_created')"
     )
-    _, _, ours = released.rpartition("create or replace trigger on_auth_user_created")
-    installer.connection.execute(f"create or replace trigger on_auth_user_created{ours.partition(';')[0]}")
+    _, _, own_trigger = released.rpartition("create or replace trigger on_auth_user_created")
+    installer.connection.execute(
+        f"create or replace trigger on_auth_user_created{own_trigger.partition(';')[0]}"
+    )
     return renamed_trigger
 
 
@@ -85,7 +87,7 @@ DEFINITION = "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_a
 
 
 def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
-    renamed_trigger = rename_as_it_did(installer, released)
+    renamed_trigger = rename_like_0_1_0(installer, released)
     auth.sign_up_email("before@example.com")
     installer.apply(with_audit_log())
     assert installer.connection.execute(DEFINITION).fetchone() == (renamed_trigger,)
@@ -106,7 +108,7 @@ def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
     assert installer.connection.execute("select 1 from public.teams where owner = %s", [later]).fetchone()
 
 
-def test_the_script_leaves_a_renamed_trigger_to_apply(installer, released):
-    rename_as_it_did(installer, released)
+def test_the_script_raises_if_an_old_release_renamed_a_trigger(installer, released):
+    rename_like_0_1_0(installer, released)
     with pytest.raises(psycopg.errors.RaiseException, match="renamed a trigger"):
         installer.connection.execute("\n".join(install_script(with_audit_log())))

@@ -46,8 +46,8 @@ def test_a_value_without_a_placeholder_is_an_error():
 
 def test_every_file_is_rendered_without_leftover_placeholders():
     bundle = render_bundle(Settings())
-    everything = repr(bundle)
-    assert not re.search(r"""["']@[a-z_]+["']""", everything)
+    rendered = repr(bundle)
+    assert not re.search(r"""["']@[a-z_]+["']""", rendered)
     for path in FILES:
         assert '"@' not in Renderer(Settings()).render(read_sql(path)), path
 
@@ -57,14 +57,14 @@ def test_inserted_values_are_not_rendered_again():
     assert json.dumps("'@settings'")[1:-1] in render_bundle(settings).create_users_table
 
 
-def test_the_text_of_a_migration_is_known_by_its_file_and_not_by_the_settings():
+def test_the_checksum_of_a_migration_does_not_depend_on_the_settings():
     other = parse_settings({"users_table": "app.members", "key": "x"})
     assert [each.checksum for each in render_bundle(Settings()).migrations] == [
         each.checksum for each in render_bundle(other).migrations
     ]
 
 
-def test_a_function_says_its_own_name_in_its_comment():
+def test_each_function_has_its_signature_in_its_file_and_a_comment():
     for function in render_bundle(Settings()).functions:
         name = function.signature.partition("(")[0]
         assert f"create or replace function {name}(" in function.text
@@ -76,7 +76,7 @@ def test_a_function_says_its_own_name_in_its_comment():
 @pytest.mark.parametrize("path", FILES)
 @pytest.mark.newest_server
 def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
-    """The server parses it as the body of a block that returns before it; bodies it parses by making them."""
+    """The server parses the text in a block that returns first, and function bodies by creating them."""
     text = read_sql(path)
     body = text if text.rstrip().endswith(";") else text + ";"
     superuser.execute(_parsed(body))
@@ -105,9 +105,9 @@ def test_an_invalid_sql_file_is_detected(superuser):
         superuser.execute(_parsed("selec '@key';"))
 
 
-#: Each exception with its reason.
+#: Rules that do not apply here, with the reason.
 EXCEPTIONS = {
-    "adding-field-with-default": "usersync.settings has one row, so that writing it anew takes no time",
+    "adding-field-with-default": "usersync.settings has one row, so a rewrite takes no time",
     "prefer-bigint-over-int": "numbers of migrations, parts, attempts and rows of a page stay small",
 }
 

@@ -1,4 +1,4 @@
-"""The offline script: the same result as apply, with any client, also if repeated."""
+"""The offline script has the same result as apply, with any client, and when it is repeated."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_script_creates_the_same_schema_as_apply(installer, catalog, setting
     assert installer.plan(settings).changes == ()
 
 
-#: Marks of parameters, and what SQLAlchemy's text() reads otherwise, wherever settings can have them.
+#: Settings that contain parameter marks and other text with a meaning in SQLAlchemy's text().
 SETTINGS = {
     "users_table": '"100% sch%s :a"."%(id)s users:b"',
     "key": "%s:key",
@@ -51,13 +51,13 @@ SETTINGS = {
     },
 }
 
-#: The session's settings, and those that an open transaction has set for itself.
+#: Two settings of the session, and their values before and after the script.
 SESSION = "select current_setting('search_path'), current_setting('lock_timeout')"
 BEFORE = ('"$user", public, extensions', "7s")
 
 
 def by_psycopg(dsn, script):
-    """In an open transaction that has settings, a value with a percent sign, and work of its own."""
+    """Run the script in an open transaction with its own lock_timeout, with and without parameters."""
     with psycopg.connect(dsn) as connection:
         connection.execute("set lock_timeout = '7s'")
         connection.execute(script, [])
@@ -80,7 +80,7 @@ def by_asyncpg(dsn, script):
         try:
             await connection.execute("set lock_timeout = '7s'")
             await connection.execute(script)
-            # Prepared, as SQLAlchemy does it with every statement.
+            # A prepared statement, as SQLAlchemy uses for each statement.
             await (await connection.prepare(script)).fetch()
             async with connection.transaction():
                 await connection.execute(script)
@@ -129,8 +129,8 @@ CLIENTS = {
 
 
 @pytest.mark.newest_server
-def test_every_client_takes_the_script_unchanged(installer, catalog):
-    """With names, defaults and expressions that contain the marks of parameters."""
+def test_each_client_runs_the_script_unchanged(installer, catalog):
+    """The names, defaults and expressions contain parameter marks."""
     settings = with_audit_log(SETTINGS)
     (script,) = install_script(settings)
     installer.apply(settings)
@@ -156,7 +156,7 @@ def test_the_script_is_part_of_the_open_transaction(installer, catalog):
 def test_a_script_that_fails_changes_nothing_and_leaves_the_transaction_usable(installer, catalog):
     before = catalog()
     installer.connection.execute("set lock_timeout = '7s'")
-    # The triggers, which come last, need a lock.
+    # The triggers are created last, and need a lock.
     with psycopg.connect(installer.dsn) as other, installer.connection.transaction():
         other.execute("update auth.users set phone = phone where false")
         with pytest.raises(psycopg.errors.LockNotAvailable), installer.connection.transaction():
@@ -184,17 +184,17 @@ def test_psql_runs_the_script(installer, server, settings, tmp_path):
 
 
 @pytest.mark.newest_server
-def test_a_script_in_another_encoding_is_refused(installer, server, catalog, tmp_path):
+def test_the_script_raises_if_the_client_encoding_differs(installer, server, catalog, tmp_path):
     before, file = catalog(), tmp_path / "install.sql"
     file.write_text(*install_script(with_audit_log()), encoding="ascii")
     assert run_psql(server, installer.dsn, file, "LATIN1") == (0, "")
     installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
     settings = with_audit_log({"columns": {"größe": "email"}})
     file.write_text(*install_script(settings), encoding="utf-8")
-    code, said = run_psql(server, installer.dsn, file, "LATIN1")
+    code, output = run_psql(server, installer.dsn, file, "LATIN1")
     assert (code, catalog()) == (3, before)
-    assert "the client has another encoding" in said
-    assert "PGCLIENTENCODING=UTF8" in said
+    assert "the client has another encoding" in output
+    assert "PGCLIENTENCODING=UTF8" in output
 
 
 @pytest.mark.newest_server
@@ -209,7 +209,7 @@ def test_a_script_in_another_encoding_is_refused(installer, server, catalog, tmp
         ),
     ],
 )
-def test_the_script_stops_at_conflicting_objects(installer, catalog, obstacle, says):
+def test_the_script_raises_if_objects_conflict(installer, catalog, obstacle, says):
     installer.connection.execute(obstacle)
     before = catalog()
     with pytest.raises(psycopg.errors.RaiseException, match=re.escape(says)) as caught:
@@ -228,26 +228,26 @@ def test_the_script_stops_at_conflicting_objects(installer, catalog, obstacle, s
         "update usersync.schema_version set checksum = 'edited'",
     ],
 )
-def test_the_script_stops_at_a_newer_or_an_edited_schema(installer, catalog, newer):
+def test_the_script_raises_if_the_schema_is_newer_or_edited(installer, catalog, newer):
     installer.apply(with_audit_log())
     installer.connection.execute(newer)
     with pytest.raises(psycopg.errors.RaiseException, match="usersync"):
         installer.connection.execute(*install_script(with_audit_log()))
 
 
-@pytest.mark.parametrize("asked", [{}, SETTINGS])
-def test_the_script_has_no_parameters_and_no_transaction(asked):
-    (script,) = install_script(with_audit_log(asked))
+@pytest.mark.parametrize("values", [{}, SETTINGS])
+def test_the_script_has_no_parameters_and_no_transaction(values):
+    (script,) = install_script(with_audit_log(values))
     assert "%" not in script
     assert text(script).compile().params == {}
     assert str(text(script)) == script, "no escape that SQLAlchemy resolves"
-    assert not re.search(r"^\\", script, re.MULTILINE), "no command of psql's"
+    assert not re.search(r"^\\", script, re.MULTILINE), "no command of psql"
     assert not re.search(r"^(begin|start|commit|rollback|set)\b.*;$", script, re.MULTILINE | re.IGNORECASE)
 
 
 @pytest.mark.newest_server
-def test_an_upgrade_in_several_transactions_is_several_texts(installer, catalog, monkeypatch):
-    """As a migration that builds an index while others write would have it."""
+def test_an_upgrade_with_several_transactions_has_one_text_for_each(installer, catalog, monkeypatch):
+    """A migration that builds an index concurrently requires several transactions."""
     installer.apply(with_audit_log())
     expected = catalog()
     installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)

@@ -21,7 +21,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-STRANGE = {
+OTHER_SESSION = {
     "DateStyle": "German, DMY",
     "IntervalStyle": "iso_8601",
     "TimeZone": "Asia/Kathmandu",
@@ -30,7 +30,7 @@ STRANGE = {
     "lc_monetary": "C.utf8",
     "quote_all_identifiers": "on",
 }
-USUAL = {
+DEFAULT_SESSION = {
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
@@ -54,15 +54,15 @@ ROW = """
 
 @pytest.fixture(params=["German, DMY", "SQL, DMY", "Postgres, MDY"])
 def other_defaults(request, database):
-    """A database in which every session of ``postgres`` has other settings than the tests'."""
+    """A database in which all sessions of ``postgres`` have unusual settings."""
     with database.connect("supabase_admin") as superuser:
-        for name, value in {**STRANGE, "DateStyle": request.param}.items():
+        for name, value in {**OTHER_SESSION, "DateStyle": request.param}.items():
             superuser.execute(f"alter role postgres in database {database.name} set {name} = '{value}'")
         yield database
         superuser.execute(f"alter role postgres in database {database.name} reset all")
 
 
-def test_installing_reading_and_pruning(other_defaults):
+def test_install_read_and_prune_work_with_any_session_settings(other_defaults):
     install(other_defaults, with_audit_log())
     with GoTrue(other_defaults.dsn("supabase_auth_admin")) as auth:
         user = auth.sign_up_email("ada@example.com")
@@ -87,12 +87,12 @@ def test_installing_reading_and_pruning(other_defaults):
         assert client.failures() == []
 
 
-def test_a_tracked_change_does_not_depend_on_the_session(database):
+def test_a_tracked_change_does_not_depend_on_the_session_settings(database):
     install(database, with_audit_log())
     with database.connect() as owner:
         owner.execute(MEASURES)
         run(tracking.track(with_audit_log(), "measures", TrackOptions(), Redactor().is_secret), owner)
-        for session in (STRANGE, USUAL):
+        for session in (OTHER_SESSION, DEFAULT_SESSION):
             for name, value in session.items():
                 owner.execute(f"set {name} = '{value}'")
             owner.execute(ROW)

@@ -1,4 +1,4 @@
-"""Sign-ups succeed after any migration of the application that creates triggers again."""
+"""Sign-ups succeed after migrations of the application that create triggers again."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def trigger(name="on_auth_user_created", runs="make", how="create or replace"):
     return f"{how} trigger {name} after insert on auth.users for each row execute function public.{runs}()"
 
 
-#: A second hand-written trigger needs the row that the first one inserts.
-NEEDY = {
+#: A second hand-written trigger that needs the row of the first one.
+DEPENDENT_TRIGGERS = {
     "a foreign key, the next name": (
         "create table public.settings (user_id uuid primary key references public.profiles)",
         "on_auth_user_created_settings",
@@ -60,7 +60,7 @@ def apply(installer, *, adopt=False, settings=SETTINGS):
     return run(installation.apply(settings, adopt=adopt), installer.connection)
 
 
-def ours(installer):
+def own_triggers(installer):
     rows = installer.connection.execute(
         "select tgfoid::regproc::text, tgname from pg_trigger where tgrelid = 'auth.users'::regclass "
         "and tgfoid::regproc::text like 'usersync.%' order by 1"
@@ -84,19 +84,19 @@ def sign_ups(auth):
     }
 
 
-@pytest.mark.parametrize(("table", "name", "body"), NEEDY.values(), ids=NEEDY)
+@pytest.mark.parametrize(("table", "name", "body"), DEPENDENT_TRIGGERS.values(), ids=DEPENDENT_TRIGGERS)
 def test_a_second_trigger_that_needs_the_row_works_as_before(installer, auth, table, name, body):
     run_sql(installer, PROFILES, table, function(INSERT), trigger(), function(body, "more"))
     run_sql(installer, trigger(name, "more"))
     apply(installer, adopt=True)
-    assert ours(installer)["new_user"] == "on_auth_user_created"
+    assert own_triggers(installer)["new_user"] == "on_auth_user_created"
     users = sign_ups(auth)
     assert set(profiles(installer)) == users
     assert installer.connection.execute("select count(*) from public.settings").fetchone() == (6,)
 
 
 def test_an_adopted_trigger_is_replaced_under_its_own_name(installer, catalog, auth):
-    """So a trigger that fires after it also fires after usersync's."""
+    """A trigger that fires after the adopted one then also fires after usersync's."""
     run_sql(
         installer,
         PROFILES,
@@ -108,7 +108,7 @@ def test_an_adopted_trigger_is_replaced_under_its_own_name(installer, catalog, a
     )
     before = catalog()
     apply(installer, adopt=True)
-    assert ours(installer) == {
+    assert own_triggers(installer) == {
         "new_user": "a_profile",
         "updated_user": "on_auth_user_zz_updated",
         "deleted_user": "on_auth_user_zz_deleted",
@@ -126,16 +126,16 @@ def faults(installer, settings=SETTINGS):
 
 
 #: Changes that a migration may make to a trigger that was adopted or stayed.
-LATER = {
+LATER_MIGRATIONS = {
     "create or replace": [trigger()],
     "the function, too": [function(INSERT), trigger()],
     "the function alone": [function(INSERT)],
 }
 
 
-@pytest.mark.parametrize("migration", LATER.values(), ids=LATER)
-def test_an_adopted_trigger_that_is_created_again(installer, auth, catalog, migration):
-    """It replaces usersync's, as the application means it; the doctor sees it, and apply adopts it again."""
+@pytest.mark.parametrize("migration", LATER_MIGRATIONS.values(), ids=LATER_MIGRATIONS)
+def test_an_adopted_trigger_that_is_created_again_is_adopted_again(installer, auth, catalog, migration):
+    """It replaces usersync's trigger. doctor reports this, and apply adopts the trigger again."""
     run_sql(installer, PROFILES, function(INSERT), trigger())
     before = catalog()
     apply(installer, adopt=True)
@@ -146,13 +146,13 @@ def test_an_adopted_trigger_that_is_created_again(installer, auth, catalog, migr
     if replaced:
         assert "created again by the application" in faults(installer)[0]
         apply(installer)
-    assert ours(installer)["new_user"] == "on_auth_user_created"
+    assert own_triggers(installer)["new_user"] == "on_auth_user_created"
     assert faults(installer) == []
     installer.rollback(SETTINGS, drop_audit_log=True)
     assert catalog() == before
 
 
-def test_an_adopted_trigger_that_was_dropped_and_created_again(installer, auth, superuser):
+def test_an_adopted_trigger_that_was_dropped_and_created_is_adopted_again(installer, auth, superuser):
     run_sql(installer, PROFILES, function(INSERT), trigger())
     apply(installer, adopt=True)
     # On Supabase, postgres may drop triggers of this table.
@@ -160,10 +160,10 @@ def test_an_adopted_trigger_that_was_dropped_and_created_again(installer, auth, 
     run_sql(installer, trigger(how="create"))
     assert sign_ups(auth) == set(profiles(installer))
     apply(installer)
-    assert ours(installer)["new_user"] == "on_auth_user_created"
+    assert own_triggers(installer)["new_user"] == "on_auth_user_created"
 
 
-def test_an_adopted_trigger_that_is_created_again_and_does_something_else(installer, auth, catalog):
+def test_an_adopted_trigger_that_is_created_again_with_other_effects_stays(installer, auth, catalog):
     run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
     run_sql(installer, function(INSERT), trigger())
     apply(installer, adopt=True)
@@ -171,7 +171,7 @@ def test_an_adopted_trigger_that_is_created_again_and_does_something_else(instal
     hand_written = catalog()[("trigger", "on_auth_user_created on auth.users")]
     assert faults(installer)
     apply(installer)
-    assert ours(installer)["new_user"] == "on_auth_user_zz_created"
+    assert own_triggers(installer)["new_user"] == "on_auth_user_zz_created"
     users = sign_ups(auth)
     assert set(profiles(installer)) == users
     assert installer.connection.execute("select count(*) from public.credits").fetchone() == (6,)
@@ -184,7 +184,7 @@ STAYS = f"{INSERT}; insert into public.credits values (new.id)"
 
 
 @pytest.mark.parametrize(
-    ("name", "usersyncs"),
+    ("name", "expected"),
     [
         ("on_auth_user_created", "on_auth_user_zz_created"),
         ("on_auth_user_profile", "on_auth_user_zz_created"),
@@ -196,16 +196,16 @@ STAYS = f"{INSERT}; insert into public.credits values (new.id)"
 @pytest.mark.parametrize(
     "again", [[], [function(STAYS)], [function(STAYS), trigger("{}")]], ids=["no", "function", "trigger"]
 )
-def test_a_trigger_that_stays_keeps_its_name_and_its_place(  # noqa: PLR0917 - fixtures
-    installer, catalog, auth, name, usersyncs, again
+def test_a_trigger_that_stays_keeps_its_name_and_fires_first(  # noqa: PLR0917 - fixtures
+    installer, catalog, auth, name, expected, again
 ):
-    """Also if triggers are created again, it runs once for each sign-up, and first."""
+    """It fires once for each sign-up, also after it was created again."""
     run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
     run_sql(installer, function(STAYS), trigger(name))
     before = catalog()
     apply(installer, adopt=True)
     assert catalog()[("trigger", f"{name} on auth.users")] == before[("trigger", f"{name} on auth.users")]
-    assert ours(installer)["new_user"] == usersyncs
+    assert own_triggers(installer)["new_user"] == expected
     run_sql(installer, *(script.format(name) if "{}" in script else script for script in again))
     users = sign_ups(auth)
     assert set(profiles(installer)) == users
@@ -215,19 +215,19 @@ def test_a_trigger_that_stays_keeps_its_name_and_its_place(  # noqa: PLR0917 - f
     assert catalog() == before
 
 
-def test_a_later_trigger_that_inserts_the_row_itself(installer, auth):
-    """It comes with a migration after the installation: usersync's moves behind it."""
+def test_usersyncs_trigger_moves_behind_a_later_trigger_that_inserts_the_row(installer, auth):
+    """A migration of the application creates the trigger after the installation."""
     run_sql(installer, PROFILES)
     apply(installer)
     run_sql(installer, function(f"{INSERT} on conflict do nothing"), trigger("on_auth_user_profile"))
     assert sign_ups(auth) == set(profiles(installer))
     assert faults(installer)
     apply(installer)
-    assert ours(installer)["new_user"] == "on_auth_user_zz_created"
+    assert own_triggers(installer)["new_user"] == "on_auth_user_zz_created"
     assert faults(installer) == []
 
 
-def test_a_trigger_that_fires_last_and_inserts_the_row_stops_the_installation(installer, catalog):
+def test_a_trigger_that_fires_last_and_inserts_the_row_is_a_conflict(installer, catalog):
     run_sql(installer, PROFILES, function(STAYS), trigger("zz_profile"))
     before = catalog()
     with pytest.raises(ConflictError):
@@ -235,23 +235,23 @@ def test_a_trigger_that_fires_last_and_inserts_the_row_stops_the_installation(in
     assert catalog() == before
 
 
-def test_the_script_keeps_the_names_that_the_triggers_have(installer, auth):
+def test_the_script_keeps_the_names_of_the_triggers(installer, auth):
     run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
     run_sql(installer, function(STAYS), trigger())
     apply(installer)
-    names = ours(installer)
+    names = own_triggers(installer)
     installer.connection.execute("\n".join(install_script(SETTINGS)))
-    assert ours(installer) == names
+    assert own_triggers(installer) == names
     assert sign_ups(auth) == set(profiles(installer))
 
 
 @pytest.mark.parametrize(
     "how", ["create or replace", "drop trigger if exists on_auth_user_updated on auth.users; create"]
 )
-def test_a_later_trigger_for_updates_does_not_replace_ours(installer, superuser, auth, how):
+def test_a_later_trigger_for_updates_does_not_replace_usersyncs(installer, superuser, auth, how):
     run_sql(installer, PROFILES, function(INSERT), trigger())
     apply(installer, adopt=True)
-    assert ours(installer) == {
+    assert own_triggers(installer) == {
         "new_user": "on_auth_user_created",
         "updated_user": "on_auth_user_zz_updated",
         "deleted_user": "on_auth_user_zz_deleted",

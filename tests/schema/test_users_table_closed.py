@@ -1,4 +1,4 @@
-"""Grants that a restore adds to the users table of usersync. Row-level security does not restrict them."""
+"""Grants that a restore adds to usersync's users table, and that row-level security does not restrict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from usersync.schema import installation
 from usersync.testing.install import install
 from usersync.transports.run import run
 
-MAY = """
+GRANTEES = """
     select grantee::regrole::text from pg_class cross join aclexplode(relacl)
     where pg_class.oid = 'public.users'::regclass and privilege_type in ('TRIGGER', 'REFERENCES', 'TRUNCATE')
         and grantee <> relowner
@@ -25,13 +25,13 @@ def changes(connection, settings):
     ]
 
 
-def test_apply_closes_the_table_that_usersync_created(database, postgres):
+def test_apply_revokes_privileges_on_a_table_that_usersync_created(database, postgres):
     install(database, Settings())
     postgres.execute("grant all on public.users to anon, authenticated, service_role")
     (change,) = changes(postgres, Settings())
     assert change.reason == "TRIGGER, REFERENCES or TRUNCATE is granted to anon, authenticated, service_role"
     run(installation.apply(Settings()), postgres)
-    assert postgres.execute(MAY).fetchall() == []
+    assert postgres.execute(GRANTEES).fetchall() == []
     assert changes(postgres, Settings()) == []
 
 
@@ -39,8 +39,8 @@ def test_apply_closes_the_table_that_usersync_created(database, postgres):
 def test_a_table_of_the_application_keeps_its_grants(database, postgres):
     settings = parse_settings({"columns": {"email": "email", "deleted_at": "deleted_at"}})
     postgres.execute("create table public.users (id uuid primary key, email text, deleted_at timestamptz)")
-    before = postgres.execute(MAY).fetchall()
+    before = postgres.execute(GRANTEES).fetchall()
     assert before
     install(database, settings)
-    assert postgres.execute(MAY).fetchall() == before
+    assert postgres.execute(GRANTEES).fetchall() == before
     assert changes(postgres, settings) == []
