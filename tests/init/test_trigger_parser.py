@@ -11,13 +11,13 @@ USERS = TableName("public", "users")
 INSERT = "insert into public.users (id, email) values (new.id, new.email)"
 
 
-def does(statements: str):
+def parse(statements: str):
     return parse_function(f"begin {statements}; return new; end;")
 
 
 def written(expression: str) -> Value | None:
     """The parsed value of a column."""
-    parsed = does(f"insert into users (x) values ({expression})")
+    parsed = parse(f"insert into users (x) values ({expression})")
     assert parsed.other_effects == ()
     return parsed.writes[0].values["x"]
 
@@ -66,7 +66,7 @@ def written(expression: str) -> Value | None:
         ("current_timestamp", Value(is_now=True)),
     ],
 )
-def test_a_copied_value(expression, value):
+def test_a_value_that_is_copied_or_computed_is_parsed(expression, value):
     assert written(expression) == value
 
 
@@ -86,7 +86,7 @@ def test_a_copied_value(expression, value):
         "old.email",
     ],
 )
-def test_a_value_that_is_computed(expression):
+def test_an_unsupported_expression_is_not_parsed(expression):
     assert written(expression) is None
 
 
@@ -102,15 +102,15 @@ def test_a_value_that_is_computed(expression):
         ("delete from public.users where id = old.id", "delete", False),
     ],
 )
-def test_copying_statements(statements, kind, fails):
-    parsed = does(statements)
+def test_statements_that_copy_are_parsed(statements, kind, fails):
+    parsed = parse(statements)
     assert parsed.other_effects == ()
     assert [(each.kind, each.table, each.fails_on_conflict) for each in parsed.writes] == [
         (kind, USERS, fails)
     ]
 
 
-def test_a_whole_function_with_comments_cases_and_a_handler():
+def test_a_function_with_comments_mixed_case_and_a_handler_is_parsed():
     parsed = parse_function("""
         declare  -- nothing; 'really'
         BEGIN
@@ -144,7 +144,7 @@ def test_a_whole_function_with_comments_cases_and_a_handler():
 
 
 @pytest.mark.parametrize(
-    ("statements", "beyond"),
+    ("statements", "effect"),
     [
         ("perform net.http_post('https://example.com')", "calls net.http_post()"),
         ("perform pg_notify('a', 'b')", "calls pg_notify()"),
@@ -198,8 +198,8 @@ def test_a_whole_function_with_comments_cases_and_a_handler():
         ("return x", "has statements of its own"),
     ],
 )
-def test_other_effects_are_described(statements, beyond):
-    assert does(statements).other_effects == (beyond,)
+def test_other_effects_are_described(statements, effect):
+    assert parse(statements).other_effects == (effect,)
 
 
 @pytest.mark.parametrize(
@@ -212,10 +212,10 @@ def test_other_effects_are_described(statements, beyond):
         "begin " + "x " * 50_000,
     ],
 )
-def test_a_text_that_cannot_be_parsed_is_another_effect(body):
-    (beyond,) = parse_function(body).other_effects
-    assert beyond.startswith("cannot be read")
-    assert len(beyond) < 100
+def test_text_that_cannot_be_parsed_is_another_effect(body):
+    (effect,) = parse_function(body).other_effects
+    assert effect.startswith("cannot be read")
+    assert len(effect) < 100
 
 
 def test_another_language_is_another_effect():
@@ -226,7 +226,7 @@ CONFIRMED = Condition(frozenset({"UPDATE"}), frozenset({"confirmed"}))
 
 
 def conditions(statements: str):
-    parsed = does(statements)
+    parsed = parse(statements)
     assert parsed.other_effects == ()
     return [(each.kind, each.condition) for each in parsed.writes]
 
@@ -253,7 +253,7 @@ def test_each_branch_of_tg_op_has_its_operation():
         "old.confirmed_at IS NULL AND new.confirmed_at IS NOT NULL and tg_op = 'UPDATE'",
     ],
 )
-def test_a_row_created_at_confirmation(condition):
+def test_a_row_created_at_confirmation_is_recognized(condition):
     assert conditions(f"if {condition} then {INSERT}; end if") == [("insert", CONFIRMED)]
 
 
@@ -261,7 +261,7 @@ def test_a_row_created_at_confirmation(condition):
     "condition",
     ["not new.is_anonymous", "new.is_anonymous is not true", "coalesce(new.is_anonymous, false) = false"],
 )
-def test_no_row_for_anonymous_users(condition):
+def test_a_condition_that_excludes_anonymous_users_is_recognized(condition):
     (found,) = conditions(f"if {condition} then {INSERT}; end if")
     assert found[1].only == {"permanent"}
 
@@ -282,7 +282,7 @@ def test_values_in_variables_are_followed():
 
 
 def test_a_conditional_variable_is_not_followed():
-    parsed = does("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
+    parsed = parse("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
     assert "has a condition that usersync does not know" in parsed.other_effects
 
 
@@ -294,7 +294,7 @@ def test_a_conditional_variable_is_not_followed():
         f"if new.phone is null then perform public.make_team(new.id); end if; {INSERT}",
     ],
 )
-def test_a_condition_that_does_not_include_the_insert(statements):
+def test_a_condition_around_other_statements_is_described(statements):
     parsed = parse_function(f"declare v text; begin {statements}; return new; end;")
     assert "has a condition that usersync does not know" in parsed.other_effects
     assert "acts only under a condition that usersync does not know" not in parsed.other_effects
@@ -359,8 +359,8 @@ def test_an_if_with_another_condition_is_not_parsed(statements):
     assert parsed.writes[0].values["x"] is None
 
 
-def test_columns_set_on_new():
-    parsed = does(
+def test_columns_that_are_set_on_new_are_found():
+    parsed = parse(
         "new.raw_user_meta_data = coalesce(new.raw_user_meta_data, '{}') || '{\"a\": 1}'; new.role := 'x'"
     )
     assert parsed.sets == ("raw_user_meta_data", "role")

@@ -1,4 +1,4 @@
-"""usersync.manage: what the command does, from Python."""
+"""usersync.manage: the operations of the command, called from Python."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HANDWRITTEN = """
 SETTINGS = {"columns": {"email": "email"}}
 
 
-def test_the_life_of_an_installation(database, auth):
+def test_plan_apply_doctor_and_rollback(database, auth):
     dsn = database.dsn()
     user_id = auth.sign_up_email("ada@example.com")
     assert "table public.users" in [change.subject for change in manage.plan(dsn, with_audit_log()).changes]
@@ -46,7 +46,7 @@ def test_the_life_of_an_installation(database, auth):
         manage.apply(dsn, with_audit_log())
 
 
-def test_what_would_be_different_is_not_installed_unless_accepted(database):
+def test_apply_with_differences_raises_unless_they_are_accepted(database):
     with database.connect() as owner:
         owner.execute(HANDWRITTEN)
     dsn, settings = database.dsn(), with_audit_log(SETTINGS)
@@ -60,7 +60,7 @@ def test_what_would_be_different_is_not_installed_unless_accepted(database):
     assert done.differences == raised.value.differences
 
 
-def test_the_settings_and_the_connection_string_of_the_surroundings(database, monkeypatch, tmp_path):
+def test_settings_and_connection_string_are_found_in_the_environment(database, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match="no connection string"):
         manage.plan()

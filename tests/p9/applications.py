@@ -1,4 +1,4 @@
-"""Small applications with random hand-written triggers, and their next migrations, for hypothesis to draw."""
+"""Hypothesis strategies for small applications with hand-written triggers, and for their later migrations."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _second_table(draw: st.DrawFn, key: str, maker: str) -> tuple[list[str], lis
 
 @st.composite
 def _around(draw: st.DrawFn) -> tuple[list[str], list[str]]:
-    """Triggers that go with many tables: a time of the last change, a counter, metadata."""
+    """Triggers that many applications have: a time of the last change, a counter, metadata."""
     parts, features = [], []
     if draw(st.integers(0, 2)) == 0:
         parts += [

@@ -48,24 +48,24 @@ class Installation:
     changed: list[str]
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return f"{self.usersync.config.read_text()}\n{self.init}\n{self.apply}"
 
     def assert_init_proposes_it(self) -> None:
         """``usersync init`` after ``apply`` proposes what is installed."""
         again = self.usersync("init", "--yes", "--json", "--stdout")
-        assert again.code in {0, 1}, f"{self.said}\n{again}"
+        assert again.code in {0, 1}, f"{self.output}\n{again}"
         proposed, installed = parse_settings(again.json["settings"]), load_settings(self.usersync.config)
-        assert proposed == installed, f"{self.said}\n{again}"
+        assert proposed == installed, f"{self.output}\n{again}"
 
     def leave_out_first_run(self) -> None:
         """Ignore rows that the first run created or changed, which must have been announced."""
-        assert not self.changed or self._first_run_is_announced, self.said
+        assert not self.changed or self._first_run_is_announced, self.output
         for line in self.changed:
             users = {id_ for id_, name in self.twins.names.items() if f"<{name}>" in line}
-            self.twins.apart |= users
+            self.twins.excluded_users |= users
             if not users:
-                self.twins.told.add(line.partition(" ")[0])
+                self.twins.announced.add(line.partition(" ")[0])
 
     @property
     def _first_run_is_announced(self) -> bool:

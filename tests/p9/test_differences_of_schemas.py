@@ -1,8 +1,8 @@
-"""What is different after adoption, flow by flow, for every schema of ``tests/schemas``.
+"""The differences after adoption, by flow, for each schema of ``tests/schemas``.
 
-Two clones of each get the auth server's requests. A difference that ``apply`` has not announced is a failure;
-one that it has is kept in ``tests/golden/differences``, which ``docs/differences.md`` is made from.
-To refresh it after a change that is meant: make golden docs
+Two clones of each schema get the same requests of the auth server. A difference that ``apply`` did not
+announce is a failure. Announced differences are in ``tests/golden/differences``, from which
+``docs/differences.md`` is generated. After an intended change, run: make golden docs
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from usersync.schema.trial.flows import FLOWS, Person, flows_before
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "differences"
 
-#: What identity providers and forms send of a user; the schemas read some of it.
+#: Metadata keys that identity providers and forms send. The schemas read some of them.
 KEYS = ("full_name", "name", "username", "user_name", "avatar_url", "first_name", "last_name")
-#: Columns of the schemas that get another value at each try.
+#: Columns of the schemas with random values.
 RANDOM = ("referral_code",)
 
 pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(900)]
@@ -36,14 +36,14 @@ def people(side, twins):
         ("sign_up_oauth", ["google", "bea@example.com"]),
         ("sign_up_anonymous", []),
     ):
-        side.request(act(kind, *arguments, user_id=twins.know(kind)))
+        side.request(act(kind, *arguments, user_id=twins.register(kind)))
 
 
 def person(twins, name, number, email=None):
     """A user of a flow, the same in both databases."""
     data = {key: f"{key} of {name}" for key in KEYS}
     return Person(
-        twins.know(name),
+        twins.register(name),
         name,
         email or f"user+{number}@example.com",
         f"1555{number:07}",
@@ -66,48 +66,50 @@ def requests(twins, flow, number):
         yield each, user
 
 
-def differs(twins, flow, number):
+def differences_after(twins, flow, number):
     """The differences after a flow: in the outcome of its request, and in the rows."""
     *earlier, (last, user) = requests(twins, flow, number)
     for each, who in earlier:
-        if not made_alike(twins, each, who):
+        if not accepted_by_both(twins, each, who):
             return []  # the difference belongs to the flow of this request
     before = twins.differences()
     outcomes = twins.request(lambda auth: last.act(auth, user))
     if len(set(outcomes)) > 1:
-        twins.apart.add(str(user.id))
+        twins.excluded_users.add(str(user.id))
         return [f"auth.users: {outcomes[0]}, {outcomes[1]} with usersync"]
     return [line for line in twins.differences() if line not in before]
 
 
-def made_alike(twins, flow, user):
+def accepted_by_both(twins, flow, user):
     """Make an earlier request in both databases. Returns whether both accept it."""
     outcomes = twins.request(lambda auth: flow.act(auth, user))
     if len(set(outcomes)) > 1:
-        twins.apart.add(str(user.id))
+        twins.excluded_users.add(str(user.id))
     return set(outcomes) == {"ok"}
 
 
 def announced(done, flow, lines):
-    """The announcements of apply about the flow. Fails if they are not what differs."""
+    """What apply announced about the flow. Fails if a difference was not announced."""
     tables = {line.partition(" ")[0].removesuffix(":") for line in lines}
-    said = {
+    messages = {
         f"{each['subject']}: {each['message']}" if each["subject"] != "auth.users" else each["message"]: each
         for each in done.differences
         if flow.name in each["flows"] and each["subject"].startswith(tuple(tables))
     }
-    found = {("**to accept** " if each["must_be_accepted"] else "") + text for text, each in said.items()}
-    left = {table for table in tables if not any(each["subject"].startswith(table) for each in said.values())}
+    found = {("**to accept** " if each["must_be_accepted"] else "") + text for text, each in messages.items()}
+    left = {
+        table for table in tables if not any(each["subject"].startswith(table) for each in messages.values())
+    }
     table = str(load_settings(done.usersync.config).users_table)
     if table in left and not done.twins.plain_has_rows(table):
         left.remove(table)
         found.add(f"{table}: usersync creates, changes and removes the user's row, which no trigger did")
-    assert not left, "\n".join([*lines, done.said])
+    assert not left, "\n".join([*lines, done.output])
     return sorted(found)
 
 
 @pytest.mark.parametrize("name", PROJECTS)
-def test_every_difference_was_announced(cluster, tmp_path, name):
+def test_each_difference_was_announced_by_apply(cluster, tmp_path, name):
     project = PROJECTS[name]
     with ExitStack() as stack:
         done = install(
@@ -121,10 +123,10 @@ def test_every_difference_was_announced(cluster, tmp_path, name):
             decided=project.decided,
             options=("--accept-changes",),
         )
-        assert done.apply.json["state"] == "applied", done.said
+        assert done.apply.json["state"] == "applied", done.output
         found = {}
         for number, flow in enumerate(FLOWS.values()):
-            lines = differs(done.twins, flow, number)
+            lines = differences_after(done.twins, flow, number)
             found[flow.name] = announced(done, flow, lines) if lines else []
     same_as_golden(
         name, json.dumps({"flows": found, "rows of the first run": len(done.changed)}, indent=2) + "\n"
@@ -137,4 +139,4 @@ def same_as_golden(name, text):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert path.exists(), "make golden docs"
-    assert path.read_text(encoding="utf-8") == text, "If this is meant: make golden docs"
+    assert path.read_text(encoding="utf-8") == text, "If the change is intended, run: make golden docs"

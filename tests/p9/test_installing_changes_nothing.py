@@ -1,10 +1,11 @@
-"""P9: installing changes nothing that worked, nor does usersync after the application's next migrations.
+"""P9: installing usersync changes nothing that worked, also after later migrations of the application.
 
-Random small applications with random hand-written triggers, in two clones. ``init`` and ``apply --adopt`` are
-run on one of them, as a new user would. Then both get the same requests of the auth server and the same
-migrations, and after each of them every row is the same, but for what ``apply`` or ``doctor`` has said.
+The test draws small applications with hand-written triggers, each in two clones. ``init`` and
+``apply --adopt`` run in one clone, as a new user would run them. Then both get the same requests of the auth
+server and the same migrations. After each step all rows are equal, except for differences that ``apply`` or
+``doctor`` reported.
 
-The same applications each time; others with ``--hypothesis-seed=N``, more with ``USERSYNC_P9_EXAMPLES=200``.
+Each run draws the same applications. ``--hypothesis-seed=N`` draws others, ``USERSYNC_P9_EXAMPLES=200`` more.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ ADDRESSES = ("{}@example.com", "{}@example.org", "{}@blocked.example")
 
 def people(side, twins):
     """The users before usersync is installed. The application may refuse some."""
-    auth, know = side.request, twins.know
-    auth(act("sign_up_email", "ada@example.com", data=METADATA[0], user_id=know("ada")))
-    auth(act("sign_up_email", "ben@example.com", user_id=know("ben"), autoconfirm=False))
-    auth(act("sign_up_oauth", "google", "cleo@example.com", name="Cleo", user_id=know("cleo")))
-    auth(act("change_email", know("cleo"), "cleo@example.org"))
-    auth(act("sign_up_anonymous", user_id=know("dan")))
-    auth(act("admin_create", "eva@example.com", app_metadata={"plan": "pro"}, user_id=know("eva")))
-    auth(act("sign_up_email", "finn@example.com", data=METADATA[0], user_id=know("finn")))
-    auth(act("soft_delete", know("finn")))
-    auth(act("sign_up_email", "gus@example.com", user_id=know("gus")))
-    auth(act("hard_delete", know("gus")))
+    auth, register = side.request, twins.register
+    auth(act("sign_up_email", "ada@example.com", data=METADATA[0], user_id=register("ada")))
+    auth(act("sign_up_email", "ben@example.com", user_id=register("ben"), autoconfirm=False))
+    auth(act("sign_up_oauth", "google", "cleo@example.com", name="Cleo", user_id=register("cleo")))
+    auth(act("change_email", register("cleo"), "cleo@example.org"))
+    auth(act("sign_up_anonymous", user_id=register("dan")))
+    auth(act("admin_create", "eva@example.com", app_metadata={"plan": "pro"}, user_id=register("eva")))
+    auth(act("sign_up_email", "finn@example.com", data=METADATA[0], user_id=register("finn")))
+    auth(act("soft_delete", register("finn")))
+    auth(act("sign_up_email", "gus@example.com", user_id=register("gus")))
+    auth(act("hard_delete", register("gus")))
 
 
 class Application(RuleBasedStateMachine):
-    """One application, from the day before usersync is installed."""
+    """One application, before and after usersync is installed."""
 
     cluster = None
     directory = None
@@ -88,33 +89,33 @@ class Application(RuleBasedStateMachine):
             random=RANDOM,
             options=options,
         )
-        note(self.done.said)
-        assert self.done.apply.code in {0, 1}, self.done.said
-        assert self.done.apply.json["state"] in {"applied", "not decided"}, self.done.said
+        note(self.done.output)
+        assert self.done.apply.code in {0, 1}, self.done.output
+        assert self.done.apply.json["state"] in {"applied", "not decided"}, self.done.output
         self.done.leave_out_first_run()
-        self.hear(self.done.apply)
-        self.same()
+        self.record_announcements(self.done.apply)
+        self.check_equal()
         if self.done.apply.json["state"] == "applied":
             self.done.assert_init_proposes_it()
 
-    def hear(self, apply):
+    def record_announcements(self, apply):
         """Record the differences that apply announced."""
         trial = apply.json.get("trial") or {}
         for each in trial.get("differences", ()):
             assert each["effect"] != "refused", apply
             self.effects.add(each["effect"])
             if each["effect"] == "different":
-                self.twins.told.add(each["subject"])
+                self.twins.announced.add(each["subject"])
         if "who does not meet its condition" in apply.out:
-            self.effects.add("row for everybody")
-            self.twins.told.add("public.counts")
+            self.effects.add("row for each user")
+            self.twins.announced.add("public.counts")
 
     @property
     def twins(self):
         return self.done.twins
 
-    def same(self):
-        """Every row is the same, or the difference was announced."""
+    def check_equal(self):
+        """Fails unless all rows are equal or the difference was announced."""
         found = self.twins.differences()
         assert not found, "\n".join(found)
 
@@ -122,10 +123,10 @@ class Application(RuleBasedStateMachine):
         plain, synced = self.twins.request(act(method, *arguments, **options))
         note(f"{method} {arguments} {options}: {plain}")
         if plain != "ok" and synced == "ok" and self.effects & {"accepted", "admitted"}:
-            self.twins.apart.add(str(user))
+            self.twins.excluded_users.add(str(user))
         else:
             assert plain == synced
-        self.same()
+        self.check_equal()
 
     def living(self):
         query = "select id from auth.users where deleted_at is null order by id"
@@ -140,7 +141,7 @@ class Application(RuleBasedStateMachine):
     def sign_up(self, kind, data, address, choice):
         self.migrate(choice)
         number = next(self.numbers)
-        user = self.twins.know(f"user {number}")
+        user = self.twins.register(f"user {number}")
         email = address.format(f"user-{number}")
         calls = {
             "email": ("sign_up_email", [email], {"data": data}),
@@ -152,8 +153,8 @@ class Application(RuleBasedStateMachine):
             "phone": ("sign_up_phone", [f"1555{number:07}"], {"data": data}),
         }
         name, arguments, options = calls[kind]
-        if "blocked" in address and "row for everybody" in self.effects:
-            self.twins.apart.add(str(user))
+        if "blocked" in address and "row for each user" in self.effects:
+            self.twins.excluded_users.add(str(user))
         self.request(name, user, *arguments, **options, user_id=user)
 
     @precondition(lambda self: self.living())
@@ -200,10 +201,10 @@ class Application(RuleBasedStateMachine):
         for statement in migration.statements:
             plain, synced = self.twins.execute(statement)
             assert plain == synced, statement
-        if self.app.table in self.twins.told:
-            self.twins.told.add("public.audit_logs")  # a migration's trigger on the table writes there
+        if self.app.table in self.twins.announced:
+            self.twins.announced.add("public.audit_logs")  # a migration's trigger on the table writes there
         self.follow_advice()
-        self.same()
+        self.check_equal()
 
     def follow_advice(self):
         """Apply the fixes of doctor for the application's triggers."""
@@ -220,7 +221,7 @@ class Application(RuleBasedStateMachine):
         done = self.done.usersync("apply", "--adopt", "--yes", "--accept-changes", "--json")
         note(str(done))
         assert done.json["state"] in {"applied", "up to date"}, done
-        self.hear(done)
+        self.record_announcements(done)
 
 
 @pytest.mark.newest_server

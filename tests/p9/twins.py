@@ -1,7 +1,7 @@
-"""Two clones of one application's database, one of them with usersync: what is different between them?
+"""Two clones of an application's database, one of them with usersync, and the differences between them.
 
-The same request goes to both, and every row of the application is compared. Ids of known users are the same
-in both; times, and ids that the database makes up, are not compared.
+Both get the same requests, and all rows of the application are compared. Ids of registered users are the same
+in both. Times, and ids that the database generates, are not compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from usersync.testing import SupabaseDatabase
 
-#: Of the auth server's row: what an application can see, and a trigger may change.
+#: Columns of auth.users that an application can read and a trigger may change.
 AUTH_COLUMNS = (
     "id", "email", "phone", "role", "raw_user_meta_data", "raw_app_meta_data", "is_anonymous",
     "email_confirmed_at", "phone_confirmed_at", "banned_until", "deleted_at", "invited_at",
@@ -36,7 +36,7 @@ _TABLES = """
 """
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d(:?\d\d)?|Z)?")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-#: What an identity provider, or a wallet, calls the user.
+#: Ids of the user at an identity provider or in a wallet.
 _SUBJECT = re.compile(r'"(sub|provider_id|address)": "[^"]*"')
 #: usersync's log, if it was requested.
 _LOG = re.compile(r"audit_logs(_.*)?")
@@ -59,7 +59,7 @@ class Side:
             connection.prepare_threshold = None
 
     def request(self, act: Callable[[GoTrue], object]) -> str:
-        """Make a request of the auth server: ``ok``, or what it answers."""
+        """Make a request of the auth server: ``ok``, or the error."""
         try:
             act(self.auth)
         except GoTrueError as error:
@@ -93,19 +93,19 @@ class Side:
 
 
 class Twins:
-    """Both databases. ``random`` are columns that get another value at each try."""
+    """Both databases. ``random`` are columns with random values."""
 
     def __init__(self, plain: Side, synced: Side, random: Collection[str] = ()) -> None:
         self.plain = plain
         self.synced = synced
         self.random = frozenset(random)
         self.names: dict[str, str] = {}
-        #: Users who are in one of the databases only, because the user of usersync was told so.
-        self.apart: set[str] = set()
-        #: Tables and columns (``public.people.bio``) that are different, because the user was told so.
-        self.told: set[str] = set()
+        #: Users who exist in only one of the databases, as apply announced.
+        self.excluded_users: set[str] = set()
+        #: Tables and columns (``public.people.bio``) that differ, as apply announced.
+        self.announced: set[str] = set()
 
-    def know(self, name: str) -> UUID:
+    def register(self, name: str) -> UUID:
         """The id of a user, which comparisons replace by the user's name."""
         self.names[str(user_id(name))] = name
         return user_id(name)
@@ -123,9 +123,9 @@ class Twins:
         return list(self.compared(self.plain.rows(), self.synced.rows()))
 
     def compared(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-        """What is different between the rows of two databases, or of one at two times."""
+        """The differences between the rows of two databases, or of one database at two times."""
         lines = []
-        for table in sorted({*before, *after} - self.told):
+        for table in sorted({*before, *after} - self.announced):
             if table not in before and _LOG.fullmatch(table.removeprefix("public.")):
                 continue
             one, two = (Counter(self._comparable(table, rows.get(table, ()))) for rows in (before, after))
@@ -134,7 +134,7 @@ class Twins:
         return lines
 
     def plain_has_rows(self, table: str) -> bool:
-        """Whether the database without usersync has rows of users who are known by name there."""
+        """Whether the database without usersync has rows of registered users."""
         return any(name in json.dumps(row) for row in self.plain.rows().get(table, ()) for name in self.names)
 
     def _comparable(self, table: str, rows: Collection[Mapping[str, Any]]) -> list[str]:
@@ -143,10 +143,10 @@ class Twins:
             plain = {
                 name: "<random>" if name in self.random and value is not None else value
                 for name, value in row.items()
-                if f"{table}.{name}" not in self.told
+                if f"{table}.{name}" not in self.announced
             }
             text = json.dumps(plain, sort_keys=True)
-            if not any(each in json.dumps(row) for each in self.apart):
+            if not any(each in json.dumps(row) for each in self.excluded_users):
                 text = _SUBJECT.sub(r'"\1": ""', text)
                 texts.append(_TIME.sub("<time>", _UUID.sub(self._name, text)))
         return texts

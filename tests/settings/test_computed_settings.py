@@ -1,4 +1,4 @@
-"""Constants and SQL expressions as sources: what the settings take, and what they refuse."""
+"""Constants and SQL expressions in the mapping: which ones the settings accept and reject."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from usersync.config.settings import parse_settings
 from usersync.errors import SettingsError
 
 
-def refusal(name, entry) -> SettingsError:
+def error_of(name, entry) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         parse_column(name, entry)
     assert str(caught.value).startswith(f"columns.{name}")
@@ -34,11 +34,11 @@ def test_an_expression_that_reads_personal_data_is_personal():
     assert not parse_column("name", {"expression": "'email'"}).personal
 
 
-def test_a_constant_may_be_a_privilege_and_user_metadata_in_an_expression_may_not():
+def test_a_privilege_column_accepts_a_constant_but_no_user_metadata():
     parse_column("role", {"value": "admin"})
     parse_column("role", {"expression": "raw_app_meta_data ->> 'role'"})
     entry = {"expression": "raw_user_meta_data ->> 'role'"}
-    assert "every signed-in user" in str(refusal("role", entry))
+    assert "every signed-in user" in str(error_of("role", entry))
     parse_column("role", entry | {"trusted": True})
 
 
@@ -68,7 +68,7 @@ def test_a_constant_may_be_a_privilege_and_user_metadata_in_an_expression_may_no
     ],
 )
 def test_text_that_is_not_one_expression_is_rejected(text):
-    refusal("name", {"expression": text})
+    error_of("name", {"expression": text})
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_an_expression_is_kept_unchanged(text):
 @pytest.mark.parametrize(
     "text", ["now()", "substr(md5(random()::text), 1, 8)", "current_date", "gen_random_uuid()"]
 )
-def test_a_mirrored_column_must_not_change_by_itself(text):
+def test_a_mirrored_column_rejects_an_expression_that_changes_by_itself(text):
     assert "changes without a change of the user" in str(
-        refusal("name", {"expression": text, "owner": "auth"})
+        error_of("name", {"expression": text, "owner": "auth"})
     )
     parse_column("name", {"expression": text})
     parse_column("name", {"expression": "'now()' || email", "owner": "auth"})
@@ -106,11 +106,11 @@ def test_a_mirrored_column_must_not_change_by_itself(text):
         ({"value": "a$b"}, "contains a $"),
     ],
 )
-def test_an_entry_that_says_two_things_is_refused(entry, message):
-    assert message in str(refusal("name", entry))
+def test_contradictory_or_invalid_entries_are_rejected(entry, message):
+    assert message in str(error_of("name", entry))
 
 
-def test_id_is_a_source_like_any_other():
+def test_id_can_be_a_source():
     assert parse_column("owner", "id").sql_type == "uuid"
     assert parse_column("label", ["email", "id"]).sql_type == "text"
     settings = parse_settings({"key": "member", "columns": {"owner": "id"}})

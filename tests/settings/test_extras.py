@@ -1,4 +1,4 @@
-"""Without a package of an extra, whatever needs it says so, and how to install it."""
+"""A module that requires a package of an extra raises without it, and names the pip command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from usersync.config.extras import EXTRAS
 
 ROOT = Path(__file__).parents[2]
 
-#: What is imported, and what its error names.
+#: Modules, and the hints of their errors.
 PARTS = {
     "usersync.console": "pip install jinja2 pyjwt starlette uvicorn",
     "usersync.contrib.alembic": "pip install alembic sqlalchemy",
@@ -37,12 +37,12 @@ PARTS = {
     "usersync.metrics.prometheus": "pip install prometheus-client",
 }
 
-#: The modules that the packages of extras bring, and what those packages bring with them.
+#: The modules of the extras' packages, and of some of their dependencies.
 ABSENT = {each.module.partition(".")[0] for lines in EXTRAS.values() for each in lines} | {
     *("asgiref", "cryptography", "starlette", "werkzeug"),
 }
 
-#: Imports modules as if nothing but the core was installed; prints the hints of those that need an extra.
+#: Imports modules as if no extra was installed, and prints the hints of those that require one.
 WITHOUT_EXTRAS = f"""
 import importlib, sys
 absent = {sorted(ABSENT)}
@@ -71,11 +71,11 @@ def import_without_extras(*parts):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_missing_package_is_named(part):
+def test_the_error_names_the_missing_packages(part):
     assert import_without_extras(part) == [PARTS[part]]
 
 
-def test_every_module_imports_or_names_the_package_that_is_missing():
+def test_each_module_is_imported_or_names_its_missing_packages():
     source = ROOT / "src"
     modules = [
         ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
@@ -85,13 +85,13 @@ def test_every_module_imports_or_names_the_package_that_is_missing():
     assert set(import_without_extras(*sorted(modules))) == set(PARTS.values())
 
 
-def test_the_error_is_an_import_error_too():
-    from usersync.errors import MissingExtraError  # noqa: PLC0415 - beside what it shows
+def test_missing_extra_error_is_an_import_error():
+    from usersync.errors import MissingExtraError  # noqa: PLC0415 - next to the assertion
 
     assert issubclass(MissingExtraError, ImportError)
 
 
-def test_extras_are_those_of_the_project_file():
+def test_the_extras_equal_those_of_pyproject_toml_and_of_the_docs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {
         extra: [line.partition(">=")[0].partition(";")[0].strip() for line in lines]

@@ -1,4 +1,4 @@
-"""Whatever a file or a variable holds: it is read, or refused with an error of ours that says where."""
+"""Random files, settings and connection strings are read, or rejected with a SettingsError."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=8,
 )
-#: Text that looks like a settings file, a file of assignments or an address, and is none.
+#: Random text with pieces of settings files, environment files and connection strings.
 PIECES = st.lists(
     st.sampled_from(
         [
@@ -79,18 +79,18 @@ def written(name: str, content: bytes, directory: str) -> Path:
 @example(b"\xff\xfe")
 @example(b"columns = 1")
 @example(b"a = " + b"[" * 2000)
-def test_a_settings_file(content):
+def test_a_random_settings_file_is_read_or_rejected(content):
     with tempfile.TemporaryDirectory() as directory:
         path = written("usersync.toml", content, directory)
         try:
             assert isinstance(load_settings(path), Settings)
         except SettingsError as error:
-            assert str(error)  # noqa: PT017 - which error it is, is what is tested
+            assert str(error)  # noqa: PT017 - this error is the tested outcome
 
 
 @fast
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
-def test_settings_of_any_type(data):
+def test_random_settings_are_read_or_rejected(data):
     try:
         assert isinstance(parse_settings(data), Settings)
     except SettingsError as error:
@@ -100,7 +100,7 @@ def test_settings_of_any_type(data):
 @fast
 @given(BYTES)
 @example(b"SUPABASE_DB_URL='\0'")
-def test_a_file_of_assignments(content):
+def test_a_random_environment_file_is_read_or_rejected(content):
     with tempfile.TemporaryDirectory() as directory:
         written(".env", content, directory)
         try:
@@ -112,7 +112,7 @@ def test_a_file_of_assignments(content):
 
 @fast
 @given(PIECES | st.builds("postgresql://u:{}@h/d".format, PIECES))
-def test_an_address(text):
+def test_a_random_connection_string_is_read_or_rejected(text):
     try:
         assert describe_target(check_dsn(text))
     except SettingsError as error:

@@ -8,14 +8,14 @@ from usersync.config.mapping import DEFAULT_COLUMNS, SOURCE_TYPES, Column, Value
 from usersync.errors import SettingsError
 
 
-def refusal(name, entry) -> SettingsError:
+def error_of(name, entry) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         parse_column(name, entry)
     assert str(caught.value).startswith(f"columns.{name}")
     return caught.value
 
 
-def test_a_column_alone_a_list_and_a_table_say_the_same():
+def test_a_source_a_list_and_a_table_are_equivalent():
     assert parse_column("e", "email") == parse_column("e", ["email"]) == parse_column("e", {"from": "email"})
 
 
@@ -42,37 +42,37 @@ def test_every_column_of_the_auth_server_except_secrets_can_be_mirrored(source):
         "confirmation_sent_at",
     ],
 )
-def test_a_credential_or_an_unconfirmed_address_is_never_copied(secret):
-    assert "never copied" in str(refusal("here", secret))
+def test_credentials_and_unconfirmed_emails_cannot_be_mapped(secret):
+    assert "never copied" in str(error_of("here", secret))
 
 
 @pytest.mark.parametrize("source", ["emial", "", "email.x", "user_metadata.", "user_metadata..a", 5, None])
 def test_an_invalid_source_is_rejected(source):
-    refusal("here", {"from": source})
+    error_of("here", {"from": source})
 
 
-def test_an_empty_list_of_sources_is_refused():
-    assert '"from" is empty' in str(refusal("here", []))
+def test_an_empty_list_of_sources_is_rejected():
+    assert '"from" is empty' in str(error_of("here", []))
 
 
-def test_an_unknown_source_is_answered_with_those_that_there_are():
-    assert refusal("here", "emial").hint == "Did you mean 'email'?"
-    hint = refusal("here", "nothing_like_it").hint
+def test_the_error_for_an_unknown_source_lists_the_known_ones():
+    assert error_of("here", "emial").hint == "Did you mean 'email'?"
+    hint = error_of("here", "nothing_like_it").hint
     assert "email" in hint
     assert "user_metadata[.key]" in hint
     assert "password" not in hint
 
 
-def test_an_unknown_option_is_answered_with_the_near_one():
-    error = refusal("here", {"from": "email", "owned": "app"})
+def test_the_error_for_an_unknown_option_suggests_a_similar_one():
+    error = error_of("here", {"from": "email", "owned": "app"})
     assert "'owned'" in str(error)
     assert "owner" in error.hint
-    assert refusal("here", {"form": "email"}).hint == "Did you mean 'from'?"
+    assert error_of("here", {"form": "email"}).hint == "Did you mean 'from'?"
 
 
 @pytest.mark.parametrize("entry", [5, True, None, {}, {"default": 1}])
-def test_an_entry_without_a_source_is_refused(entry):
-    refusal("here", entry)
+def test_an_entry_without_a_source_is_rejected(entry):
+    error_of("here", entry)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_an_entry_without_a_source_is_refused(entry):
         ("default", "a\ud800b"),
     ],
 )
-def test_an_option_of_the_wrong_kind_is_refused_by_its_name(option, value):
-    assert f"columns.here.{option}" in str(refusal("here", {"from": "email", option: value}))
+def test_an_option_with_an_invalid_value_is_rejected_by_name(option, value):
+    assert f"columns.here.{option}" in str(error_of("here", {"from": "email", option: value}))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_an_option_of_the_wrong_kind_is_refused_by_its_name(option, value):
         "numeric(8,2)[]",
     ],
 )
-def test_a_built_in_type_is_written_as_it_is(name):
+def test_a_built_in_type_is_kept_unchanged(name):
     assert parse_column("here", {"from": "email", "type": name}).type == name
 
 
@@ -149,7 +149,7 @@ def test_a_type_of_the_application_is_quoted():
     ],
 )
 def test_text_after_the_name_of_a_type_is_rejected(name):
-    assert "columns.here.type" in str(refusal("here", {"from": "email", "type": name}))
+    assert "columns.here.type" in str(error_of("here", {"from": "email", "type": name}))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_text_after_the_name_of_a_type_is_rejected(name):
     ],
 )
 def test_user_metadata_is_not_mapped_to_a_privilege_without_trusted(name):
-    error = refusal(name, {"from": ["app_metadata.x", "user_metadata.x"]})
+    error = error_of(name, {"from": ["app_metadata.x", "user_metadata.x"]})
     assert "app_metadata" in error.hint
     assert "trusted = true" in error.hint
     assert parse_column(name, {"from": "user_metadata.x", "trusted": True}).trusted
@@ -170,24 +170,24 @@ def test_user_metadata_is_not_mapped_to_a_privilege_without_trusted(name):
 @pytest.mark.parametrize(
     "name", ["full_name", "payroll", "administered_by", "planet", "controlled", "scoped"]
 )
-def test_a_name_that_only_contains_such_a_word_is_allowed(name):
+def test_a_column_name_that_only_contains_a_privilege_word_is_allowed(name):
     assert parse_column(name, "user_metadata.x").name == name
 
 
-def test_names_and_addresses_are_personal_by_default():
+def test_names_emails_and_phones_are_personal_by_default():
     personal = {name for name, entry in DEFAULT_COLUMNS.items() if parse_column(name, entry).personal}
     assert personal == {"email", "phone", "full_name", "avatar_url"}
     assert not parse_column("nick", {"from": "user_metadata.nick", "personal": False}).personal
     assert parse_column("born", {"from": "app_metadata.born", "personal": True}).personal
 
 
-def test_mixed_sources_arrive_as_text():
+def test_sources_of_different_types_are_stored_as_text():
     assert parse_column("at", ["created_at", "invited_at"]).sql_type == "timestamptz"
     assert parse_column("at", ["created_at", "email"]).sql_type == "text"
     assert parse_column("n", {"from": "user_metadata.n", "type": "integer"}).sql_type == "integer"
 
 
-def test_only_the_plain_time_of_deletion_is_a_tombstone():
+def test_only_a_column_with_deleted_at_alone_is_a_tombstone():
     assert parse_column("gone", "deleted_at").is_tombstone
     assert not parse_column("gone", ["deleted_at", "created_at"]).is_tombstone
     assert not Column("email", (ValueSource("email"),)).is_tombstone

@@ -1,4 +1,4 @@
-"""Settings of earlier releases: in a file, in Django's settings, and in what a database remembers."""
+"""Settings of earlier releases: in a file, in Django's settings, and stored in a database."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def test_a_setting_without_effect_is_read_with_a_warning_that_says_why():
         assert parse_settings({"removal_cap": 0.5, "key": "ident"}) == Settings(key="ident")
 
 
-def test_the_sign_up_trigger_of_earlier_releases_has_no_effect_any_more():
+def test_the_retired_setting_sign_up_trigger_is_read_with_a_warning():
     with pytest.warns(RetiredSettingWarning, match="sign_up_trigger has no effect any more"):
         assert parse_settings({"sign_up_trigger": "statement"}) == Settings()
 
 
-def test_a_setting_that_moved_is_read_with_a_warning_that_says_where_it_is_now():
+def test_a_moved_setting_is_read_with_a_warning_that_names_its_new_place():
     with pytest.warns(RetiredSettingWarning, match=r"audit_table is now \[audit\] table"):
         settings = parse_settings({"audit_table": "app.history", "audit": {"personal": ["email"]}})
     assert settings.audit_table == HISTORY
     assert settings.audit.personal == ("email",)
 
 
-def test_a_setting_under_both_names_is_refused():
+def test_a_setting_under_both_names_is_rejected():
     with pytest.raises(SettingsError, match=r"audit_table: also set as \[audit\] table") as caught:
         parse_settings({"audit_table": "app.history", "audit": {"table": "app.log"}})
     assert caught.value.hint
@@ -40,7 +40,7 @@ def test_a_section_that_is_not_a_table_is_still_rejected():
         parse_settings({"audit_table": "app.history", "audit": 5})
 
 
-def test_a_moved_setting_is_checked_as_before():
+def test_a_moved_setting_is_still_validated():
     with pytest.raises(SettingsError, match=r"audit\.table: "):
         parse_settings({"audit_table": 5})
 
@@ -53,7 +53,7 @@ def test_the_warning_names_the_file(tmp_path):
 
 
 def test_stored_settings_of_every_release_are_read():
-    """Without a warning: nobody wrote it by hand, and the next apply writes it anew."""
+    """There is no warning, because the next apply replaces the stored settings."""
     former = Settings().describe() | {"removal_cap": 0.05, "audit_table": "app.history", "of_the_future": 1}
     former["audit"] = {"columns": {}, "personal": ["email"], "of_the_future": 1}
     read = parse_remembered(former)

@@ -10,7 +10,7 @@ from usersync.config.settings import Settings, load_settings
 from usersync.errors import SettingsError
 
 
-def refusal(path=None, directory=None) -> SettingsError:
+def error_of(path=None, directory=None) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         load_settings(path, directory=directory)
     return caught.value
@@ -20,7 +20,7 @@ def test_a_directory_without_settings_gives_the_defaults(tmp_path):
     assert load_settings(directory=tmp_path) == Settings()
 
 
-def test_the_current_directory_is_where_settings_are_looked_for(tmp_path, monkeypatch):
+def test_settings_are_read_from_the_current_directory(tmp_path, monkeypatch):
     (tmp_path / "usersync.toml").write_text('on_delete = "keep"\n')
     monkeypatch.chdir(tmp_path)
     assert load_settings().on_delete == "keep"
@@ -34,7 +34,7 @@ def test_usersync_toml_comes_before_pyproject_toml(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[tool]\n", "[tool.ruff]\n", "tool = 5\n", "[project]\nname = 'x'\n"])
-def test_a_pyproject_without_a_section_of_ours_gives_the_defaults(tmp_path, text):
+def test_a_pyproject_without_tool_usersync_gives_the_defaults(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(text)
     assert load_settings(directory=tmp_path) == Settings()
 
@@ -42,12 +42,12 @@ def test_a_pyproject_without_a_section_of_ours_gives_the_defaults(tmp_path, text
 @pytest.mark.parametrize("text", ["tool.usersync = 5", "tool.usersync = 'x'", "tool.usersync = []"])
 def test_a_section_that_is_not_a_table_raises_with_its_place(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(text)
-    assert str(refusal(directory=tmp_path)).startswith("pyproject.toml [tool.usersync]: expected a table")
+    assert str(error_of(directory=tmp_path)).startswith("pyproject.toml [tool.usersync]: expected a table")
 
 
-def test_a_mistake_is_reported_with_the_file_and_the_key(tmp_path):
+def test_an_error_names_the_file_and_the_key(tmp_path):
     (tmp_path / "usersync.toml").write_text("[columns]\nemail = 'emial'\n")
-    error = refusal(directory=tmp_path)
+    error = error_of(directory=tmp_path)
     assert str(error).startswith("usersync.toml: columns.email: ")
     assert error.hint
 
@@ -60,7 +60,7 @@ def test_columns_are_read_from_toml_in_their_order(tmp_path):
     assert str(settings.users_table) == "app.members"
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     file = tmp_path / "x.toml"
     file.write_bytes(b'\xef\xbb\xbfon_delete = "keep"\r\n')
     assert load_settings(file).on_delete == "keep"
@@ -80,26 +80,26 @@ def test_a_byte_order_mark_does_no_harm(tmp_path):
     ],
     ids=["broken", "twice", "nested", "digits", "control", "utf-16", "binary", "huge"],
 )
-def test_a_file_that_is_not_toml_is_refused_by_its_name(tmp_path, content, says):
+def test_a_file_that_is_not_toml_is_rejected_by_name(tmp_path, content, says):
     file = tmp_path / "x.toml"
     file.write_bytes(content)
-    error = refusal(file)
+    error = error_of(file)
     assert says in str(error)
     assert str(file) in str(error)
 
 
-def test_a_file_that_is_named_must_be_there(tmp_path):
-    error = refusal(tmp_path / "missing.toml")
+def test_a_named_file_that_does_not_exist_raises(tmp_path):
+    error = error_of(tmp_path / "missing.toml")
     assert "missing.toml" in str(error)
     assert "No such file" in str(error)
 
 
-def test_a_directory_is_not_a_settings_file(tmp_path):
-    assert "directory" in str(refusal(tmp_path))
+def test_a_directory_as_the_settings_file_raises(tmp_path):
+    assert "directory" in str(error_of(tmp_path))
 
 
 def test_an_endless_file_is_not_read_to_its_end():
     endless = Path("/dev/zero")
     if not endless.exists():
         pytest.skip("this platform has no /dev/zero")
-    assert "larger than" in str(refusal(endless))
+    assert "larger than" in str(error_of(endless))

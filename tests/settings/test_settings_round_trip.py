@@ -1,4 +1,4 @@
-"""describe() and parse_settings() are each other's inverse, whatever the names."""
+"""parse_settings() reads what describe() returns, for any names."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ def test_described_settings_can_be_read_again(value: Settings):
 
 
 @given(settings)
-def test_described_settings_survive_json_which_is_how_the_database_keeps_them(value: Settings):
+def test_described_settings_can_be_stored_as_json(value: Settings):
     assert parse_settings(json.loads(json.dumps(value.describe()))) == value

@@ -1,4 +1,4 @@
-"""What each setting takes, what it refuses, and what the refusal says."""
+"""The values that each setting accepts, and the errors for other values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from usersync.config.settings import Settings, parse_settings
 from usersync.errors import SettingsError
 
 
-def refusal(data) -> SettingsError:
+def error_of(data) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         parse_settings(data)
     return caught.value
 
 
-def test_nothing_set_gives_the_defaults():
+def test_empty_settings_give_the_defaults():
     assert parse_settings({}) == Settings()
     assert Settings().users_table == TableName("public", "users")
     assert Settings().on_delete == "anonymize"
@@ -41,8 +41,8 @@ def test_every_setting_is_documented_and_can_be_read_back():
         ({"xyz": 1}, "xyz", "on_delete"),
     ],
 )
-def test_an_unknown_setting_is_named_and_a_near_one_suggested(data, key, hint):
-    error = refusal(data)
+def test_the_error_for_an_unknown_setting_suggests_a_similar_one(data, key, hint):
+    error = error_of(data)
     assert repr(key) in str(error)
     assert hint in error.hint
 
@@ -74,25 +74,25 @@ def test_an_unknown_setting_is_named_and_a_near_one_suggested(data, key, hint):
         ("columns", "email"),
     ],
 )
-def test_a_value_of_the_wrong_kind_or_size_is_refused_by_the_name_of_its_key(key, value):
-    assert str(refusal({key: value})).startswith(f"{key}:")
+def test_an_invalid_value_is_rejected_with_the_name_of_its_key(key, value):
+    assert str(error_of({key: value})).startswith(f"{key}:")
 
 
 @pytest.mark.parametrize(("key", "value"), [("lock_timeout_ms", 10), ("lock_timeout_ms", 5000)])
-def test_the_limits_of_the_lock_time_out_are_allowed(key, value):
+def test_the_limits_of_lock_timeout_ms_are_allowed(key, value):
     assert getattr(parse_settings({key: value}), key) == value
 
 
-def test_a_near_choice_is_suggested():
-    assert "anonymize" in refusal({"on_delete": "anonymise"}).hint
+def test_a_similar_choice_is_suggested():
+    assert "anonymize" in error_of({"on_delete": "anonymise"}).hint
 
 
 def test_the_key_cannot_be_mapped():
-    assert str(refusal({"key": "email"})).startswith("columns.email:")
+    assert str(error_of({"key": "email"})).startswith("columns.email:")
 
 
-def test_soft_deletion_needs_a_column_for_the_time():
-    error = refusal({"on_delete": "soft", "columns": {"email": "email"}})
+def test_on_delete_soft_requires_a_column_for_deleted_at():
+    error = error_of({"on_delete": "soft", "columns": {"email": "email"}})
     assert str(error).startswith("on_delete:")
     assert 'deleted_at = "deleted_at"' in error.hint
     columns = {"gone": "deleted_at"}
@@ -113,7 +113,7 @@ def test_soft_deletion_needs_a_column_for_the_time():
         ("a.b c", "a", "b c"),
     ],
 )
-def test_a_table_may_have_any_name_that_postgresql_can_carry(text, schema, name):
+def test_a_table_may_have_any_name_that_postgresql_supports(text, schema, name):
     read = parse_settings({"users_table": text}).users_table
     assert read == TableName(schema, name)
     assert parse_settings({"users_table": str(read)}).users_table == read
@@ -131,7 +131,7 @@ def test_a_table_may_have_any_name_that_postgresql_can_carry(text, schema, name)
         ("a.b\ud800", "cannot be printed"),
     ],
 )
-def test_a_name_that_would_not_arrive_unchanged_is_refused(text, says):
-    assert says in str(refusal({"users_table": text}))
-    assert says in str(refusal({"key": text}))
-    assert says in str(refusal({"columns": {text: "email"}}))
+def test_a_name_that_postgresql_would_change_is_rejected(text, says):
+    assert says in str(error_of({"users_table": text}))
+    assert says in str(error_of({"key": text}))
+    assert says in str(error_of({"columns": {text: "email"}}))

@@ -1,4 +1,4 @@
-"""Windows, simulated: without ``fcntl``, ``pwd`` and what only POSIX systems have in ``os``."""
+"""Windows, simulated: without ``fcntl``, ``pwd`` and the parts of ``os`` that only POSIX systems have."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def run_python(program, *arguments):
     return done.stdout.splitlines()
 
 
-def test_everything_but_the_embedded_server_is_imported():
+def test_each_module_except_the_embedded_server_is_imported():
     assert run_python(IMPORTS, SOURCE) == ["usersync.cli.demo"]
 
 

@@ -1,4 +1,4 @@
-"""A project for trials."""
+"""Fixtures that run a trial of the auth server's flows in a project."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def tried(postgres) -> Callable[..., Trial]:
+def run_trial(postgres) -> Callable[..., Trial]:
     """Run SQL as ``postgres``, then try the flows of these names."""
 
-    def try_them(sql: str, *flows: str, connection: Any = None, **options: Any) -> Trial:
+    def run_flows(sql: str, *flows: str, connection: Any = None, **options: Any) -> Trial:
         postgres.execute(sql)
         named = {"flows": flows} if flows else {}
         return observe(connection or postgres, options.pop("settings", Settings()), **named, **options)
 
-    return try_them
+    return run_flows
 
 
 @pytest.fixture

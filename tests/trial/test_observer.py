@@ -1,4 +1,4 @@
-"""The observations of a trial, and that it leaves nothing behind."""
+"""What a trial observes, and that it changes nothing in the database."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def only(rows):
     return row
 
 
-def test_an_empty_project_accepts_every_flow(tried):
-    trial = tried("select")
+def test_an_empty_project_accepts_every_flow(run_trial):
+    trial = run_trial("select")
     assert {each.flow: each.state for each in trial} == dict.fromkeys(FLOWS, "accepted"), [
         str(each.fault or each.reason) for each in trial if each.state != "accepted"
     ]
@@ -32,8 +32,8 @@ def test_an_empty_project_accepts_every_flow(tried):
     assert trial[SIGN_UP].statements == ("INSERT", "UPDATE", "UPDATE", "UPDATE", "UPDATE")
 
 
-def test_a_trigger_that_copies(tried):
-    trial = tried((SCHEMAS / "user_management.sql").read_text())
+def test_the_row_of_a_copying_trigger_is_observed(run_trial):
+    trial = run_trial((SCHEMAS / "user_management.sql").read_text())
     assert trial.tables_of_users() == {"public.profiles": {"id"}}
     row = only(trial[SIGN_UP].written["public.profiles"].rows)
     assert row.kind == "made"
@@ -46,15 +46,15 @@ def test_a_trigger_that_copies(tried):
         "updated_at": None,
     }
     assert source_of(row.values["full_name"]) == "user_metadata.full_name"
-    # Its foreign key deletes it with the user, and a soft deletion leaves it as it is.
+    # The foreign key deletes the row with the user. A soft deletion leaves it unchanged.
     assert only(trial["hard deletion"].written["public.profiles"].rows).kind == "removed"
     assert trial["soft deletion"].written == {}
     kept = only(trial["soft deletion"].tables["public.profiles"].rows)
     assert (kept.kind, kept.values["full_name"]) == ("kept", "<user_metadata.full_name before>")
 
 
-def test_rows_of_dependent_tables(tried):
-    trial = tried((SCHEMAS / "marketplace.sql").read_text())
+def test_rows_of_dependent_tables_are_observed(run_trial):
+    trial = run_trial((SCHEMAS / "marketplace.sql").read_text())
     seen = trial[SIGN_UP]
     assert set(seen.written) == {"public.users", "public.wallets"}
     assert only(seen.written["public.wallets"].rows).values == {"user_id": "<id>", "balance": 0}
@@ -72,14 +72,14 @@ def test_rows_of_dependent_tables(tried):
     assert (followed.before["email"], followed.values["email"]) == ("<email before>", "<email>")
 
 
-def test_a_row_without_a_key_of_the_user(tried):
-    """The table's key is random, and its name and address are the user's."""
+def test_a_row_without_the_users_key_is_observed(run_trial):
+    """The table's key is random. Its name and e-mail come from the user."""
     sql = (
         "create table public.teams (id uuid primary key default gen_random_uuid(), name text, email text,"
         " made_at timestamptz default now(), number bigint generated always as identity);"
         + trigger("insert into public.teams (name, email) values ('Team of ' || new.email, new.email);")
     )
-    trial = tried(sql, SIGN_UP, "hard deletion", call_out=True)  # the team's number is no key
+    trial = run_trial(sql, SIGN_UP, "hard deletion", call_out=True)  # the team's number is no key
     assert only(trial[SIGN_UP].written["public.teams"].rows).values == {
         "id": VARIES,
         "name": "Team of <email>",
@@ -91,20 +91,20 @@ def test_a_row_without_a_key_of_the_user(tried):
     assert trial["hard deletion"].written == {}
 
 
-def test_a_row_created_at_the_confirmation(tried):
+def test_a_row_created_at_the_confirmation_is_observed(run_trial):
     sql = "create table public.people (id uuid primary key, email text);" + trigger(
         "if old.email_confirmed_at is null and new.email_confirmed_at is not null then "
         "insert into public.people values (new.id, new.email); end if;",
         when="after update",
     )
-    trial = tried(sql, SIGN_UP, "confirmation", "anonymous sign-up", "sign-up by e-mail with autoconfirm")
+    trial = run_trial(sql, SIGN_UP, "confirmation", "anonymous sign-up", "sign-up by e-mail with autoconfirm")
     assert {each.flow for each in trial if each.written} == {
         "confirmation",
         "sign-up by e-mail with autoconfirm",
     }
 
 
-def test_constants_and_computed_values(tried):
+def test_constants_are_distinguished_from_computed_values(run_trial):
     sql = (
         "create table public.people (id uuid primary key, role text, bio text not null, name text, code text,"
         " tenant uuid, at timestamptz);"
@@ -113,7 +113,7 @@ def test_constants_and_computed_values(tried):
             " md5(random()::text), '11111111-1111-4111-8111-111111111111', new.created_at);"
         )
     )
-    row = only(tried(sql, SIGN_UP)[SIGN_UP].written["public.people"].rows).values
+    row = only(run_trial(sql, SIGN_UP)[SIGN_UP].written["public.people"].rows).values
     assert row == {
         "id": "<id>",
         "role": "client",
@@ -126,8 +126,8 @@ def test_constants_and_computed_values(tried):
     assert {name for name, value in row.items() if is_constant(value)} == {"role", "bio", "tenant"}
 
 
-def test_rows_found_through_other_tables(tried):
-    """From the user to the account, from the account to its settings, from there to a log without keys."""
+def test_rows_are_found_through_other_tables(run_trial):
+    """The user has an account, the account has preferences, and a log has no keys."""
     sql = (
         "create table public.accounts (number bigint generated always as identity primary key,"
         " owner uuid references auth.users on delete cascade);"
@@ -140,7 +140,7 @@ def test_rows_found_through_other_tables(tried):
             "insert into public.noted values ('a sign-up');"
         )
     )
-    trial = tried(sql, SIGN_UP, "hard deletion")
+    trial = run_trial(sql, SIGN_UP, "hard deletion")
     seen = trial[SIGN_UP].written
     assert only(seen["public.preferences"].rows).values == {"account": VARIES, "theme": "dark"}
     assert (seen["public.noted"].inserted, seen["public.noted"].rows) == (1, ())
@@ -151,7 +151,7 @@ def test_rows_found_through_other_tables(tried):
     }
 
 
-def test_a_large_table_is_read_by_an_index_only(tried):
+def test_a_large_table_is_read_only_through_an_index(run_trial):
     sql = (
         "create table public.people (id uuid primary key, email text, filler text);"
         "create table public.notes (about uuid, filler text);"
@@ -163,101 +163,101 @@ def test_a_large_table_is_read_by_an_index_only(tried):
             "insert into public.notes (about) values (new.id);"
         )
     )
-    seen = tried(sql, SIGN_UP)[SIGN_UP].written
+    seen = run_trial(sql, SIGN_UP)[SIGN_UP].written
     assert only(seen["public.people"].rows).values["email"] == "<email>"
     assert seen["public.notes"].rows is None
     assert seen["public.notes"].inserted == 1
 
 
-def test_a_trigger_that_changes_the_auth_servers_row(tried):
+def test_a_change_of_the_row_in_auth_users_is_observed(run_trial):
     sql = trigger(
         'new.raw_user_meta_data := new.raw_user_meta_data || \'{"plan": "free"}\';', when="before insert"
     )
-    row = only(tried(sql, SIGN_UP)[SIGN_UP].tables["auth.users"].rows)
+    row = only(run_trial(sql, SIGN_UP)[SIGN_UP].tables["auth.users"].rows)
     assert row.values["raw_user_meta_data"]["plan"] == "free"
     assert row.values["raw_user_meta_data"]["full_name"] == "<user_metadata.full_name>"
 
 
-def test_metadata_that_a_trigger_requires_or_cannot_read(tried):
+def test_metadata_that_a_trigger_requires_is_sent_if_the_flow_has_metadata(run_trial):
     sql = "create table public.people (id uuid primary key, handle text not null);" + trigger(
         "insert into public.people values (new.id, new.raw_user_meta_data ->> 'handle');"
     )
-    trial = tried(sql, SIGN_UP, "sign-up by wallet (Web3)")
+    trial = run_trial(sql, SIGN_UP, "sign-up by wallet (Web3)")
     assert only(trial[SIGN_UP].written["public.people"].rows).values["handle"] == "<user_metadata.handle>"
     assert "handle" in trial.metadata_keys[SIGN_UP]
     assert trial["sign-up by wallet (Web3)"].fault.column == "handle"
 
 
-def test_metadata_that_must_be_a_number(tried):
+def test_metadata_that_must_be_a_number_is_not_sent(run_trial):
     sql = "create table public.people (id uuid primary key, age integer);" + trigger(
         "insert into public.people values (new.id, (new.raw_user_meta_data ->> 'age')::integer);"
     )
-    trial = tried(sql, SIGN_UP)
+    trial = run_trial(sql, SIGN_UP)
     assert trial[SIGN_UP].state == "accepted"
     assert trial.metadata_keys[SIGN_UP] == ("full_name", "name")
 
 
-def test_a_trial_without_an_accepted_sign_up_shows_nothing(tried):
-    trial = tried(trigger("raise exception 'no invitation';"))
+def test_a_trial_without_an_accepted_sign_up_observes_nothing(run_trial):
+    trial = run_trial(trigger("raise exception 'no invitation';"))
     assert trial.observed_nothing
     assert {each.state for each in trial.of_kind("sign-up")} <= {"refused", "not tried"}
     assert trial[SIGN_UP].fault.message == "no invitation"
     assert trial["confirmation"].reason == "it requires: sign-up by e-mail, which fails"
 
 
-def test_a_trigger_left_over_from_a_table_that_was_dropped(tried):
+def test_a_trigger_that_writes_to_a_dropped_table_refuses_the_flow(run_trial):
     sql = (
         "create table public.people (id uuid primary key);"
         + trigger("insert into public.people values (new.id);")
         + "drop table public.people;"
     )
-    trial = tried(sql, SIGN_UP)
+    trial = run_trial(sql, SIGN_UP)
     assert [each.fault.sqlstate for each in trial.refused] == ["42P01"]
 
 
-def test_an_older_auth_server_without_anonymous_users(tried, superuser):
+def test_flows_that_an_older_auth_server_does_not_have_are_not_tried(run_trial, superuser):
     superuser.execute(
         "alter table auth.users drop column is_anonymous, drop column is_sso_user cascade;"
         "drop table auth.one_time_tokens, auth.mfa_factors"
     )
-    trial = tried("select")
+    trial = run_trial("select")
     assert {each.state for each in trial} == {"accepted", "not tried"}
     assert trial["anonymous sign-up"].reason == "this auth server has no column is_anonymous yet"
     assert trial["soft deletion"].state == "accepted"
 
 
-def test_a_slow_flow_is_not_tried_and_the_trial_goes_on(tried):
+def test_a_slow_flow_is_not_tried_and_the_trial_continues(run_trial):
     sql = trigger("if new.is_anonymous then perform pg_sleep(30); end if;")
-    trial = tried(sql, "anonymous sign-up", SIGN_UP)
+    trial = run_trial(sql, "anonymous sign-up", SIGN_UP)
     assert (trial["anonymous sign-up"].state, trial[SIGN_UP].state) == ("not tried", "accepted")
     assert trial["anonymous sign-up"].reason == "it took longer than 3 s"
 
 
-def test_a_table_that_another_session_has_locked(tried, superuser):
+def test_a_flow_that_another_session_blocks_is_not_tried(run_trial, superuser):
     sql = "create table public.people (id uuid primary key);" + trigger(
         "insert into public.people values (new.id);"
     )
-    tried(sql, SIGN_UP)
+    run_trial(sql, SIGN_UP)
     with superuser.transaction():
         superuser.execute("lock table public.people")
-        trial = tried("select", SIGN_UP)
+        trial = run_trial("select", SIGN_UP)
     assert trial[SIGN_UP].state == "not tried"
     assert "another session blocked it" in trial[SIGN_UP].reason
 
 
-def test_it_leaves_no_row_no_setting_and_no_lock(tried, postgres, superuser):
+def test_a_trial_leaves_no_row_no_setting_and_no_lock(run_trial, postgres, superuser):
     sql = "create table public.people (id uuid primary key, email text);" + trigger(
         "insert into public.people values (new.id, new.email);"
         "perform set_config('statement_timeout', '0', false), pg_advisory_lock(7);"
     )
     before = postgres.execute("show statement_timeout").fetchone()
-    trial = tried(sql)
+    trial = run_trial(sql)
     assert not trial.observed_nothing
     assert postgres.execute("select count(*) from public.people").fetchone() == (0,)
     assert superuser.execute("select count(*) from auth.users").fetchone() == (0,)
     assert superuser.execute("select count(*) from auth.identities").fetchone() == (0,)
     assert postgres.execute("show statement_timeout").fetchone() == before
-    # Those of this database: the suite's own locks are on the same server.
+    # Only locks in this database, because the suite has other locks on the same server.
     locks = (
         "select count(*) from pg_locks join pg_database on pg_database.oid = database "
         "where locktype = 'advisory' and datname = current_database()"
@@ -265,21 +265,21 @@ def test_it_leaves_no_row_no_setting_and_no_lock(tried, postgres, superuser):
     assert postgres.execute(locks).fetchone() == (0,)
 
 
-def test_as_the_auth_servers_role(tried, superuser):
-    trial = tried("select", SIGN_UP, connection=superuser)
+def test_a_superuser_runs_the_trial_as_the_auth_servers_role(run_trial, superuser):
+    trial = run_trial("select", SIGN_UP, connection=superuser)
     assert (trial.tried_as, trial.was_assumed) == ("supabase_auth_admin", True)
 
 
-def test_existing_users_are_not_changed(tried, database, superuser):
+def test_existing_users_are_not_changed(run_trial, database, superuser):
     with GoTrue(database.dsn("supabase_auth_admin")) as auth:
         user_id = auth.sign_up_email("ada@example.com")
     before = superuser.execute("select xmin, * from auth.users where id = %s", [user_id]).fetchone()
-    tried("select")
+    run_trial("select")
     assert superuser.execute("select xmin, * from auth.users where id = %s", [user_id]).fetchone() == before
 
 
-def test_a_random_key_of_a_row_that_the_flow_does_not_write(tried):
-    """The rows are made by the requests before it, each time with another key."""
+def test_a_random_key_varies_also_in_rows_that_the_flow_does_not_write(run_trial):
+    """The requests before the flow create the rows, with another key each time."""
     sql = (
         "create table public.people (id uuid primary key);"
         "create table public.plans (id uuid primary key default gen_random_uuid(),"
@@ -288,6 +288,6 @@ def test_a_random_key_of_a_row_that_the_flow_does_not_write(tried):
             "insert into public.people values (new.id); insert into public.plans (owner) values (new.id);"
         )
     )
-    seen = tried(sql, "sign-in")["sign-in"]
+    seen = run_trial(sql, "sign-in")["sign-in"]
     assert seen.written == {}
     assert only(seen.tables["public.plans"].rows).values == {"id": VARIES, "owner": "<id>"}

@@ -12,7 +12,7 @@ from usersync.schema.trial.rehearsal import rehearse
 
 pytestmark = pytest.mark.newest_server
 
-#: Calls another server, as far as the text shows.
+#: A function that, by its text, calls another server.
 HTTP = """
     create schema if not exists extensions;
     create function extensions.http_get(url text) returns int language plpgsql as 'begin return 200; end';
@@ -22,7 +22,7 @@ HTTP = """
 SIGN_UP, DELETION = "sign-up by e-mail", "hard deletion"
 
 
-def test_a_trigger_for_deletions_does_not_keep_sign_ups_from_being_tried(tried):
+def test_sign_ups_are_tried_if_only_a_delete_trigger_calls_another_server(run_trial):
     """Sign-ups insert into the table, and its trigger fires when a row of it is deleted."""
     sql = (
         HTTP
@@ -30,7 +30,7 @@ def test_a_trigger_for_deletions_does_not_keep_sign_ups_from_being_tried(tried):
         + "create trigger tell after delete on public.people for each row execute function public.tell();"
         + trigger("insert into public.people values (new.id);")
     )
-    trial = tried(sql, SIGN_UP, "sign-in", DELETION)
+    trial = run_trial(sql, SIGN_UP, "sign-in", DELETION)
     assert [trial[flow].state for flow in (SIGN_UP, "sign-in", DELETION)] == [
         "accepted",
         "accepted",
@@ -40,32 +40,32 @@ def test_a_trigger_for_deletions_does_not_keep_sign_ups_from_being_tried(tried):
         "the trigger tell on public.people, in extensions.http_get(text)"
     )
     assert trial[DELETION].lasts
-    assert tried("select", DELETION, call_out=True)[DELETION].state == "accepted"
+    assert run_trial("select", DELETION, call_out=True)[DELETION].state == "accepted"
 
 
-def test_sql_that_is_built_at_run_time_may_fire_any_trigger(tried):
+def test_dynamic_sql_counts_as_firing_any_trigger(run_trial):
     sql = (
         HTTP
         + "create table public.people (id uuid primary key);"
         + "create trigger tell after delete on public.people for each row execute function public.tell();"
         + trigger("execute 'delete from public.' || 'people';")
     )
-    assert tried(sql, SIGN_UP)[SIGN_UP].state == "not tried"
+    assert run_trial(sql, SIGN_UP)[SIGN_UP].state == "not tried"
 
 
-def test_calls_through_pg_net_are_rows_and_are_tried(tried):
+def test_a_flow_with_calls_through_pg_net_is_tried(run_trial):
     sql = (
         "create schema net; create table net.http_request_queue (url text);"
         "create function net.http_post(url text) returns void language sql as"
         " 'insert into net.http_request_queue values ($1)';"
         + trigger("perform net.http_post('https://example.com');")
     )
-    seen = tried(sql, SIGN_UP)[SIGN_UP]
+    seen = run_trial(sql, SIGN_UP)[SIGN_UP]
     assert seen.state == "accepted"
     assert seen.written["net.http_request_queue"].inserted == 1
 
 
-def test_sequence_numbers_that_are_data_are_used_only_on_request(tried, postgres):
+def test_sequence_numbers_that_are_data_are_used_only_on_request(run_trial, postgres):
     """Member numbers must have no gaps; keys may have gaps."""
     sql = (
         "create table public.users (id uuid primary key, member_no bigserial);"
@@ -74,38 +74,38 @@ def test_sequence_numbers_that_are_data_are_used_only_on_request(tried, postgres
             "insert into public.users (id) values (new.id); insert into public.noted (about) values (new.id);"
         )
     )
-    trial = tried(sql, SIGN_UP)
+    trial = run_trial(sql, SIGN_UP)
     assert trial[SIGN_UP].state == "not tried"
     assert trial.lasting == (
         "a number of the sequence public.users_member_no_seq is used for public.users.member_no",
     )
     last = "select last_value, is_called from public.users_member_no_seq"
     assert postgres.execute(last).fetchone() == (1, False)
-    trial = tried("select", SIGN_UP, call_out=True)
+    trial = run_trial("select", SIGN_UP, call_out=True)
     assert trial[SIGN_UP].state == "accepted"
     assert {each.name for each in trial.moved} == {"public.users_member_no_seq", "public.noted_id_seq"}
 
 
-def test_a_sequence_that_a_function_draws_from(tried):
+def test_a_flow_whose_trigger_uses_a_sequence_is_not_tried(run_trial):
     sql = (
         "create sequence public.invoices; create table public.bills (who uuid primary key, number text);"
         + trigger("insert into public.bills values (new.id, 'INV-' || nextval('public.invoices'));")
     )
-    trial = tried(sql, SIGN_UP)
+    trial = run_trial(sql, SIGN_UP)
     assert trial.lasting == ("a number of the sequence public.invoices is used",)
     assert trial[SIGN_UP].state == "not tried"
 
 
-def test_a_time_out_before_the_first_flow_raises_nothing(tried, monkeypatch):
-    """A time-out before the first flow: nothing was tried, and nothing is raised."""
+def test_a_time_out_before_the_first_flow_raises_nothing(run_trial, monkeypatch):
+    """The trial reports that it was not finished."""
     slow = "set local statement_timeout = '1ms'; select pg_sleep(1)"
     monkeypatch.setattr(observer, "_SHORT", slow)
-    trial = tried("select", SIGN_UP)
+    trial = run_trial("select", SIGN_UP)
     assert trial.observations == {}
     assert "the trial was not finished" in trial.obstacle.message
 
 
-def test_the_time_that_usersync_adds(postgres, install):
+def test_a_rehearsal_measures_the_time_that_usersync_adds(postgres, install):
     postgres.execute("create table public.users (id uuid primary key, email text)")
     settings = parse_settings({"columns": {"email": "email"}})
     changes = install(settings)

@@ -1,4 +1,4 @@
-"""Hand-written triggers."""
+"""SQL that creates a hand-written trigger."""
 
 from __future__ import annotations
 
