@@ -69,7 +69,7 @@ def pgbouncer(database: SupabaseDatabase) -> Iterator[str]:
             yield database.dsn().replace(f":{database.port}/", f":{port}/")
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _start(binary: str, database: SupabaseDatabase, directory: Path) -> tuple[subprocess.Popen, int]:
@@ -84,7 +84,7 @@ def _start(binary: str, database: SupabaseDatabase, directory: Path) -> tuple[su
         if serves(database.dsn().replace(f":{database.port}/", f":{port}/"), process):
             return process, port
         process.terminate()
-        process.wait(10)
+        process.wait(60)
     raise AssertionError((directory / "log").read_text())
 
 
@@ -107,12 +107,12 @@ def _configure(database: SupabaseDatabase, directory: Path) -> int:
 def serves(dsn: str, process: subprocess.Popen) -> bool:
     """Wait until the process accepts connections.
 
-    False if it ended, or does not accept them within 20 seconds.
+    False if it ended, or does not accept them within a minute.
     """
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            psycopg.connect(dsn, connect_timeout=5).close()
+            psycopg.connect(dsn, connect_timeout=30).close()
         except psycopg.OperationalError:
             time.sleep(0.02)
         else:

@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import psycopg
 
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
+#: A limit of 10 ms means that the function does not wait at all, and stays.
+_PATIENT = """
+    do $$ declare each regprocedure; begin
+    for each in select oid from pg_proc where proconfig::text ~ 'lock_timeout=([0-9]{3}|[0-9]+s)' loop
+        execute format('alter function %s set lock_timeout = %L', each, '10min');
+    end loop; end $$
+"""
+
+
+def until(condition: Callable[[], Any], timeout: float = 90.0) -> Any:
     """Wait until the condition returns a true value, and return this value.
 
     Fails after ``timeout`` seconds.
@@ -19,3 +29,12 @@ def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
     return found
+
+
+def wait_for_locks(owner: psycopg.Connection[Any]) -> None:
+    """Let usersync's functions in this database wait for a lock until the test releases it.
+
+    For tests in which another session acts while a function waits: on a slow machine, this may take longer
+    than any lock timeout that the settings allow.
+    """
+    owner.execute(_PATIENT)

@@ -9,6 +9,7 @@ import pytest
 
 from usersync import AsyncUserSync
 from usersync.errors import DatabaseError
+from waiting import wait_for_locks
 
 pytestmark = pytest.mark.newest_server
 
@@ -79,6 +80,8 @@ def test_a_failure_in_pipeline_mode_of_asyncio(store, offline):
 
 
 def test_cancelled_in_the_middle(store, offline, eventually):
+    wait_for_locks(store.owner)
+
     async def main():
         async with await psycopg.AsyncConnection.connect(store.dsn) as connection:
             await connection.execute("insert into public.work values (1)")
@@ -96,7 +99,7 @@ def test_cancelled_in_the_middle(store, offline, eventually):
             assert await offline.record_in(connection, "a.c")
             await connection.commit()
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), 110))
     assert worked(store) == [1, 2]
     assert [event["action"] for event in store.events()] == ["a.c"]
 

@@ -41,7 +41,7 @@ class Terminal:
         """The output, without colours."""
         return _ESCAPES.sub("", self.seen).replace("\r\n", "\n")
 
-    def wait_for(self, words: str, *, seconds: float = 30) -> None:
+    def wait_for(self, words: str, *, seconds: float = 90) -> None:
         """Read until ``words`` appear in the output."""
         deadline = time.monotonic() + seconds
         while words not in self.text:
@@ -51,7 +51,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._screen, text.encode())
 
-    def interrupt(self, *, seconds: float = 30) -> int:
+    def interrupt(self, *, seconds: float = 90) -> int:
         """Press Ctrl-C until the command ends, and return its exit code. An early Ctrl-C has no effect."""
         deadline = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < deadline:
@@ -64,7 +64,7 @@ class Terminal:
                 self.process.wait(max(patience - time.monotonic(), 0.1))
         return self.end()
 
-    def end(self, *, seconds: float = 30) -> int:
+    def end(self, *, seconds: float = 90) -> int:
         """Read to the end, and return the exit code."""
         deadline = time.monotonic() + seconds
         while self._read(deadline):

@@ -21,7 +21,7 @@ def test_the_command_prints_a_link_and_serves_until_ctrl_c(database, spawn):
     assert answer.value.code == 503
     assert "usersync explain US301" in answer.value.read().decode()
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(90) == 0
     assert process.communicate() == ("", "")
 
 

@@ -92,12 +92,12 @@ def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
     process = spawn("demo", "--keep", "kept")
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=90)
     assert "Traceback" not in err
     assert process.returncode == 130
     # An incomplete demo starts from the beginning.
     process = spawn("demo", "--keep", "kept", "--json")
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=90)
     assert len(json.loads(out)["steps"]) == 9
 
 
@@ -111,4 +111,4 @@ def test_the_demo_ends_in_the_browser(spawn, directory):
     assert "Newest events" in page
     assert "The audit log is empty" not in page
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(90) == 0

@@ -123,7 +123,7 @@ def test_a_closed_pipe_ends_the_command_quietly(spawn):
     process = spawn("sql")
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(30) == 141
+    assert process.wait(90) == 141
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -139,7 +139,7 @@ def test_closed_streams_cause_no_error(closed, tmp_path):
 
 def test_characters_outside_the_terminals_encoding_are_escaped(spawn):
     process = spawn("failures", "--dsn", "ünï", env={"PYTHONIOENCODING": "ascii"})
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == 2
     assert "Traceback" not in err
 
@@ -151,7 +151,7 @@ def test_ctrl_c_while_connecting_ends_the_command_quietly(spawn):
         process = spawn("status", "--dsn", f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
         accepted, _ = silent.accept()  # the command waits for a response that never comes
         os.kill(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
         accepted.close()
     assert process.returncode == 130
     assert "Traceback" not in err

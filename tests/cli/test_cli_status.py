@@ -91,7 +91,7 @@ def test_watch_without_a_terminal_prints_each_status(spawn, dsn):
     while seen.count("auth server") < 2:
         seen += process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert (process.returncode, err) == (0, "")
     assert "\x1b" not in seen
 
@@ -104,7 +104,7 @@ def test_watching_in_json_is_a_document_a_line(spawn, dsn, project):
     while json.loads(process.stdout.readline())["in_step"]:
         pass
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert process.returncode == 1
 
 
@@ -120,7 +120,7 @@ def test_watching_goes_on_when_the_connection_was_lost(spawn, dsn, project):
     while "          1  users who can sign in" not in process.stdout.readline():
         pass
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert process.returncode == 0
 
 
@@ -147,7 +147,7 @@ def test_watching_into_a_closed_pipe_ends(spawn, dsn):
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(30) == 141
+    assert process.wait(90) == 141
 
 
 def test_failures_say_who_and_why(usersync, dsn, project):
@@ -196,7 +196,7 @@ def test_a_pipe_closed_on_failures_ends_it_quietly(spawn, dsn, project):
     process = spawn("failures")
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(30) == 141
+    assert process.wait(90) == 141
 
 
 def test_retry_tries_again(usersync, dsn, project):

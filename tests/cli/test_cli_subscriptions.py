@@ -85,7 +85,7 @@ def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
     )
     assert subscriptions("attempts", "nobody").code == 2
     worker.send_signal(signal.SIGTERM)
-    _, errors = worker.communicate(timeout=30)
+    _, errors = worker.communicate(timeout=90)
     assert worker.returncode == 0
     assert "crm: event" in errors
     assert "Probes: http://127.0.0.1:" in errors

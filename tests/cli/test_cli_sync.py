@@ -222,7 +222,7 @@ def interrupted(spawn, project, *options):
         if project.owner.execute(examined).fetchone()[0] > 500:
             process.send_signal(signal.SIGINT)
             break
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 130, (out, err)
     return out, err
 

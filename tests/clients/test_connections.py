@@ -14,13 +14,17 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from usersync import AsyncUserSync, UserSync
 from usersync.errors import BusyError, ConnectionFailedError, DatabaseError, PrivilegeMissingError
-from waiting import until
+from usersync.transports import psycopg as psycopg_transport
+from waiting import until, wait_for_locks
 
 pytestmark = pytest.mark.newest_server
 
 UNKNOWN_USER = uuid.UUID(int=7)
 
-WAITING = "select 1 from pg_stat_activity where application_name = 'waiting' and wait_event_type = 'Lock'"
+WAITING = """
+    select 1 from pg_stat_activity
+    where datname = current_database() and application_name = 'waiting' and wait_event_type = 'Lock'
+"""
 
 COUNTING = "select 1 from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
 
@@ -84,9 +88,9 @@ def test_status_does_not_block_other_users_of_the_client(project, make_client, i
         client = make_client("sync", "dsn", project.database.dsn())
         counting = threads.submit(client.status)
         try:
-            while not owner.execute(COUNTING).fetchone():
-                assert not counting.done()
-            assert threads.submit(client.ensure_user_exists, user_id).result(20) is True
+            until(lambda: owner.execute(COUNTING).fetchone() or counting.done())
+            assert not counting.done()
+            assert threads.submit(client.ensure_user_exists, user_id).result(90) is True
         finally:
             owner.execute("select pg_advisory_unlock(7)")
         with pytest.raises(ConnectionFailedError):
@@ -303,10 +307,11 @@ def test_a_pool_serves_a_hundred_tasks(project, insert_without_triggers):
 def test_a_cancelled_call_leaves_the_client_usable(project, transport):
     """The call is cancelled while it waits for a lock of another session."""
     dsn = project.database.dsn() + "?application_name=waiting"
+    wait_for_locks(project.owner)
 
     async def waiting() -> None:
         with project.database.connect("supabase_admin") as superuser:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(90):
                 while not superuser.execute(WAITING).fetchone():  # noqa: ASYNC110 - no event of ours
                     await asyncio.sleep(0.005)
 
@@ -319,7 +324,7 @@ def test_a_cancelled_call_leaves_the_client_usable(project, transport):
         with pytest.raises(asyncio.CancelledError):
             await call
         other.execute("rollback")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             assert await client.failures() == []
 
     async def check_with_transport():
@@ -351,20 +356,28 @@ def test_calls_work_on_a_connection_with_another_client_encoding(project):
         assert client.sync_auth_user(user) is True
 
 
-def test_ctrl_c_before_an_answer_ends_the_statement_and_the_connection(project):
+def test_ctrl_c_before_an_answer_ends_the_statement_and_the_connection(project, monkeypatch):
     """The next call opens a new session, and the statement of the first session ends."""
-    sleeping = "select 1 from pg_stat_activity where application_name = 'victim' and state = 'active'"
-    with UserSync(project.database.dsn() + "?application_name=victim") as client:
+    monkeypatch.setattr(psycopg_transport, "_CANCEL_TIMEOUT_S", 60.0)
+    sleeping = (
+        "select 1 from pg_stat_activity where datname = current_database() "
+        "and application_name = 'victim' and wait_event = 'PgSleep'"
+    )
+    with (
+        UserSync(project.database.dsn() + "?application_name=victim") as client,
+        project.database.connect("supabase_admin") as superuser,
+    ):
         assert client.user_exists(UNKNOWN_USER) is False
 
         def interrupted():
             client._transport._own.pgconn.send_query(b"select pg_sleep(600)")
+            # PostgreSQL ignores a request to cancel a statement that has not begun.
+            until(lambda: superuser.execute(sleeping).fetchone())
             raise KeyboardInterrupt
             yield
 
         with pytest.raises(KeyboardInterrupt):
             client._transport.run(interrupted())
         assert client.user_exists(UNKNOWN_USER) is False
-        with project.database.connect("supabase_admin") as superuser:
-            # The server ends the statement when it receives the cancel request.
-            until(lambda: superuser.execute(sleeping).fetchone() is None)
+        # The server ends the statement when it receives the cancel request.
+        until(lambda: superuser.execute(sleeping).fetchone() is None)

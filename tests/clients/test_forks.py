@@ -23,6 +23,7 @@ from usersync.transports.fork_gate import GatedAsyncConnection, GatedConnection
 from usersync.transports.psycopg import connect
 from usersync.transports.psycopg_async import connect_async
 from usersync.transports.steps import query
+from waiting import until
 
 pytestmark = [
     pytest.mark.newest_server,
@@ -89,19 +90,22 @@ def test_a_parent_and_two_children_get_their_own_answers(project, user):
 
 
 def test_a_child_can_use_the_client_while_a_thread_of_the_parent_waits(project, user):
-    waiting = "select 1 from pg_stat_activity where application_name = 'forking' and wait_event = 'advisory'"
+    waiting = (
+        "select 1 from pg_stat_activity where datname = current_database() "
+        "and application_name = 'forking' and wait_event = 'advisory'"
+    )
     dsn = project.database.dsn() + "?application_name=forking"
     with UserSync(dsn) as client, project.database.connect("supabase_admin") as other:
         other.execute("select pg_advisory_lock(7)")
         with ThreadPoolExecutor(1) as threads:
             call = threads.submit(client._transport.run, query("select pg_advisory_lock(7)"))
             try:
-                while not other.execute(waiting).fetchone():
-                    assert not call.done()
+                until(lambda: other.execute(waiting).fetchone() or call.done())
+                assert not call.done()
                 assert in_child(lambda: ask(client, user))() is True
             finally:
                 other.execute("select pg_advisory_unlock(7)")
-            assert call.result(30)
+            assert call.result(90)
         assert ask(client, user)
 
 

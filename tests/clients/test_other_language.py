@@ -25,6 +25,7 @@ from usersync.schema import installation
 from usersync.schema.trial.faults import fault_of
 from usersync.testing import GoTrue
 from usersync.transports.run import run
+from waiting import until
 
 
 @pytest.fixture
@@ -79,11 +80,11 @@ def slow_writes(owner, seconds):
 def cancel_when_busy(database, cancelled):
     """Cancel the client's statement, as an administrator does, once it sleeps in a trigger."""
     with database.connect() as other:
-        while not other.execute(
+        cancel = (
             "select pg_cancel_backend(pid) from pg_stat_activity "
             "where application_name = 'usersync' and wait_event = 'PgSleep' and datname = current_database()"
-        ).rowcount:
-            pass
+        )
+        until(lambda: other.execute(cancel).rowcount)
     cancelled.set()
 
 
@@ -94,8 +95,8 @@ def test_messages_are_german(owner):
 
 def test_a_page_that_exceeds_the_statement_timeout_is_halved(database, owner, auth):
     sign_up_without_rows(database, auth, 8)
-    slow_writes(owner, 0.1)
-    owner.execute(f"alter role postgres in database {database.name} set statement_timeout = '500ms'")
+    slow_writes(owner, 0.3)
+    owner.execute(f"alter role postgres in database {database.name} set statement_timeout = '2s'")
     with UserSync(database.dsn()) as client:
         result = client.reconcile(page_size=8)
     assert (result.counts.missing, result.counts.failed) == (8, 0)

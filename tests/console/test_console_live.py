@@ -58,7 +58,7 @@ def tails(project):
 
 
 def test_fifty_pages_have_one_reader(project, address):
-    with httpx.Client(timeout=30) as client, ExitStack() as stack:
+    with httpx.Client(timeout=90) as client, ExitStack() as stack:
         path = f"{address}/events/stream?action=live.*"
         opened = [stack.enter_context(client.stream("GET", path)) for _ in range(50)]
         streams = [each.iter_lines() for each in opened]
@@ -76,7 +76,8 @@ def test_fifty_pages_have_one_reader(project, address):
             assert "live.other-page&lt;b&gt;" in seen
             assert "unrelated" not in seen
         # Between two looks, the last statement of the reader's connection is another one.
-        assert max(tails(project) for _ in range(20)) == 1
+        until(lambda: tails(project))
+        assert max(tails(project) for _ in range(20)) <= 1
     # Without pages, nothing reads.
     until(lambda: tails(project) == 0)
 
@@ -86,7 +87,7 @@ def test_a_stream_goes_on_after_an_outage_and_misses_nothing(project, address, c
     name = project.database.name
     path = f"{address}/events/stream?action=outage.*"
     with (
-        httpx.Client(timeout=30) as client,
+        httpx.Client(timeout=90) as client,
         project.database.connect() as owner,
         client.stream("GET", path) as opened,
     ):
@@ -126,7 +127,7 @@ def test_a_slow_page_keeps_a_bounded_number_of_events():
 
 
 def test_a_stream_has_its_filters_and_errors(project, address):
-    with httpx.Client() as client:
+    with httpx.Client(timeout=90) as client:
         assert client.get(f"{address}/events/stream?since=yesterday").status_code == 400
 
 

@@ -10,6 +10,7 @@ from fixtures_replication import has_replayed
 from proxy import Proxy
 from usersync import console
 from usersync.testing import GoTrue
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -43,8 +44,7 @@ def test_a_standby_shows_every_page_and_one_that_stops_an_error(pair, everything
         owner.execute(EVENT)
     way = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
     server = everything.enter_context(pair.standby(way))
-    while not has_replayed(pair.primary, server):
-        pass
+    until(lambda: has_replayed(pair.primary, server))
     pair.fail_over_to(server)
     with TestClient(console.app(pair.dsn, authorize=lambda _: True)) as browser:
         for path in (*PAGES, f"/users/{user}", f"/users/{user}/deletion"):

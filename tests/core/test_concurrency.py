@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 import pytest
 
-# Long enough that no wait ends by itself while a test arranges the next step.
-pytestmark = pytest.mark.settings(lock_timeout_ms=5000)
-DEADLINE_S = 20
+from waiting import wait_for_locks
+
+DEADLINE_S = 90
 
 
 @pytest.fixture
-def in_thread():
+def in_thread(project):
+    """Run something in another thread. No lock timeout ends its wait while a test arranges the next step."""
+    wait_for_locks(project.owner)
     with ThreadPoolExecutor(4) as pool:
         yield pool.submit
 
@@ -93,7 +95,7 @@ def test_a_sync_with_an_older_snapshot_does_not_restore_the_old_value(project, u
 
 
 @pytest.mark.newest_server
-@pytest.mark.settings(lock_timeout_ms=5000, on_delete="delete")
+@pytest.mark.settings(on_delete="delete")
 def test_a_row_newer_than_the_snapshot_of_the_deletion_stays_as_an_orphan(project, sql, user, sync_failures):
     """PostgreSQL hides the row from the transaction and from its triggers: docs/lifecycle.md."""
     sql("delete from {users}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from usersync.config.mapping import quote
+from waiting import until, wait_for_locks
 
 pytestmark = pytest.mark.newest_server
 
@@ -167,13 +167,12 @@ def waits_for(project, sql):
     """Make a sign-up wait for a locked table while another session commits a change."""
 
     def wait(locked, change):
+        wait_for_locks(project.owner)
         with project.connect() as other, ThreadPoolExecutor(1) as pool:
             with other.transaction():
                 sql(f"lock table {locked}", connection=other)
                 sign_up = pool.submit(project.auth.import_users, 1)
-                deadline = time.monotonic() + 30
-                while sql(WAITING) == [(0,)]:
-                    assert time.monotonic() < deadline
+                until(lambda: sql(WAITING) != [(0,)])
                 sql(change, connection=other)
             sign_up.result()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 
 import psycopg
@@ -50,10 +49,9 @@ def test_a_trigger_that_raises_is_called_once_in_a_transaction(project, sql, syn
 
 
 def test_a_slow_trigger_that_raises_delays_a_sign_up_once(project, sync_failures, calls):
-    calls("perform pg_sleep(1.2); raise 'no';")
-    began = time.monotonic()
+    calls("perform pg_sleep(0.2); raise 'no';")
     user = project.auth.sign_up_email("ada@example.com")
-    assert time.monotonic() - began < 2.4
+    assert calls.count() == 1
     assert sync_failures()[user].sqlstate == "P0001"
 
 

@@ -10,6 +10,7 @@ from fixtures_replication import has_replayed
 from proxy import Proxy
 from usersync import UserSync
 from usersync.cli.main import run
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -27,8 +28,7 @@ def standby(pair, everything, tmp_path, monkeypatch):
         )
     way = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
     server = everything.enter_context(pair.standby(way))
-    while not has_replayed(pair.primary, server):
-        pass
+    until(lambda: has_replayed(pair.primary, server))
     pair.fail_over_to(server)
     monkeypatch.chdir(tmp_path)
     write_settings(tmp_path)

@@ -13,6 +13,7 @@ from usersync.events import subscriptions
 from usersync.events.delivery import AttemptOutcome
 from usersync.events.models import Subscription
 from usersync.transports.run import run
+from usersync.worker.attempts import Batch
 from usersync.worker.periodic import prune_attempts
 
 pytestmark = pytest.mark.newest_server
@@ -22,13 +23,20 @@ def attempts(working, name, **options):
     return run(subscriptions.attempts(name, **options), working.owner)
 
 
-def test_each_attempt_is_stored_with_its_outcome(working):
-    handlers, release = Handlers(), threading.Event()
+def test_each_attempt_is_stored_with_its_outcome(working, monkeypatch):
+    handlers, release, hanging = Handlers(), threading.Event(), set()
+
+    # On a slow machine, the other events may exceed the limit, too.
+    overdue = Batch.overdue
+    monkeypatch.setattr(
+        Batch, "overdue", lambda batch, limit: [each for each in overdue(batch, limit) if each in hanging]
+    )
 
     @handlers.on("a.b", attempts=3, time_limit=0.1)
     def plain(event):
         if event.entity_id == "hangs":
-            release.wait(30)
+            hanging.add(event.number)
+            release.wait(110)
         if event.entity_id == "fails":
             raise ValueError("to jane@example.com")
 
@@ -46,7 +54,7 @@ def test_each_attempt_is_stored_with_its_outcome(working):
 
     def of(name, entity):
         found = attempts(working, name, event_id=UUID(ids[entity]))
-        assert all(each.seconds is not None and 0 <= each.seconds < 30 for each in found)
+        assert all(each.seconds is not None and 0 <= each.seconds < 120 for each in found)
         return [(each.attempt, each.error) for each in reversed(found)]
 
     assert of("plain", "good") == [(1, None)]
@@ -60,7 +68,7 @@ def test_each_attempt_is_stored_with_its_outcome(working):
     page = attempts(working, "plain", limit=3)
     assert page + attempts(working, "plain", before=page[-1].attempt_id) == found
     (now,) = working.owner.execute("select now()").fetchone()
-    assert all((now - each.attempted_at).total_seconds() < 60 for each in found)
+    assert all((now - each.attempted_at).total_seconds() < 120 for each in found)
 
     # Attempts of parked events stay, whatever their age. They are deleted with the subscription.
     working.owner.execute("update usersync.delivery_attempts set attempted_at = now() - interval '8 days'")

@@ -36,13 +36,13 @@ def test_liveness_and_readiness(working, tmp_path, monkeypatch):
     @handlers.on("a.b")
     def handle(event):
         inside.set()
-        proceed.wait(30)
+        proceed.wait(110)
 
     working.register(handlers)
     info = working.owner.info
     with Proxy(info.host, info.port) as proxy:
         dsn = proxy.through(working.dsn) + "?connect_timeout=2&tcp_user_timeout=1000"
-        worker = working.new(handlers, dsn)
+        worker = working.new(handlers, dsn, lease=2.0)
         with HealthServer(worker, working.dsn, ("127.0.0.1", 0), spool_dir=tmp_path, max_age=0) as server:
             with pytest.raises(
                 SettingsError, match=f"cannot listen at 127.0.0.1:{server.port}: Address already"
@@ -53,7 +53,7 @@ def test_liveness_and_readiness(working, tmp_path, monkeypatch):
             worker.start()
             wait_for(lambda: ask(server, "/readyz") == (200, "ok\n"), "the worker to be ready")
             working.record(1)
-            assert inside.wait(30)
+            assert inside.wait(90)
             status, text = ask(server, "/metrics")
             assert (status, "usersync_up 1.0" in text) == (200, True)
             assert 'usersync_subscription_workers{subscription="handle"} 1.0' in text

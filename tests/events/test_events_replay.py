@@ -23,7 +23,7 @@ def test_done_parked_and_dead_events_are_replayed_in_their_order(working):
     def handle(event):
         if event.entity_id == "last":
             reached.set()
-            proceed.wait(30)
+            proceed.wait(110)
         if event.entity_id in broken:
             raise ValueError
         seen.append((event.entity_id, str(event.id)))
@@ -36,7 +36,7 @@ def test_done_parked_and_dead_events_are_replayed_in_their_order(working):
     def replay(number):
         return run(subscriptions.replay("handle", number), working.owner)
 
-    with working.worker(handlers, lease=1.0):
+    with working.worker(handlers):
         wait_for(lambda: working.status("handle").dead == 3, "the dead events")
         (number,) = {each.number for each in working.parked("handle") if str(each.event_id) == ids[4]}
         broken.clear()
@@ -50,7 +50,7 @@ def test_done_parked_and_dead_events_are_replayed_in_their_order(working):
         # In progress: the result is not stored, and the event is handled again.
         del seen[:]
         given += zip(("last",), working.record("last"), strict=True)
-        assert reached.wait(30)
+        assert reached.wait(90)
         assert replay(1) == 1
         proceed.set()
         working.wait_done("handle")

@@ -76,7 +76,7 @@ def test_redirects_are_not_followed(status):
 def test_410_disables_even_if_its_body_never_comes():
     assert deliver(answer(410, b"we moved"))[0].disables
     endless = b"HTTP/1.1 410 Gone\r\ncontent-length: 1000\r\n\r\n"
-    outcome, _ = deliver(endless, time_limit=5)
+    outcome, _ = deliver(endless, time_limit=60)
     assert outcome.disables
     assert outcome.error == "410 Gone: the receiver wants no more events"
 
@@ -103,9 +103,9 @@ def test_a_receiver_may_name_the_time_of_the_next_attempt(value, expected):
 
 
 def test_a_time_to_wait_may_be_a_date_and_counts_only_with_429_and_503():
-    at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=100)
+    at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1000)
     outcome, _ = deliver(answer(503, b"busy", retry_after=format_datetime(at, usegmt=True)))
-    assert 90 < outcome.retry_after <= 100
+    assert 880 < outcome.retry_after <= 1000
     assert outcome.error == "503 Service Unavailable: busy"
     assert deliver(answer(500, retry_after="100"))[0].retry_after is None
 
@@ -141,7 +141,7 @@ def test_the_text_of_an_answer_is_short_and_has_no_control_characters_and_no_val
     ],
 )
 def test_what_is_not_an_answer_is_a_failure(raw, error):
-    outcome, _ = deliver(raw, time_limit=5)
+    outcome, _ = deliver(raw, time_limit=60)
     assert error in outcome.error
 
 
@@ -149,7 +149,7 @@ def test_what_is_not_an_answer_is_a_failure(raw, error):
     "head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 500 No\r\ncontent-length: 99999999999\r\n\r\n"]
 )
 def test_an_endless_body_is_not_read(head):
-    outcome, receiver = deliver(head, endless=b"x" * 65_536, time_limit=5)
+    outcome, receiver = deliver(head, endless=b"x" * 65_536, time_limit=60)
     assert (outcome.error is None) == (b"200" in head)
     assert len(receiver.requests) == 1
 
@@ -182,10 +182,11 @@ def test_connections_are_used_again_after_a_short_answer_only():
 
 def test_no_connection_says_why():
     async def main():
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-        async with delivering(f"http://127.0.0.1:{port}/secret-path") as delivery:
-            return await delivery.deliver(EVENT, 1)
+        with socket.socket() as bound:  # and does not listen, so the port refuses connections
+            bound.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{bound.getsockname()[1]}/secret-path"
+            async with delivering(url) as delivery:
+                return await delivery.deliver(EVENT, 1)
 
     outcome = asyncio.run(main())
     assert outcome.error.startswith("no connection: ")

@@ -45,7 +45,7 @@ def ask(request) -> Callable[..., Any]:
 def refusal(ask) -> Callable[..., Any]:
     """The error that a call to a server ends with."""
 
-    def call(server: Hostile, method: str = "status", *arguments: Any, timeout: float = 5.0) -> Any:
+    def call(server: Hostile, method: str = "status", *arguments: Any, timeout: float = 60.0) -> Any:
         with pytest.raises(UsersyncError) as caught:
             ask(DataApi(server.url, SECRET_KEY, timeout=timeout), method, *arguments)
         return caught.value

@@ -11,7 +11,7 @@ from typing import Self
 #: What to do with a connection once a request has arrived on it; given also the number of the request.
 Behaviour = Callable[[socket.socket, int], None]
 
-_PATIENCE_S = 30
+_PATIENCE_S = 100
 
 
 class Hostile:

@@ -266,6 +266,6 @@ ENDLESS = {"users": [{"id": "00000000-0000-0000-0000-000000000007"}], "paginatio
     ],
 )  # fmt: skip
 def test_a_list_that_is_none_is_refused(project, misbehaving, behaviour, kind):
-    server = AuthServer(DataApi(misbehaving(behaviour).url, SECRET_KEY, timeout=5))
+    server = AuthServer(DataApi(misbehaving(behaviour).url, SECRET_KEY, timeout=60))
     with closing(transport_for(project.database.dsn())) as transport, pytest.raises(kind):
         update_copy(transport, server)

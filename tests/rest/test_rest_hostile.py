@@ -86,11 +86,11 @@ NO_ANSWER = "did not answer in time"
 )  # fmt: skip
 def test_a_reply_that_is_not_an_answer_is_described_within_the_timeout(misbehaving, refusal, behaviour, says):
     # On a busy machine, a reply takes longer than a second.
-    timeout = 1.0 if says == NO_ANSWER else 9.0
+    timeout = 1.0 if says == NO_ANSWER else 60.0
     started = time.monotonic()
     error = refusal(misbehaving(behaviour), timeout=timeout)
-    # No figure: what hangs would do so for thirty seconds.
-    assert time.monotonic() - started < 10
+    # No figure: what hangs would do so for a hundred seconds.
+    assert time.monotonic() - started < 90
     assert isinstance(error, ConnectionFailedError)
     assert re.search(says, str(error), re.DOTALL), str(error)
     assert error.hint
@@ -166,7 +166,7 @@ def test_a_temporary_error_is_retried(misbehaving, ask, trouble):
 
 def test_a_silent_attempt_leaves_time_for_another(misbehaving, ask):
     server = misbehaving(in_turn(hang, TRUE))
-    assert ask(DataApi(server.url, SECRET_KEY, timeout=2), "ensure_user_exists", SOMEBODY) is True
+    assert ask(DataApi(server.url, SECRET_KEY, timeout=9), "ensure_user_exists", SOMEBODY) is True
 
 
 def test_it_is_given_up_after_some_attempts(misbehaving, refusal):

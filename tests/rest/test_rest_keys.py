@@ -181,7 +181,7 @@ def test_no_error_log_or_frame_shows_the_key(misbehaving, ask, caplog, how):
     """Whatever the server throws back, and with every logger of the libraries at its most talkative."""
     for name in ("", "httpx", "httpcore", "asyncio", "usersync"):
         caplog.set_level(logging.DEBUG, name)
-    timeout = 0.6 if how == "by silence" else 9.0
+    timeout = 0.6 if how == "by silence" else 60.0
     api = DataApi(misbehaving(REFLECTING[how]).url, SECRET_KEY, timeout=timeout)
     with pytest.raises(UsersyncError) as caught:
         ask(api, "status")

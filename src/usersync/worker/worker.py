@@ -78,6 +78,8 @@ class Worker:
         self._handlers = {each.name: each for each in handlers or ()}
         self._kinds = available_kinds() if kinds is None else kinds
         self._lease = lease
+        #: How often the leases are renewed.
+        self._renewal = lease / 5
         self._id = uuid4()
         self._terms = Terms(dsn, self._id, lease, backoff)
         self._runners: dict[str, Runner] = {}
@@ -246,12 +248,12 @@ class Worker:
             with suppress(UsersyncError, psycopg.Error):
                 session.run(leases.extend(self._id, self._lease))
             for each in list(self._runners.values()):
-                each.thread.join(self._lease / 5)
+                each.thread.join(self._renewal)
         session.close()
 
     def _wait_for_shares(self, found: tuple[leases.Assignment, ...]) -> None:
         """Wait until the leases must be renewed: shorter if another worker starts or ends."""
-        usual = self._lease / 5
+        usual = self._renewal
         self._stopping.wait(min(_MOVING_S, usual))
         lacks = any(len(each.shards) < each.fair for each in found)
         if usual > _MOVING_S and not (lacks and now() < self._moving_until):
@@ -260,7 +262,7 @@ class Worker:
 
     def _note_shares(self, shares: tuple[int, int]) -> None:
         if shares != self._shares:
-            self._shares, self._moving_until = shares, now() + self._lease / 5
+            self._shares, self._moving_until = shares, now() + self._renewal
             self._shares_changed.set()
 
     def _assign(self, assignments: tuple[leases.Assignment, ...], deadline: float) -> None:

@@ -100,7 +100,7 @@ class Log:
 
 def wait_until_blocked(observer: psycopg.Connection[Any], blocked: psycopg.Connection[Any]) -> None:
     """Wait until ``blocked`` waits for a lock."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         look = "select cardinality(pg_blocking_pids(%s)) > 0 from pg_sleep(0.005)"
         if observer.execute(look, [blocked.info.backend_pid]).fetchone() == (True,):

@@ -13,6 +13,7 @@ from sql_log import event, send, wait_until_blocked
 
 from usersync.audit import upkeep
 from usersync.transports.run import run
+from waiting import wait_for_locks
 
 #: Two good events and a bad one: after an error, neither an event nor a rejected event may be stored.
 BATCH = (event(), event(ip="nowhere"), event())
@@ -80,6 +81,7 @@ def test_a_fault_raises_and_leaves_nothing(log, session, fault):
 
 
 def test_a_partition_created_meanwhile_receives_the_events(log, session):
+    wait_for_locks(log.owner)
     maker, writer, now = session(), session(), datetime.now(UTC)
     log.owner.execute(f"drop table usersync.audit_logs_{now:%Y_%m}")
     with ThreadPoolExecutor(1) as pool:

@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from sql_log import event, send, wait_until_blocked
 
+from waiting import wait_for_locks
+
 pytestmark = pytest.mark.key_types
 
 #: A uuid of version 7, created at 2025-09-13T12:59:18.395Z.
@@ -51,6 +53,7 @@ def test_twice_in_one_batch(log, batch):
 @pytest.mark.one_isolation_level
 @pytest.mark.parametrize("first_commits", [True, False])
 def test_two_writers_at_once(log, session, batch, first_commits):
+    wait_for_locks(log.owner)
     first, second = session(), session()
     with ThreadPoolExecutor(1) as pool:
         with first.transaction(force_rollback=not first_commits):

@@ -10,6 +10,7 @@ import pytest
 from sql_log import event, send, wait_until_blocked
 
 from usersync.testing import BREAKAGES, broken_users_table
+from waiting import wait_for_locks
 
 pytestmark = pytest.mark.key_types
 
@@ -166,6 +167,7 @@ def test_a_user_who_is_being_deleted_cannot_break_the_foreign_key(log, session):
 def test_a_user_stays_until_the_batch_is_committed(log, session):
     """The deletion starts when the events are stored and not committed yet."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
+    wait_for_locks(log.owner)
     writer, deleter = session(), session()
     delete = f'delete from {log.project.users} where "{log.project.settings.key}" = %s'
     with ThreadPoolExecutor(1) as pool:

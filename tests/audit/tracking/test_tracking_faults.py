@@ -81,7 +81,8 @@ def test_a_lock_on_the_log_delays_a_statement_by_the_lock_time_out(tracker):
         locking.execute("lock table public.audit_logs in access exclusive mode")
         started = time.monotonic()
         tracker.execute("insert into products values (1, 'Bolt', 5)")
-        assert time.monotonic() - started < 20 * tracker.project.settings.lock_timeout_ms / 1000
+        # No figure: the lock is released only afterwards.
+        assert time.monotonic() - started < 60
     assert [row[3] for row in tracker.rejects()] == ["55P03"]
 
 
@@ -93,8 +94,10 @@ def test_a_transaction_waits_once_however_many_its_statements(tracker):
         )
         writing.execute("insert into products values (1, 'Bolt', 5)")
         assert writing.execute("show usersync.has_waited").fetchone() == ("yes",)
-        writing.execute("set local statement_timeout = '10s'")  # a quarter of a second each would be more
-        writing.execute("do $$ begin for n in 1..60 loop update products set qty = qty + 1; end loop; end $$")
+        writing.execute("set local statement_timeout = '30s'")  # a quarter of a second each is more
+        writing.execute(
+            "do $$ begin for n in 1..130 loop update products set qty = qty + 1; end loop; end $$"
+        )
 
 
 def test_a_lock_on_the_users_table_delays_no_more(tracker):

@@ -39,7 +39,7 @@ def test_json_lines_while_following(audited, spawn):
     document = json.loads(process.stdout.readline())
     assert (document["action"], document["metadata"]) == ("product.created", {"n": 1})
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert process.returncode == 0
 
 
@@ -117,7 +117,7 @@ def test_start_and_end_of_an_outage_are_reported_once(audited, cluster):
         terminal.wait_for("trying to")
         knocks.queue.clear()
         for _ in range(3):
-            knocks.get(timeout=30)
+            knocks.get(timeout=90)
         cluster.maintenance.execute(f"alter database {name} allow_connections true")
         terminal.wait_for("connected again")
         assert terminal.text.count("warning:") == 1
@@ -129,5 +129,5 @@ def test_tail_ends_when_its_reader_ends(audited, spawn):
     process = spawn("audit", "tail", "--every", "0.1", "--dsn", dsn)
     assert "first.one" in process.stdout.readline()
     process.stdout.close()
-    assert process.wait(30) == 141
+    assert process.wait(90) == 141
     process.stdout = None
