@@ -191,7 +191,7 @@ def start(
 def has_stream(nodes: NatsCluster) -> bool:
     """Whether the stream exists and has a leader."""
     try:
-        return bool(nodes.living.ask(f"STREAM.INFO.{STREAM}")["cluster"]["leader"])
+        return bool(nodes.running_server.ask(f"STREAM.INFO.{STREAM}")["cluster"]["leader"])
     except Exception:  # noqa: BLE001 - asked again
         return False
 

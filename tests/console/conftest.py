@@ -1,4 +1,4 @@
-"""A project that the console shows: users in each state, and events with hostile values."""
+"""A project for the tests of the console: users in each state, and events with hostile values."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def _kept() -> Iterator[tuple[dict[str, Shown], ExitStack]]:
+def _databases() -> Iterator[tuple[dict[str, Shown], ExitStack]]:
     with ExitStack() as stack:
         yield {}, stack
 
 
 @pytest.fixture
-def project(cluster: SupabaseCluster, _kept: tuple[dict[str, Shown], ExitStack]) -> Shown:
-    """One database for all tests of a module, none of which writes."""
-    made, stack = _kept
+def project(cluster: SupabaseCluster, _databases: tuple[dict[str, Shown], ExitStack]) -> Shown:
+    """One database for all tests of a module. None of these tests writes to it."""
+    made, stack = _databases
     if "project" not in made:
         database = clone_installed(cluster, with_audit_log())
         stack.callback(cluster.drop, database)
@@ -101,7 +101,7 @@ def _fill(database: SupabaseDatabase) -> Shown:
 
 
 def _fill_tenants(owner: psycopg.Connection[Any]) -> tuple[UUID, UUID]:
-    """Events of two tenants. Each value of the other tenant's contains ``globex``."""
+    """Events of two tenants. Each value of the second tenant contains ``globex``."""
     for number in range(60):
         own = _event(
             owner, "invoice.sent", tenant_id="acme", actor_id="acme-ada", entity_type="invoice",
@@ -166,7 +166,7 @@ def _event(owner: psycopg.Connection[Any], action: str, **fields: Any) -> UUID:
 
 @pytest.fixture
 def browser(project: Shown) -> Iterator[TestClient]:
-    """A client of the mounted console, which everyone may see."""
+    """A client of the mounted console with access for everyone."""
     application = console.app(project.database.dsn(), authorize=lambda _: True)
     with TestClient(application) as client:
         yield client

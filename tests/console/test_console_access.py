@@ -1,4 +1,4 @@
-"""Who sees the console: authorization of the mounted one, the one-time link of the local one."""
+"""Access to the console: ``authorize`` of the mounted console, and the one-time link of the local one."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from usersync.errors import SettingsError
 
 pytestmark = pytest.mark.newest_server
 
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 PATHS = ("/", "/events", "/static/console.css", "/nothing")
 
 
 @pytest.mark.parametrize("authorize", [None, True, "admin"])
-def test_it_refuses_to_be_made_without_authorize(authorize):
+def test_the_console_requires_authorize(authorize):
     with pytest.raises(SettingsError, match="needs authorize"):
-        console.app(NOWHERE, authorize=authorize)
+        console.app(UNREACHABLE, authorize=authorize)
     with pytest.raises(SettingsError, match="needs authorize"):
-        console.app(NOWHERE)
+        console.app(UNREACHABLE)
 
 
-def test_it_takes_no_single_connection():
+def test_a_single_connection_is_refused_as_a_source():
     with pytest.raises(SettingsError, match="ConnectionPool"):
         console.app(object(), authorize=lambda _: True)
 
@@ -57,8 +57,8 @@ DENIALS = [
 
 
 @pytest.mark.parametrize(("authorize", "status"), DENIALS)
-def test_only_true_shows_a_page(authorize, status):
-    browser = TestClient(console.app(NOWHERE, authorize=authorize), follow_redirects=False)
+def test_a_page_is_shown_only_if_authorize_returns_true(authorize, status):
+    browser = TestClient(console.app(UNREACHABLE, authorize=authorize), follow_redirects=False)
     for path in PATHS:
         answer = browser.get(path)
         assert answer.status_code == status, path
@@ -71,14 +71,14 @@ def test_an_error_of_authorize_shows_no_page():
     def fail(_):
         raise RuntimeError("secret text")
 
-    browser = TestClient(console.app(NOWHERE, authorize=fail), raise_server_exceptions=False)
+    browser = TestClient(console.app(UNREACHABLE, authorize=fail), raise_server_exceptions=False)
     answer = browser.get("/")
     assert answer.status_code == 500
     assert "secret text" not in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_it_can_be_mounted_anywhere(project):
+def test_the_console_works_under_any_path_and_its_pages_stay_below_it(project):
     application = Starlette(
         routes=[Mount("/admin/sync", console.app(project.database.dsn(), authorize=lambda _: True))]
     )
@@ -92,8 +92,8 @@ def test_it_can_be_mounted_anywhere(project):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_nothing_can_be_sent(method):
-    browser = TestClient(console.app(NOWHERE, authorize=lambda _: True))
+def test_pages_refuse_every_method_except_get(method):
+    browser = TestClient(console.app(UNREACHABLE, authorize=lambda _: True))
     for path in ("/", "/events", "/doctor"):
         assert browser.request(method, path).status_code == 405
 
@@ -107,13 +107,13 @@ def access():
 def local(access):
     def make(host="127.0.0.1:8900"):
         return TestClient(
-            console.app(NOWHERE, authorize=access), base_url=f"http://{host}", follow_redirects=False
+            console.app(UNREACHABLE, authorize=access), base_url=f"http://{host}", follow_redirects=False
         )
 
     return make
 
 
-def test_the_link_opens_one_browser_once(access, local):
+def test_the_one_time_link_works_once_and_opens_a_session(access, local):
     link = access.url.removeprefix("http://127.0.0.1:8900")
     first, second = local(), local()
     assert [first.get(path).status_code for path in PATHS] == [403] * len(PATHS)
@@ -139,11 +139,11 @@ def test_another_host_header_is_refused(access, local, host):
     browser = local(host)
     link = access.url.removeprefix("http://127.0.0.1:8900")
     assert browser.get(link).status_code == 421
-    # The link still works at the right address.
+    # The link still works with the right Host header.
     assert local("localhost:8900").get(link).status_code == 303
 
 
-def test_the_server_listens_at_loopback_and_keeps_the_link_out_of_logs(project, capfd):
+def test_the_server_listens_on_loopback_and_does_not_log_the_link(project, capfd):
     served = LocalConsole(project.database.dsn())
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/open/[\w-]{43}", served.url)
     thread = threading.Thread(target=served.serve)
@@ -163,7 +163,7 @@ def test_the_server_listens_at_loopback_and_keeps_the_link_out_of_logs(project, 
     assert served.url.rpartition("/")[2] not in "".join(capfd.readouterr())
 
 
-def test_a_port_in_use_is_named(project):
+def test_the_error_for_a_port_in_use_names_the_port(project):
     taken = LocalConsole(project.database.dsn())
     port = int(taken.url.split(":")[2].partition("/")[0])
     with pytest.raises(SettingsError, match=f"cannot listen at 127.0.0.1:{port}"):

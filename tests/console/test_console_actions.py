@@ -1,4 +1,4 @@
-"""The actions of the console: who may act, and that only the console's own pages can send them."""
+"""The actions of the console: their effects, their permissions, and protection against forged requests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def database(cluster, monkeypatch, tmp_path):
 
 @pytest.fixture
 def users(database):
-    """A user without changes, one whose row failed, and one who was deleted."""
+    """A user without changes, a user with a sync failure, and a deleted user."""
     with GoTrue(database.dsn("supabase_auth_admin")) as auth, database.connect() as owner:
         owner.execute("alter table public.users add constraint no_bad_name check (full_name <> 'bad')")
         well = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
@@ -64,7 +64,7 @@ def send(client, user_id, action, **form):
     return client.post(f"/users/{user_id}/{action}", data=form)
 
 
-def test_sync_and_retry(database, users):
+def test_sync_and_retry_write_the_row_and_are_recorded(database, users):
     well, failing, _ = users
     client = browser(database)
     with database.connect() as owner:
@@ -73,7 +73,7 @@ def test_sync_and_retry(database, users):
         cookie = page.headers["set-cookie"].lower()
         assert all(each in cookie for each in ("httponly", "samesite=strict", "secure"))
         assert f"usersync sync --user {well}" in page.text
-        assert token(page.text, "retry") is None  # It has no failure.
+        assert token(page.text, "retry") is None  # This user has no sync failure.
         answer = send(client, well, "sync", token=token(page.text, "sync"))
         assert (answer.status_code, answer.headers["location"]) == (303, f"/users/{well}?done=sync")
         row = owner.execute("select email from public.users where id = %s", [well]).fetchone()
@@ -89,7 +89,7 @@ def test_sync_and_retry(database, users):
         assert owner.execute(recorded).fetchall() == [("eve@example.com",)]
 
 
-def test_erase_asks_for_the_id(database, users):
+def test_erase_requires_the_id_of_a_deleted_user(database, users):
     well, _, gone = users
     client = browser(database)
     # The auth server still has this user.
@@ -113,7 +113,7 @@ def test_erase_asks_for_the_id(database, users):
         assert owner.execute(by).fetchall() == [("eve@example.com",)]
 
 
-def test_only_a_page_of_the_same_session_can_send_an_action(database, users):
+def test_an_action_requires_a_token_of_a_page_of_the_same_session(database, users):
     well, failing, _ = users
     client, other = browser(database), browser(database)
     page, foreign = client.get(f"/users/{failing}").text, other.get(f"/users/{failing}").text
@@ -142,18 +142,18 @@ def test_only_a_page_of_the_same_session_can_send_an_action(database, users):
     assert send(client, failing, "retry", token=given).status_code == 303
 
 
-async def nobody(_):
+async def no_one(_):
     return None
 
 
-def test_without_permission_there_is_no_action(database, users):
+def test_actions_are_hidden_and_refused_without_permission(database, users):
     failing = users[1]
     plain = browser(database, allow=None)
     page = plain.get(f"/users/{failing}")
     assert "set-cookie" not in page.headers
     assert "<h2>Actions</h2>" not in page.text
     assert "These pages change nothing." in page.text
-    for allow, status in ((None, 404), (nobody, 403), (lambda _: "", 403), (lambda _: True, 403)):
+    for allow, status in ((None, 404), (no_one, 403), (lambda _: "", 403), (lambda _: True, 403)):
         client = browser(database, allow=allow)
         assert "<h2>Actions</h2>" not in client.get(f"/users/{failing}").text
         allowed = browser(database)
@@ -166,13 +166,13 @@ def test_without_permission_there_is_no_action(database, users):
         browser(database, allow=True)
 
 
-def test_authorize_comes_first(database, users):
+def test_an_action_is_refused_if_authorize_refuses_the_page(database, users):
     app = console.app(database.dsn(), authorize=lambda _: False, allow_actions=lambda _: "eve")
     answer = TestClient(app).post(f"/users/{users[0]}/sync")
     assert (answer.status_code, answer.text) == (403, "You are not allowed to see the console.")
 
 
-def test_the_local_console_needs_its_session_and_its_host(database, users):
+def test_actions_of_the_local_console_require_its_session_and_host(database, users):
     access = LocalAccess(8900)
     app = console.app(database.dsn(), authorize=access, allow_actions=lambda _: account())
 
@@ -192,7 +192,7 @@ def test_the_local_console_needs_its_session_and_its_host(database, users):
 
 @pytest.fixture
 def crm(database):
-    """A subscription with a dead event, of a name that a URL and a shell do not take as it is."""
+    """A subscription with a dead event, and a name that needs quoting in a URL and in a shell."""
     name = "cr m/../<b>"
     with database.connect() as owner:
         run(subscriptions.add(Subscription(name, "handler", ("user.*",))), owner)
@@ -210,7 +210,7 @@ def crm(database):
     return name
 
 
-def test_actions_on_a_subscription(database, crm):
+def test_a_subscription_can_be_retried_paused_resumed_replayed(database, crm):
     client = browser(database)
     path = "/subscriptions?" + urlencode({"name": crm})
 
@@ -252,7 +252,7 @@ def test_actions_on_a_subscription(database, crm):
         ).fetchall()
     assert [name.partition("_")[2] for name, _ in acts] == ["retried", "paused", "resumed", "replayed"]
     assert {by for _, by in acts} == {"eve@example.com"}
-    # A token is for one action on one subscription, and a message of the page is not taken from the URL.
+    # A token is valid for one action on one subscription. The page does not show messages from the URL.
     given = {"name": crm, "token": token(client.get(path).text, "pause")}
     assert client.post("/subscriptions/resume", data=given).status_code == 403
     assert client.post("/subscriptions/pause", data=given | {"name": "other"}).status_code == 403

@@ -1,4 +1,4 @@
-"""The console in a browser: no error, no foreign request, both colour schemes, from 80 to 2,560 pixels."""
+"""The console in a browser: errors, requests, colour schemes, widths from 80 to 2,560 pixels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def link(project):
 
 @pytest.fixture
 def seen(link, chromium):
-    """A page of the console, its address, what the browser complains about, and what it asks for."""
+    """A page of the console, its URL, the browser's errors, and the URLs that the browser requests."""
     address = link.partition("/open/")[0]
     context = chromium.new_context()
     page = context.new_page()
@@ -60,7 +60,7 @@ def seen(link, chromium):
 
 
 def paths_of(project):
-    """Each page, with data."""
+    """The path of each page that shows data."""
     return [
         *(
             "/",
@@ -83,18 +83,18 @@ def paths_of(project):
 
 
 def test_a_browser_shows_every_page(project, seen):
-    """The kinds of readers open the pages in turn. Then every page must fit every width."""
+    """Each viewport opens some of the pages. Then every page must fit every width."""
     page, address, complaints, asked = seen
-    readers = [*VIEWPORTS, (80, "light"), (2560, "dark")]
+    viewports = [*VIEWPORTS, (80, "light"), (2560, "dark")]
     wide, bright = [], set()
-    for path, (width, scheme) in zip(paths_of(project), cycle(readers), strict=False):
+    for path, (width, scheme) in zip(paths_of(project), cycle(viewports), strict=False):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
         page.goto(address + path)
         assert page.locator("h1").is_visible(), path
         assert page.locator("#content").is_visible(), path
         bright.add((scheme, is_bright(page)))
-        wide += [(path, each) for each in overflowing_widths(page, readers)]
+        wide += [(path, each) for each in overflowing_widths(page, viewports)]
     assert complaints == []
     assert {url for url in asked if not url.startswith(f"{address}/")} == set()
     assert wide == []
@@ -102,7 +102,7 @@ def test_a_browser_shows_every_page(project, seen):
 
 
 def violations(page, address):
-    """What axe finds on a page: the rule and the element."""
+    """The violations that axe finds on a page: the rule and the element."""
     axe = node_tool("axe-core/axe.min.js") or skip_without("axe-core")
     page.goto(address)
     page.evaluate(Path(axe).read_text())
@@ -110,8 +110,8 @@ def violations(page, address):
     return {(each["id"], node["html"][:200]) for each in found for node in each["nodes"]}
 
 
-def test_axe_finds_no_violation(project, seen):
-    """In both colour schemes, because contrast is among the rules."""
+def test_axe_finds_no_accessibility_violation(project, seen):
+    """Checks both colour schemes, because contrast is one of the rules."""
     page, address, _, _ = seen
     paths = [*paths_of(project), "/users?q=nobody", "/users?q=script", "/events?since=yesterday", "/nothing"]
     for scheme in ("light", "dark"):
@@ -119,9 +119,9 @@ def test_axe_finds_no_violation(project, seen):
         assert {path: found for path in paths if (found := violations(page, address + path))} == {}
 
 
-def test_the_keyboard_finds_searches_and_events(project, seen):
+def test_the_console_can_be_used_by_keyboard(project, seen):
     page, address, complaints, _ = seen
-    # By the keyboard: the first stop skips the navigation; a search is sent by Enter.
+    # The first tab stop skips the navigation, and Enter sends a search.
     page.goto(f"{address}/users")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -142,7 +142,7 @@ def test_the_keyboard_finds_searches_and_events(project, seen):
     assert complaints == []
 
 
-def test_new_events_appear_without_a_new_page(project, seen):
+def test_new_events_appear_without_a_reload(project, seen):
     page, address, complaints, _ = seen
     page.goto(f"{address}/events?action=live.*")
     page.get_by_text("No event matches").wait_for()
@@ -161,8 +161,8 @@ def test_new_events_appear_without_a_new_page(project, seen):
 HOURS_3 = 3 * 3600 * 1000
 
 
-def test_relative_times_stay_true_and_the_exact_ones_are_at_hand(project, seen):
-    """Whatever the clock of the browser says, how long the page is open, and how the reader reads it."""
+def test_relative_times_are_updated_and_exact_times_can_be_shown(project, seen):
+    """With a wrong clock of the browser, on a page that stays open, and when times are copied or printed."""
     page, address, complaints, _ = seen
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.clock.install(time="2001-01-01T00:00:00Z")
@@ -181,7 +181,7 @@ def test_relative_times_stay_true_and_the_exact_ones_are_at_hand(project, seen):
         page.get_by_text("Following. 1 new.").wait_for()
     # The browser's clock is three hours ahead now.
     assert page.locator(".events tbody time").first.inner_text() == "in 1 day"
-    # What is copied, printed, or read with the button pressed.
+    # Times are exact when they are copied or printed, and while the button is pressed.
     page.locator(".events tbody tr").nth(2).select_text()
     page.keyboard.press("Control+C")
     copied = page.evaluate("navigator.clipboard.readText()")
@@ -228,7 +228,7 @@ def test_without_scripts_and_in_a_saved_page_times_are_exact(project, link, chro
     context.close()
 
 
-def test_dragging_over_the_histogram_chooses_a_time(seen, monkeypatch):
+def test_dragging_over_the_histogram_selects_a_period(seen, monkeypatch):
     monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 60)
     page, address, complaints, _ = seen
     page.goto(f"{address}/events?action=invoice.*")
@@ -254,7 +254,7 @@ def test_dragging_over_the_histogram_chooses_a_time(seen, monkeypatch):
     page.wait_for_url("**since=*")
     assert [page.locator(f"#{name}").input_value() for name in ("since", "until")] == wanted
     assert page.locator("#action").input_value() == "invoice.*"
-    # With the keyboard: the links in the table of the numbers.
+    # With the keyboard, the links in the table of the numbers select a period.
     page.locator("summary").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
@@ -277,7 +277,10 @@ def test_a_button_syncs_the_user(project, seen):
 
 @pytest.fixture
 def framing(project):
-    """The port of a site with the viewer in a frame. The viewer is at 127.0.0.1; localhost may frame it."""
+    """The port of a site with the viewer in a frame.
+
+    The viewer is at 127.0.0.1, and allows localhost to frame it.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     keys = ["k" * 43]
@@ -300,7 +303,7 @@ def framing(project):
     thread.join()
 
 
-def test_axe_finds_no_violation_in_the_viewer(project, framing, chromium):
+def test_axe_finds_no_accessibility_violation_in_the_viewer(project, framing, chromium):
     port, keys = framing
     link = console.viewer_link(f"http://127.0.0.1:{port}/activity", tenant="acme", keys=keys)
     context = chromium.new_context()
@@ -330,7 +333,7 @@ def test_a_browser_shows_the_viewer_in_a_frame_of_an_allowed_origin_only(framing
     assert [each for each in complaints if "favicon" not in each and "404" not in each] == []
     assert {"127.0.0.1", "localhost"} == {url.split("/")[2].partition(":")[0] for url, _ in asked}
     assert [url for url, referer in asked if "/activity/" in referer] == []
-    # The same page under another name is another origin.
+    # The same page under another host name is another origin.
     page.goto(f"http://127.0.0.1:{port}/")
     assert any("frame-ancestors" in each for each in complaints)
     context.close()

@@ -1,4 +1,4 @@
-"""New events on open pages: one reader for all of them, with a bounded memory."""
+"""New events on open pages: one database connection for all pages, and bounded memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def address(project, monkeypatch):
-    """A console that looks for new events often."""
+    """A console with a short interval between its checks for new events."""
     monkeypatch.setattr(live, "_EVERY_S", 0.05)
     listening = socket.create_server(("127.0.0.1", 0))
     app = console.app(project.database.dsn(), authorize=lambda _: True)
@@ -49,7 +49,7 @@ def record(project, action):
 
 
 def tails(project):
-    """The number of connections whose last statement has looked for new events."""
+    """The number of connections whose last statement checked for new events."""
     with project.database.connect() as owner:
         return owner.execute(
             "select count(*) from pg_stat_activity where datname = current_database() "
@@ -57,7 +57,7 @@ def tails(project):
         ).fetchone()[0]
 
 
-def test_fifty_pages_have_one_reader(project, address):
+def test_fifty_pages_share_one_connection_that_reads_events(project, address):
     with httpx.Client(timeout=90) as client, ExitStack() as stack:
         path = f"{address}/events/stream?action=live.*"
         opened = [stack.enter_context(client.stream("GET", path)) for _ in range(50)]
@@ -75,14 +75,14 @@ def test_fifty_pages_have_one_reader(project, address):
                 seen += next(stream)
             assert "live.other-page&lt;b&gt;" in seen
             assert "unrelated" not in seen
-        # Between two looks, the last statement of the reader's connection is another one.
+        # Between two checks, the last statement of the connection is another one.
         until(lambda: tails(project))
         assert max(tails(project) for _ in range(20)) <= 1
-    # Without pages, nothing reads.
+    # Without open pages, no connection reads events.
     until(lambda: tails(project) == 0)
 
 
-def test_a_stream_goes_on_after_an_outage_and_misses_nothing(project, address, cluster, monkeypatch):
+def test_a_stream_continues_after_an_outage_without_missing_events(project, address, cluster, monkeypatch):
     monkeypatch.setattr(live, "_AFTER_ERROR_S", 0.05)
     name = project.database.name
     path = f"{address}/events/stream?action=outage.*"
@@ -113,7 +113,7 @@ def test_a_stream_goes_on_after_an_outage_and_misses_nothing(project, address, c
         assert client.get(f"{address}/events").status_code == 200
 
 
-def test_a_slow_page_keeps_a_bounded_number_of_events():
+def test_the_queue_of_a_slow_page_is_bounded():
     async def fill():
         feed = live.Live(None)
         feed._reader = asyncio.current_task()
@@ -126,7 +126,7 @@ def test_a_slow_page_keeps_a_bounded_number_of_events():
     assert asyncio.run(fill()) == list(range(9 * live._WAITING, 10 * live._WAITING))
 
 
-def test_a_stream_has_its_filters_and_errors(project, address):
+def test_an_invalid_filter_of_a_stream_is_answered_with_400(project, address):
     with httpx.Client(timeout=90) as client:
         assert client.get(f"{address}/events/stream?since=yesterday").status_code == 400
 
@@ -144,13 +144,13 @@ def test_a_filter_finds_the_same_events_as_a_search(project):
     with project.database.connect() as owner:
         everything = run(reading.search(EventFilter(), limit=1_000), owner).events
         for fields in FILTERS:
-            given = {name: _at_run_time(name, value, project) for name, value in fields.items()}
+            given = {name: _value_at_run_time(name, value, project) for name, value in fields.items()}
             wanted = EventFilter(**given)
             found = {each.id for each in run(reading.search(wanted, limit=1_000), owner).events}
             assert {each.id for each in everything if live.matches(wanted, each)} == found, fields
 
 
-def _at_run_time(name, value, project):
+def _value_at_run_time(name, value, project):
     if name in {"since", "until"}:
         return datetime.now(UTC) + timedelta(hours=value)
     return project.well if name == "user_id" else value

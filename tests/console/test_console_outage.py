@@ -1,4 +1,4 @@
-"""A database that goes away while pages are open, and one that accepts no writes."""
+"""The console on a standby, which accepts no writes, and during an outage of the database."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EVENT = """
 """
 
 
-def test_a_standby_shows_every_page_and_one_that_stops_an_error(pair, everything):
+def test_a_standby_shows_every_page_and_an_outage_is_answered_with_503(pair, everything):
     direct = pair.dsn.replace(f":{pair.front.port}/", f":{pair.primary.port}/")
     with (
         GoTrue(direct.replace("postgres:", "supabase_auth_admin:", 1)) as auth,
@@ -42,8 +42,8 @@ def test_a_standby_shows_every_page_and_one_that_stops_an_error(pair, everything
         user, stale = (auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
         owner.execute("update public.users set email = 'old@example.com' where id = %s", [stale])
         owner.execute(EVENT)
-    way = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    server = everything.enter_context(pair.standby(way))
+    replication = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    server = everything.enter_context(pair.standby(replication))
     until(lambda: has_replayed(pair.primary, server))
     pair.fail_over_to(server)
     with TestClient(console.app(pair.dsn, authorize=lambda _: True)) as browser:
@@ -62,7 +62,7 @@ def test_a_standby_shows_every_page_and_one_that_stops_an_error(pair, everything
             answer = browser.get(path)
             assert answer.status_code == 503, path
             assert "The database is unavailable" in answer.text
-        # The same pages work again when the address leads to a server.
+        # The same pages work again when the connection string leads to a running server.
         pair.fail_over_to(pair.primary)
         for path in (*PAGES, f"/users/{user}"):
             assert browser.get(path).status_code == 200, path

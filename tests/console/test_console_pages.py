@@ -1,4 +1,4 @@
-"""Every page of the console: what it shows, and that hostile values stay text."""
+"""The contents of every page of the console. Hostile values are shown as text."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def shown(browser, path, status=200):
 
 
 def check(page, answer, path):
-    """What is true of every page."""
+    """Check the properties that every page must have."""
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -72,7 +72,7 @@ def check(page, answer, path):
     assert scripts == ["/static/times.js", "/static/console.js"], path
     names = {name for _, attributes in page.elements for name in attributes}
     assert {name for name in names if name.startswith("on") or name == "style"} == set(), path
-    # A field of a form keeps its value: it is sent again.
+    # A form field keeps the hostile value, because the form sends it again.
     apart = [str(value) for _, given in page.elements for name, value in given.items() if name != "value"]
     assert [each for each in page.text + "".join(apart) if not each.isprintable() and each != "\n"] == [], (
         path
@@ -85,7 +85,7 @@ def check(page, answer, path):
     assert "The same in a terminal: usersync " in page.words, path
 
 
-def test_every_page_that_a_link_reaches_is_sound(project, browser):
+def test_every_page_that_a_link_reaches_is_valid_and_escapes_values(project, browser):
     waiting = [
         "/",
         f"/users/{project.stale}",
@@ -107,18 +107,18 @@ def test_every_page_that_a_link_reaches_is_sound(project, browser):
         page = Page(answer.text)
         check(page, answer, path)
         links = [urljoin(path, each["href"]) for each in page.all("a") if not each["href"].startswith("#")]
-        # Of the events of a page, the first ones.
+        # Follow only the first links to events of each page.
         waiting += [each for each in links if not each.startswith("/events/")] + links[:14]
     for name in ("users", "events", "entity", "failures", "rejected", "subscriptions", "tracked", "doctor"):
         assert f"/{name}" in seen
     assert any(path.startswith("/subscriptions?name=..") for path in seen)
 
 
-def test_the_overview_shows_the_last_comparison_and_starts_none(project, browser):
+def test_the_overview_shows_the_last_comparison_without_starting_one(project, browser):
     page = shown(browser, "/")
     assert "Out of sync, as of the last comparison: finished" in page.words
     assert "compared 3 users that the run compared" in page.words
-    # The one that could not be written. Another row was changed after the comparison.
+    # One row could not be written. Another row changed after the comparison, so it is not counted.
     assert "stale 1 a mapped value differed" in page.words
     assert "degraded 1" in page.words
     assert "23514 check_violation (1)" in page.words
@@ -128,7 +128,7 @@ def test_the_overview_shows_the_last_comparison_and_starts_none(project, browser
     assert runs == 1
 
 
-def test_a_user_is_found_and_explained(project, browser):
+def test_the_page_of_a_user_shows_the_row_failures_and_events(project, browser):
     page = shown(browser, "/users?q=STALE@example.com")
     assert f"User {project.stale}" in page.words
     assert f"usersync why {project.stale}" in page.words
@@ -141,7 +141,7 @@ def test_a_user_is_found_and_explained(project, browser):
     assert "no_bad_name" in page.words
     page = shown(browser, f"/users/{project.well}")
     assert "In sync" in page.words
-    assert page.words.count("order.paid") == 2  # by the user, and about the user
+    assert page.words.count("order.paid") == 2  # events by the user, and about the user
     assert (
         "No user has this e-mail address, phone number or name"
         in shown(browser, "/users?q=nobody@example.com").words
@@ -174,25 +174,25 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("query", "there", "absent"), FILTERS)
-def test_filters_of_events(project, browser, query, there, absent):
+def test_a_filter_shows_matching_events_only(project, browser, query, there, absent):
     page = shown(browser, f"/events?{query.format(well=project.well)}")
     table = page.words.partition("Search")[2]
     assert there in table
     assert absent not in table
 
 
-def test_the_command_has_the_filters(browser):
+def test_the_page_shows_the_command_with_the_same_filters(browser):
     page = shown(browser, "/events?entity=order%2F7&action=order.*&since=2h")
     assert "usersync audit search --action 'order.*' --entity order/7 --since 2h" in page.words
 
 
 @pytest.mark.parametrize("query", ["since=yesterday", "action=*x", "user_id=1", "after=nonsense", "entity=/"])
-def test_an_invalid_filter_is_explained(browser, query):
+def test_an_invalid_filter_is_answered_with_a_reason(browser, query):
     page = shown(browser, f"/events?{query}", 400)
     assert "usersync explain US106" in page.words
 
 
-def test_pages_of_events_fit_together(browser):
+def test_the_next_links_reach_each_event_once(browser):
     path, found = "/events?action=order.*", []
     while path:
         page = shown(browser, path)
@@ -203,7 +203,7 @@ def test_pages_of_events_fit_together(browser):
     assert len(found) == len(set(found)) == 121
 
 
-def test_one_event(project, browser):
+def test_the_page_of_an_event_shows_its_fields_and_its_request(project, browser):
     page = shown(browser, f"/events/{project.first}")
     assert f"usersync audit show {project.first}" in page.words
     assert page.words.partition("Other events of the request")[2].count("order.counted") == 2
@@ -214,7 +214,7 @@ def test_one_event(project, browser):
     shown(browser, "/events/nonsense", 400)
 
 
-def test_hostile_values_are_text(project, browser):
+def test_hostile_values_are_shown_as_text(project, browser):
     page = shown(browser, f"/events/{project.hostile}")
     assert HTML in page.text
     assert "safe\\u202egnp.exe\\u2066\\u001b[31m\\u200b" in page.text
@@ -227,7 +227,7 @@ def test_hostile_values_are_text(project, browser):
     assert page.all("input")[0]["value"] == "<b>"
 
 
-def test_large_values_are_cut_with_a_note(project, browser):
+def test_large_values_are_truncated_with_a_note(project, browser):
     page = shown(browser, f"/events/{project.huge}")
     assert "(1,048,578 characters, 500 are shown)" in page.words
     (event,) = browser.get(f"/events/{project.huge}/json").json()
@@ -237,7 +237,7 @@ def test_large_values_are_cut_with_a_note(project, browser):
     assert "and 997 more" in shown(browser, "/events?action=wide").words
 
 
-def test_the_timeline_of_a_row(browser):
+def test_the_page_of_an_entity_shows_its_changes_in_order(browser):
     page = shown(browser, "/entity?entity=products/7")
     assert page.words.index('"Bolt"') < page.words.index('"Nut"')
     assert "usersync audit history products/7" in page.words
@@ -245,7 +245,7 @@ def test_the_timeline_of_a_row(browser):
     assert "The audit log has no event of this entity" in shown(browser, "/entity?entity=products/8").words
 
 
-def test_the_state_of_an_entity_at_a_time(project, browser):
+def test_the_page_of_an_entity_shows_its_state_at_a_time(project, browser):
     page = shown(browser, "/entity?entity=products/7")
     inserted, updated = (each["href"] for each in page.all("a") if "at=" in each["href"])
     page = shown(browser, inserted)
@@ -253,7 +253,7 @@ def test_the_state_of_an_entity_at_a_time(project, browser):
     assert "Existed: created at 20" in page.words
     time = parse_qs(urlsplit(inserted).query)["at"][0]
     assert f"usersync audit history products/7 --at {time}" in page.words
-    # An incomplete time becomes a complete one, so that the URL shows the same to a colleague.
+    # An incomplete time in the URL is completed, so that the URL shows the same page later.
     later = browser.get(f"/entity?entity=products/7&from={time}")
     (now,) = parse_qs(later.url.query.decode())["at"]
     page = Page(later.text)
@@ -276,7 +276,7 @@ def test_the_state_of_an_entity_at_a_time(project, browser):
     shown(browser, "/entity?entity=products&at=1h", 400)
 
 
-def test_subscriptions(project, browser):
+def test_the_pages_of_subscriptions_show_events_and_attempts(project, browser):
     for path in ("/subscriptions", "/"):
         page = shown(browser, path)
         assert "quiet handler active 1 0 0 none order.*, <script>" in page.words
@@ -314,7 +314,7 @@ os._exit(9)
 """
 
 
-def test_the_overview_shows_spools_of_dead_processes(browser, monkeypatch, tmp_path):
+def test_the_overview_shows_events_in_spools_of_dead_processes(browser, monkeypatch, tmp_path):
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path))
     assert "No dead process of this machine has undelivered events." in shown(browser, "/").words
     subprocess.run([sys.executable, "-c", RECORD_AND_DIE, tmp_path], check=False)
@@ -327,7 +327,7 @@ def test_the_overview_shows_spools_of_dead_processes(browser, monkeypatch, tmp_p
     assert "usersync audit spool --drain" in page.words
 
 
-def test_rejected_events_and_tracked_tables(browser):
+def test_rejected_events_and_tracked_tables_are_listed(browser):
     page = shown(browser, "/rejected")
     assert "22P02 invalid_text_representation" in page.words
     assert "usersync audit rejects --retry" in page.words
@@ -335,14 +335,14 @@ def test_rejected_events_and_tracked_tables(browser):
     assert "public.products current id id, name" in page.words
 
 
-def test_the_doctor_runs_on_request_only(browser):
+def test_the_doctor_page_runs_checks_only_on_request(browser):
     assert "The checks have not run." in shown(browser, "/doctor").words
     page = shown(browser, "/doctor?run=1")
     assert "D018" in page.words
     assert "usersync retry" in page.words
 
 
-def test_a_database_that_is_away_is_an_error_page(project):
+def test_an_unavailable_database_is_an_error_page(project):
     gone = console.app("postgresql://nobody@127.0.0.1:1/nothing", authorize=lambda _: True)
     with TestClient(gone) as browser:
         for path in ("/", "/events", f"/users/{project.well}", "/tracked"):
@@ -360,7 +360,7 @@ def test_a_search_that_takes_too_long_is_cancelled(project, browser, monkeypatch
     assert page.all("input")[-1]["value"] == "anything"
 
 
-def test_a_role_that_may_read_half_sees_half(project):
+def test_a_role_with_some_privileges_sees_the_pages_that_they_allow(project):
     role = f"half_{project.database.name}"
     with project.database.connect("supabase_admin") as admin:
         admin.execute(
@@ -396,7 +396,7 @@ def test_a_missing_privilege_is_an_error_page(project):
             assert "usersync explain US202" in Page(answer.text).words
 
 
-def test_a_pool_serves_all_pages_but_the_doctor(project):
+def test_with_a_pool_all_pages_work_except_doctor(project):
     with (
         ConnectionPool(project.database.dsn(), min_size=1, max_size=2) as pool,
         TestClient(console.app(pool, authorize=lambda _: True)) as browser,
@@ -405,7 +405,7 @@ def test_a_pool_serves_all_pages_but_the_doctor(project):
         assert "usersync doctor" in shown(browser, "/doctor?run=1", 503).words
 
 
-def test_the_effects_of_a_deletion(project, browser):
+def test_the_deletion_page_shows_the_effects_of_deleting_a_user(project, browser):
     page = shown(browser, f"/users/{project.well}/deletion")
     assert "Can be deleted" in page.words
     assert f"usersync delete-plan {project.well}" in page.words
@@ -416,7 +416,7 @@ def test_the_effects_of_a_deletion(project, browser):
     shown(browser, "/users/00000000-0000-0000-0000-000000000001/deletion", 404)
 
 
-def test_charts_count_by_index_or_say_why_not(project, browser):
+def test_charts_show_counts_or_name_the_missing_index(project, browser):
     page = shown(browser, "/")
     assert "the auth server's table has no index on created_at" in page.words
     today = datetime.now(UTC).date()
@@ -442,7 +442,7 @@ def test_a_histogram_counts_the_events_of_the_filters(project, browser, monkeypa
     (chart,) = page.all("svg")
     assert "Events by time" in chart["aria-label"]
     assert sum(map(int, re.findall(r"Z: (\d+)", page.text))) == 121
-    # The link of a bar shows the events of its period, with shorter bars.
+    # The link of a bar leads to the events of its period, with shorter bars.
     links = [each["href"] for each in page.all("a") if "until=" in each["href"]]
     assert 50 < len(links) <= 60
     page = shown(browser, links[0])
@@ -479,7 +479,7 @@ def test_an_export_has_every_event_of_the_search(project, browser, monkeypatch):
     events = [json.loads(line) for line in browser.get(links[1]).text.splitlines()]
     assert len(events) == 121
     assert {each["id"] for each in rows} == {each["id"] for each in events}
-    # A spreadsheet runs no value.
+    # No cell of the CSV is a formula for a spreadsheet.
     with project.database.connect() as owner:
         owner.execute(
             "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, actor_id, source) "
@@ -493,7 +493,7 @@ def test_an_export_has_every_event_of_the_search(project, browser, monkeypatch):
     assert browser.get("/events/export?format=csv&action=none").text.count("\r\n") == 1
 
 
-def test_a_page_opens_one_connection(project, monkeypatch):
+def test_a_page_opens_at_most_one_connection(project, monkeypatch):
     opened = []
     connect = psycopg_transport.connect
     monkeypatch.setattr(psycopg_transport, "connect", lambda *given: opened.append(1) or connect(*given))

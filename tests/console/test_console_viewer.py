@@ -1,4 +1,4 @@
-"""The viewer for customers: it shows one tenant's events, whatever a customer writes into the address."""
+"""The viewer for customers shows one tenant's events only, also with a manipulated URL."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from usersync.errors import SettingsError
 
 pytestmark = pytest.mark.newest_server
 
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 KEY, NEW_KEY, OTHER_KEY = (letter * 64 for letter in "abc")
-PLACE = "http://testserver/activity"
-#: In no page of the tenant acme: values of the other tenant, and fields that a customer does not see.
-UNSEEN = re.compile("globex|unseen|shared-request|order\\.(paid|counted)|supabase")
+MOUNT_URL = "http://testserver/activity"
+#: Text that no page of the tenant acme may contain: values of the other tenant, and hidden fields.
+HIDDEN = re.compile("globex|unseen|shared-request|order\\.(paid|counted)|supabase")
 
 
 def viewer(source, **options):
@@ -34,25 +34,25 @@ def viewer(source, **options):
 
 @pytest.fixture
 def customer(project):
-    """A browser, and the path of the link of acme."""
+    """A browser client, and the path of the link of the tenant acme."""
     with TestClient(viewer(project.database.dsn(), metadata=["plan"])) as browser:
         yield browser
 
 
 def link(tenant="acme", **options):
-    found = console.viewer_link(PLACE, tenant=tenant, **{"keys": [KEY]} | options)
+    found = console.viewer_link(MOUNT_URL, tenant=tenant, **{"keys": [KEY]} | options)
     return found.removeprefix("http://testserver")
 
 
 def get(browser, path, status=200):
     answer = browser.get(path)
     assert answer.status_code == status, (path, answer.text)
-    # The form has what the customer wrote.
-    assert UNSEEN.search(re.sub('<input[^>]*>|href="[^"]*"', "", answer.text)) is None, path
+    # The form repeats the customer's input.
+    assert HIDDEN.search(re.sub('<input[^>]*>|href="[^"]*"', "", answer.text)) is None, path
     return answer.text
 
 
-def test_the_pages_that_a_link_reaches_show_the_events_of_its_tenant_only(project, customer):
+def test_all_pages_behind_a_link_show_only_events_of_its_tenant(project, customer):
     home, seen, events = link(), set(), set()
     waiting = [home]
     while waiting and len(seen) < 90:
@@ -84,10 +84,10 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_no_filter_shows_events_of_others(customer, query):
+def test_no_filter_shows_events_of_another_tenant(customer, query):
     for path in ("", "events"):
         page = get(customer, f"{link()}{path}?{query}")
-        # Parameters without a filter change nothing.
+        # Unknown parameters have no effect.
         if query.startswith(("tenant", "action=*", "since")):
             assert page.count("acme-ada") == 50
         else:
@@ -97,21 +97,21 @@ def test_no_filter_shows_events_of_others(customer, query):
 @pytest.mark.parametrize(
     "query", ["text=unseen-note", "request_id=shared-request", "user_id={well}", "id={foreign}"]
 )
-def test_no_filter_tests_values_that_a_customer_does_not_see(project, customer, query):
-    """With such a filter, the number of events would tell the value."""
+def test_filters_on_hidden_fields_are_ignored(project, customer, query):
+    """With such a filter, the number of events would reveal the hidden value."""
     query = query.format(well=project.well, foreign=project.foreign)
     assert get(customer, f"{link()}events?{query}").count("acme-ada") == 50
     assert get(customer, f"{link()}events?{query}x").count("acme-ada") == 50
 
 
-def test_an_entity_of_two_tenants_shows_the_events_of_one(customer):
+def test_the_page_of_an_entity_of_two_tenants_shows_events_of_one(customer):
     assert get(customer, f"{link()}entity?entity=invoice/0").count("acme-ada") == 20
     assert "There are no events of this entity." in get(customer, f"{link()}entity?entity=order/7")
     get(customer, f"{link()}entity?entity=invoice", 400)
     get(customer, f"{link()}entity", 400)
 
 
-def test_an_event_of_another_tenant_does_not_exist(project, customer):
+def test_an_event_of_another_tenant_is_answered_with_404(project, customer):
     unknown = get(customer, f"{link()}events/00000000-0000-0000-0000-000000000001", 404)
     for event_id in (project.foreign, project.first, str(project.foreign).upper()):
         for path in (f"{link()}events/{event_id}", f"{link()}events/{event_id}/json"):
@@ -122,8 +122,8 @@ def test_an_event_of_another_tenant_does_not_exist(project, customer):
     get(customer, f"{link()}events/nonsense", 400)
 
 
-def test_a_cursor_of_another_tenant_shows_nothing_of_it(project, customer):
-    """Neither the cursor itself, nor one with its position and a check sum for this search."""
+def test_a_cursor_of_another_tenant_shows_no_events_of_that_tenant(project, customer):
+    """Tries the cursor itself, and a cursor with its position and a valid check sum for this search."""
     page = customer.get(f"{link('globex')}events").text
     assert page.count("globex-bob") == 3
     theirs = Search(EventFilter(tenant_id="globex"))
@@ -147,7 +147,7 @@ def changed(token, place, tenant):
     return ".".join(parts)
 
 
-def forgeries():
+def forged_links():
     token = link().split("/")[2]
     soon = datetime.now(UTC) + timedelta(minutes=5)
     claims = {"tenant": "globex", "aud": "usersync:viewer", "exp": soon}
@@ -171,7 +171,7 @@ def forgeries():
     yield "the check sum of the key", hashlib.sha256(KEY.encode()).hexdigest()
 
 
-def test_a_forged_or_expired_link_shows_nothing(project, customer):
+def test_a_forged_or_expired_link_is_refused(project, customer):
     pages = (
         "",
         "events",
@@ -180,7 +180,7 @@ def test_a_forged_or_expired_link_shows_nothing(project, customer):
         f"events/{project.own}/json",
     )
     said = set()
-    for name, token in forgeries():
+    for name, token in forged_links():
         for page in pages:
             text = get(customer, f"/activity/{token}/{page}", 403)
             assert "acme" not in text, name
@@ -191,15 +191,15 @@ def test_a_forged_or_expired_link_shows_nothing(project, customer):
         assert customer.request(method, link()).status_code == 405
 
 
-def test_keys_rotate(project):
-    """The first key signs. Links of each key are valid until the key is removed."""
+def test_links_of_an_old_key_work_until_the_key_is_removed(project):
+    """The first key signs new links. Links of the other keys are valid until the key is removed."""
     old, new = link(keys=[KEY]), link(keys=[NEW_KEY, KEY])
     for keys, statuses in (([KEY], (200, 403)), ([NEW_KEY, KEY], (200, 200)), ([NEW_KEY], (403, 200))):
         browser = TestClient(viewer(project.database.dsn(), keys=keys))
         assert tuple(browser.get(each).status_code for each in (old, new)) == statuses
 
 
-def test_only_named_origins_may_frame_it(project):
+def test_only_the_configured_origins_may_frame_the_viewer(project):
     for origins, policy in (([], "'none'"), (["https://app.example.com", "http://localhost:3000"], None)):
         browser = TestClient(viewer(project.database.dsn(), frame_ancestors=origins))
         for path in (link(), "/activity/nonsense/", "/activity/static/console.css"):
@@ -211,8 +211,10 @@ def test_only_named_origins_may_frame_it(project):
             assert answer.headers["cache-control"] == "no-store"
 
 
-def test_the_theme_sets_variables(project):
-    browser = TestClient(viewer(NOWHERE, theme={"link": "light-dark(#a0f, #fd0)", "font": '"Inter", serif'}))
+def test_the_theme_sets_css_variables(project):
+    browser = TestClient(
+        viewer(UNREACHABLE, theme={"link": "light-dark(#a0f, #fd0)", "font": '"Inter", serif'})
+    )
     assert browser.get("/activity/theme.css").text == (
         ':root { --link: light-dark(#a0f, #fd0); --font: "Inter", serif; }\n'
     )
@@ -229,7 +231,7 @@ INVALID = [
 @pytest.mark.parametrize("options", INVALID)
 def test_invalid_arguments_are_refused(options):
     with pytest.raises(SettingsError):
-        viewer(NOWHERE, **options)
+        viewer(UNREACHABLE, **options)
     with pytest.raises(SettingsError, match="connection string"):
         viewer(object())
 
@@ -246,15 +248,15 @@ def test_invalid_links_are_refused(options):
         link(**options)
 
 
-def test_an_error_says_nothing_about_the_database(project, caplog):
-    for source in (NOWHERE, project.database.dsn("supabase_auth_admin")):
+def test_an_error_page_reveals_nothing_about_the_database(project, caplog):
+    for source in (UNREACHABLE, project.database.dsn("supabase_auth_admin")):
         page = get(TestClient(viewer(source)), link(), 503)
         assert "The events are not available at the moment." in page
         assert "a page of the viewer failed" in caplog.text
         caplog.clear()
 
 
-def test_a_slow_search_ends(project, monkeypatch):
+def test_a_slow_search_is_cancelled(project, monkeypatch):
     monkeypatch.setattr("usersync.console.customer_pages._LIMIT_S", 0.05)
     with project.database.connect() as blocker:
         blocker.execute("begin")
@@ -263,7 +265,7 @@ def test_a_slow_search_ends(project, monkeypatch):
     assert "Choose a shorter time." in page
 
 
-def test_a_pool_serves_it_and_gets_its_connections_back_unchanged(project):
+def test_the_viewer_returns_connections_to_the_pool_unchanged(project):
     with ConnectionPool(project.database.dsn(), min_size=1, max_size=1) as pool:
         state = "select current_setting('statement_timeout'), current_setting('transaction_read_only')"
         with pool.connection() as connection:

@@ -1,4 +1,4 @@
-"""The fixtures of tests with subscriptions."""
+"""Fixtures for tests of subscriptions and workers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture
 def command(working, monkeypatch, tmp_path, capsys):
-    """Runs ``usersync subscriptions``. Returns the exit code, and what it prints."""
+    """A function that runs ``usersync subscriptions``. Returns the exit code and the output."""
     monkeypatch.setenv("SUPABASE_DB_URL", working.dsn)
     monkeypatch.chdir(tmp_path)
 

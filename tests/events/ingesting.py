@@ -18,7 +18,7 @@ ENVELOPES = "usersync-in"
 
 
 def stored(working: Working, action: str = "order.paid") -> dict[int, int]:
-    """How often the table has each event, by number."""
+    """How often the table has each event, by the event's number."""
     rows = working.owner.execute(
         "select metadata -> 'n', count(*) from public.audit_logs where action = %s group by 1", [action]
     ).fetchall()
@@ -31,7 +31,7 @@ def record(log: AuditLog, numbers: Iterable[int], action: str = "order.paid") ->
 
 
 def wait_stored(working: Working, numbers: Iterable[int], action: str = "order.paid") -> None:
-    """The table has each event once, and no other event."""
+    """Wait until the table has each event once, and no other event."""
     expected = dict.fromkeys(numbers, 1)
     wait_for(lambda: len(stored(working, action)) >= len(expected), "all events in the table")
     assert stored(working, action) == expected

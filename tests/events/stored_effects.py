@@ -1,4 +1,4 @@
-"""Handlers whose effects the tests count, and a process that runs them until it is killed."""
+"""Handlers that store a row for each event, and a process that runs them. The tests count the rows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def new_handlers(dsn: str) -> Handlers:
 
 
 def start(dsn: str, *, lease: float) -> Process:
-    """A process with a worker, which has started. It renews its leases every 0.2 s at least."""
+    """Start a process with a worker, and wait until the worker runs.
+
+    It renews its leases every 0.2 s at least.
+    """
     reader, writer = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_work, args=(dsn, lease, writer), daemon=True)
     process.start()

@@ -1,4 +1,4 @@
-"""The forms in which an event leaves usersync."""
+"""The formats in which usersync sends an event: JSON, CloudEvents and OCSF."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parsed(format_name, event):
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_ocsf_is_valid_by_the_published_schema(name):
+def test_ocsf_events_satisfy_the_published_schema(name):
     found, content_type = parsed("ocsf", SAMPLES[name])
     is_account = found["class_uid"] == 3001
     assert is_account == (name in {"update", "create", "delete", "hostile user"})
@@ -49,7 +49,7 @@ def test_ocsf_is_valid_by_the_published_schema(name):
     assert content_type == "application/json"
 
 
-def test_ocsf_names_the_activity():
+def test_ocsf_has_the_activity_of_the_action_and_the_events_fields():
     activities = {name: parsed("ocsf", each)[0]["activity_id"] for name, each in SAMPLES.items()}
     assert activities == {
         "update": 99, "create": 1, "delete": 6, "tracked": 4, "other": 99, "bare": 99, "hostile": 99,
@@ -66,7 +66,7 @@ def test_ocsf_names_the_activity():
     assert found["unmapped"]["changes"] == EVENT.changes
 
 
-def test_a_cloudevent_has_the_attributes_and_the_event_as_it_is_stored():
+def test_a_cloudevent_has_its_attributes_and_the_stored_event_as_data():
     found, content_type = parsed("cloudevents", EVENT)
     assert content_type == "application/cloudevents+json; charset=utf-8"
     data = found.pop("data")
@@ -88,7 +88,7 @@ def test_a_cloudevent_has_the_attributes_and_the_event_as_it_is_stored():
     assert not {"number", "tie"} & data.keys()
 
 
-def test_attributes_without_a_value_are_left_out_or_say_so():
+def test_a_cloudevent_omits_optional_attributes_and_fills_required_ones():
     found, _ = parsed("cloudevents", BARE)
     assert (found["type"], found["source"]) == ("unknown", "usersync:log")
     assert not {"subject", "traceparent"} & found.keys()
@@ -96,7 +96,7 @@ def test_attributes_without_a_value_are_left_out_or_say_so():
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_hostile_values_are_valid_json(format_name):
+def test_hostile_values_become_valid_json(format_name):
     found, _ = parsed(format_name, HOSTILE)
     metadata = (found.get("unmapped") or found.get("data") or found)["metadata"]
     assert metadata["half"] == "�"

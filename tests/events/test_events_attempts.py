@@ -1,4 +1,4 @@
-"""The attempts of subscriptions: each is stored with its outcome, and their number has a limit."""
+"""The attempts of subscriptions: each is stored with its outcome, and old attempts are deleted."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_each_attempt_is_stored_with_its_outcome(working, monkeypatch):
     ).fetchall() == [("stored",)]
 
 
-def test_the_number_of_attempts_has_a_limit(working):
-    """The last 20 attempts of an event, and at most ``most`` of a subscription."""
+def test_old_attempts_are_deleted_above_a_limit(working):
+    """The last 20 attempts of an event are kept, and at most ``most`` attempts of a subscription."""
 
     class Hook:
         concurrency, time_limit = 4, 5.0
@@ -106,7 +106,7 @@ def test_the_number_of_attempts_has_a_limit(working):
     assert [each.attempt for each in found] == list(range(26, 6, -1))
     assert (found[0].answer, found[0].error) == ("204 No Content", None)
 
-    # Also attempts of a subscription that no longer exists.
+    # Attempts of a subscription that no longer exists are deleted too.
     working.owner.execute("""
         insert into usersync.delivery_attempts (subscription, number, event_id, attempt, attempted_at)
         select name, n, gen_random_uuid(), 1, now()

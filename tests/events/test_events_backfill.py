@@ -1,4 +1,4 @@
-"""A new subscription gets each existing user once, besides the events of the feed."""
+"""Backfills: a new subscription gets one event for each existing user, in addition to the feed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_backfill_has_one_event_for_each_user(working, project):
     stored_before = working.owner.execute("select count(*) from public.audit_logs").fetchone()
     with project.database.connect("supabase_auth_admin") as auth:
         with auth.transaction():
-            # Visible only after the subscription began, and without an event.
+            # This user's transaction commits after the subscription began, and has no event.
             auth.execute("insert into auth.users (id, email) values (%s, 'late@example.com')", [LATE])
             working.register(handlers, backfill=True)
             new = sign_up("new")
@@ -68,12 +68,12 @@ def test_a_backfill_has_one_event_for_each_user(working, project):
     assert created[new][0] is None
     assert [each[:2] for each in seen if each[0] == gone] == [(gone, "user.deleted")]
     assert seen.index(next(each for each in seen if each[0] == new)) > 1500
-    # The audit log has none of these events, only those of later changes.
+    # The backfill's events are not in the audit log. It has only events of later changes.
     stored = working.owner.execute("select count(*) from public.audit_logs").fetchone()[0] - stored_before[0]
     assert stored < 10
     assert working.status("crm").backfilled is None
 
-    # A dead event is made again from its user's row. Only this user is still listed.
+    # A retry of a dead event reads the user's row again. Only this user is still listed.
     run(prune_attempts(), working.owner)
     assert working.owner.execute("select user_id::text from usersync.backfill_events").fetchall() == [
         (old[0],)

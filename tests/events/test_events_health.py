@@ -30,7 +30,7 @@ def ask(server, path):
         connection.close()
 
 
-def test_liveness_and_readiness(working, tmp_path, monkeypatch):
+def test_livez_reports_a_hung_worker_and_readyz_an_unreachable_database(working, tmp_path, monkeypatch):
     handlers, inside, proceed = Handlers(), threading.Event(), threading.Event()
 
     @handlers.on("a.b")
@@ -67,7 +67,7 @@ def test_liveness_and_readiness(working, tmp_path, monkeypatch):
             assert "has hung for" in ask(server, "/livez")[1]
             monkeypatch.undo()
             proxy.silent.clear()
-            # The proxy has dropped statements, so their sessions would never end.
+            # The proxy has dropped statements. Their sessions would never end, so end them here.
             working.owner.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where datname = current_database() and usename = current_user and pid <> pg_backend_pid()"
@@ -81,7 +81,7 @@ def test_liveness_and_readiness(working, tmp_path, monkeypatch):
             worker.close()
 
 
-def test_slow_clients_keep_no_probe_out(working, tmp_path, monkeypatch):
+def test_slow_clients_do_not_block_probes(working, tmp_path, monkeypatch):
     monkeypatch.setattr(health, "MOST_CONNECTIONS", 3)
     with (
         HealthServer(working.new(None), working.dsn, ("127.0.0.1", 0), spool_dir=tmp_path) as server,
@@ -93,7 +93,7 @@ def test_slow_clients_keep_no_probe_out(working, tmp_path, monkeypatch):
             client.sendall(b"GET /livez HTTP/1.1\r\nX: ")
             slow.append(client)
         assert ask(server, "/livez") == (200, "ok\n")
-        # Those before the last two, and before the probe.
+        # All connections except the last two are closed.
         for client in slow[:-2]:
             assert client.recv(1) == b""
         slow[-1].sendall(b"y\r\n\r\n")

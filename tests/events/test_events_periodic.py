@@ -1,4 +1,4 @@
-"""What a worker does from time to time: failures that are due, the log's upkeep, spools of dead processes."""
+"""The periodic tasks of a worker: retries, upkeep of the audit log, and spools of dead processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.newest_server
 NAMES = {"retry failures", "partitions", "retention", "attempts", "comparison"}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
-#: Records an event that cannot be sent, and ends as after a crash.
+#: Records an event without sending it, and ends as in a crash.
 CRASHES = """
 import os, sys
 from usersync import AuditLog
@@ -52,7 +52,7 @@ def test_a_worker_retries_users_and_delivers_spools_of_dead_processes(working, m
     assert set(periodic_tasks(working).values()) == {None}
 
 
-def test_a_task_that_is_due_is_done_by_one_worker(working):
+def test_a_due_task_is_run_by_one_worker_only(working):
     def due(task, connection, **after):
         return run(is_due(task, at=NOON + timedelta(**after)), connection)
 
@@ -80,7 +80,7 @@ def test_a_task_that_is_due_is_done_by_one_worker(working):
         assert due(RETENTION, other, hours=25)
 
 
-def test_the_nightly_comparison_is_continued_and_shown(
+def test_the_nightly_comparison_continues_over_several_runs_and_is_in_status(
     working, project, insert_without_triggers, monkeypatch
 ):
     users = insert_without_triggers(5)

@@ -1,4 +1,4 @@
-"""Worker processes that are killed, stopped, or end themselves."""
+"""Worker processes that are killed, suspended, or ended by an event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHANCE = random.Random(7)  # noqa: S311 - moments and entities
 
 @pytest.fixture
 def processes(working):
-    """Start workers, each a process. They are killed at the end."""
+    """A function that starts worker processes. They are killed at the end of the test."""
     started = []
 
     def start(lease):
@@ -45,7 +45,10 @@ def effects(working, name):
 
 
 def assert_in_order(stored):
-    """Each event's first time is after that of the entity's earlier events. After a kill, some come again."""
+    """Check that events of an entity were first handled in their order.
+
+    After a kill, some are handled again.
+    """
     seen, latest = set(), {}
     for event_id, entity, number in stored:
         if entity is not None and event_id not in seen:
@@ -54,7 +57,7 @@ def assert_in_order(stored):
         seen.add(event_id)
 
 
-def test_exactly_once_and_in_order_under_kills(working, processes):
+def test_killed_workers_handle_events_in_order_and_transactional_ones_exactly_once(working, processes):
     ids = []
     alive = [processes(lease=1.0), processes(lease=1.0)]
     for _ in range(KILLS):
@@ -72,8 +75,11 @@ def test_exactly_once_and_in_order_under_kills(working, processes):
         assert working.parked(name) == ()
 
 
-def test_a_process_that_was_stopped_does_not_go_on(working, processes):
-    """The other worker takes over when the lease is over. The first one wakes up, and finds that out."""
+def test_a_suspended_worker_handles_no_event_that_another_one_took_over(working, processes):
+    """Another worker takes over when the lease has expired.
+
+    The first one resumes, and finds that it has no lease.
+    """
     first = processes(lease=5.0)
     wait_for(lambda: working.leased("once") == 16)
     working.record(*range(30))
@@ -97,7 +103,7 @@ def test_a_process_that_was_stopped_does_not_go_on(working, processes):
     assert working.leased("once") == 0
 
 
-def test_an_event_that_ends_the_process_is_found(working, processes):
+def test_an_event_that_ends_the_worker_process_is_parked(working, processes):
     ids = working.record(*range(4), action="deadly")
     running = [processes(lease=600.0)]
 
@@ -115,8 +121,8 @@ def test_an_event_that_ends_the_process_is_found(working, processes):
     assert "ended during the attempt" in (parked.error or "")
 
 
-def test_an_announced_event_waits_for_earlier_ones_of_its_entity(working):
-    """A worker announces an event, and ends before it finds out that an earlier one of its entity waits."""
+def test_an_event_of_a_lost_worker_waits_for_earlier_events_of_its_entity(working):
+    """The lost worker stored which event it was trying. An earlier event of the same entity is parked."""
     handlers, seen, fails = Handlers(), [], [True]
 
     @handlers.on("a.b")

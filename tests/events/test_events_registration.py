@@ -1,4 +1,4 @@
-"""Handlers are checked when they are registered, and a worker takes only those that the database knows."""
+"""The registration of handlers: invalid ones raise, and a worker requires that the database has them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def takes_two(event, connection): ...
         (("a.b",), {"name": "taken"}, takes_event, "there are two handlers 'taken'"),
     ],
 )
-def test_a_wrong_registration_raises(actions, options, function, message):
+def test_an_invalid_registration_raises(actions, options, function, message):
     handlers = Handlers()
     handlers.on("a.b", name="taken")(print)
     with pytest.raises((ArgumentTypeError, ArgumentValueError), match=message):
@@ -55,7 +55,7 @@ def test_a_wrong_registration_raises(actions, options, function, message):
     assert len(handlers) == 1
 
 
-def test_a_generator_is_no_handler():
+def test_a_generator_function_is_refused_as_a_handler():
     def nothing(event):
         yield event
 
@@ -63,7 +63,7 @@ def test_a_generator_is_no_handler():
         Handlers().on("a.b")(nothing)
 
 
-def test_callables_of_each_sort_are_handlers():
+def test_functions_methods_partials_and_callable_objects_can_be_handlers():
     class Push:
         async def __call__(self, event): ...
 
@@ -73,13 +73,13 @@ def test_callables_of_each_sort_are_handlers():
     assert [(each.name, each.is_async) for each in handlers] == [("object", True), ("partial", False)]
 
 
-def test_the_back_off_grows_from_seconds_to_hours():
+def test_the_retry_delay_grows_from_seconds_to_hours():
     delays = [backoff(n) for n in range(1, 13)]
     assert 3 < delays[0] < 7
     assert 4 * 3600 < delays[-1] < 8 * 3600
 
 
-def test_a_worker_refuses_what_the_database_does_not_know(working):
+def test_a_worker_refuses_handlers_that_are_not_registered_in_the_database(working):
     handlers = Handlers()
     handlers.on("a.b", name="first")(print)
     with pytest.raises(SettingsError, match="not registered: first"):
@@ -105,7 +105,7 @@ def test_a_worker_refuses_what_the_database_does_not_know(working):
         working.register(taken)
 
 
-def test_another_kind_is_served_and_can_end_its_subscription(working):
+def test_a_transport_can_retry_and_disable_its_subscription(working):
     got = []
 
     class Hook:
@@ -136,7 +136,7 @@ def test_another_kind_is_served_and_can_end_its_subscription(working):
     assert got[-1] == "closed"
 
 
-def test_from_the_beginning_of_the_feed(working):
+def test_a_subscription_from_the_beginning_gets_past_events(working):
     handlers, seen = Handlers(), []
     handlers.on("a.b", name="early")(print)
     working.register(handlers)
@@ -151,7 +151,7 @@ def test_from_the_beginning_of_the_feed(working):
     assert seen == ids
 
 
-def test_only_the_owner_manages_subscriptions(working):
+def test_only_the_owner_may_manage_subscriptions(working):
     handlers = Handlers()
     handlers.on("a.b", name="first")(print)
     working.register(handlers)
@@ -170,7 +170,7 @@ def test_only_the_owner_manages_subscriptions(working):
                     session.execute(statement)
 
 
-def test_through_a_transaction_pooler(working):
+def test_a_worker_handles_events_through_a_transaction_pooler(working):
     handlers, seen = Handlers(), []
     working.owner.execute("create table public.effects (event_id text)")
 

@@ -1,4 +1,4 @@
-"""Past events are handled again."""
+"""Replay: past events are handled again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usersync.transports.run import run
 pytestmark = pytest.mark.newest_server
 
 
-def test_done_parked_and_dead_events_are_replayed_in_their_order(working):
+def test_handled_parked_and_dead_events_are_replayed_in_order(working):
     handlers, seen, broken = Handlers(), [], {"bad", "worse"}
     proceed, reached = threading.Event(), threading.Event()
 
@@ -47,7 +47,7 @@ def test_done_parked_and_dead_events_are_replayed_in_their_order(working):
         assert seen == given[3:]
         assert [str(each.event_id) for each in working.parked("handle")] == [ids[1]]
 
-        # In progress: the result is not stored, and the event is handled again.
+        # A replay during an attempt: its result is not stored, and the event is handled again.
         del seen[:]
         given += zip(("last",), working.record("last"), strict=True)
         assert reached.wait(90)
@@ -59,7 +59,7 @@ def test_done_parked_and_dead_events_are_replayed_in_their_order(working):
     assert made.count(2) == 3
 
 
-def test_a_replay_skips_no_event_and_checks_the_number(working):
+def test_a_replay_skips_no_event_and_refuses_an_unread_number(working):
     handlers, seen = Handlers(), []
     handlers.on("a.b", name="x")(lambda event: seen.append(event.entity_id))
     working.register(handlers)

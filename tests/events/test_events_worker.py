@@ -1,4 +1,4 @@
-"""A worker and its handlers: each event, in order per entity, whatever a handler does."""
+"""A worker calls its handlers with each event, in order per entity, also if a handler fails or hangs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usersync.worker.attempts import Batch
 pytestmark = pytest.mark.newest_server
 
 
-def test_handlers_of_each_sort_get_their_events(working):
+def test_sync_async_and_transactional_handlers_get_their_events(working):
     handlers, seen = Handlers(), {"plain": [], "later": [], "filtered": []}
     working.owner.execute("create table public.effects (name text, event_id uuid)")
 
@@ -56,7 +56,7 @@ def test_handlers_of_each_sort_get_their_events(working):
     assert sorted(effects) == sorted((name, each) for name in ("blocking", "async") for each in ids)
 
 
-def test_a_failing_event_holds_up_its_entity_only(working):
+def test_a_failing_event_delays_only_later_events_of_its_entity(working):
     handlers, seen, broken = Handlers(), [], {"2"}
 
     @handlers.on("a.b", attempts=2)
@@ -69,7 +69,8 @@ def test_a_failing_event_holds_up_its_entity_only(working):
     working.record(1, 2, 2, 3, None, 2)
     with working.worker(handlers):
         wait_for(lambda: working.status("handle").dead == 3, "three dead events")
-        # Each in its turn, after the one before was given up, and the other entities not later.
+        # Events of entity 2 are tried in order, each after the earlier one is dead. Other entities are not
+        # delayed.
         assert seen[:4] == [("1", 0), ("2", 1), ("3", 3), (None, 4)]
         assert seen[4:] == [("2", 1), ("2", 2), ("2", 2), ("2", 5), ("2", 5)]
         dead = working.parked("handle")
@@ -84,7 +85,7 @@ def test_a_failing_event_holds_up_its_entity_only(working):
         assert working.parked("handle") == ()
 
 
-def test_after_a_dead_event_the_later_ones_of_its_entity_follow_at_once(working):
+def test_later_events_of_an_entity_are_tried_at_once_after_a_dead_one(working):
     handlers, seen = Handlers(), []
 
     @handlers.on("a.b", attempts=1)
@@ -101,7 +102,7 @@ def test_after_a_dead_event_the_later_ones_of_its_entity_follow_at_once(working)
     assert [each.state for each in working.parked("handle")] == ["dead"]
 
 
-def test_a_worker_with_another_filter_leaves_the_shards_to_others(working):
+def test_a_worker_with_an_outdated_filter_releases_its_shards(working):
     old, new, seen = Handlers(), Handlers(), []
     old.on("a.b", name="x")(print)
     new.on("a.*", name="x")(lambda event: seen.append(event.entity_id))
@@ -115,8 +116,8 @@ def test_a_worker_with_another_filter_leaves_the_shards_to_others(working):
     assert sorted(seen) == sorted(map(str, range(20)))
 
 
-def test_a_worker_with_the_former_filter_skips_nothing(working):
-    """The worker has read the filter, and does not read it again at once."""
+def test_a_worker_with_an_outdated_filter_skips_no_event(working):
+    """A worker reads the filter when it starts and not at each event."""
     old, new, seen = Handlers(), Handlers(), []
     old.on("a.b", name="x")(lambda _: None)
     new.on("a.*", name="x")(lambda event: seen.append(event.action))
@@ -131,7 +132,7 @@ def test_a_worker_with_the_former_filter_skips_nothing(working):
     assert seen == ["a.c"]
 
 
-def test_a_poison_event_among_many(working):
+def test_one_failing_event_among_many_is_parked_and_all_others_are_handled(working):
     handlers, seen = Handlers(), []
 
     @handlers.on("a.b")
@@ -160,7 +161,7 @@ def test_a_poison_event_among_many(working):
         assert (parked.entity_id, parked.attempts, parked.state) == ("400", 1, "waiting")
 
 
-def test_a_handler_that_hangs_is_left_alone(working, monkeypatch):
+def test_a_handler_that_hangs_is_abandoned_after_its_time_limit(working, monkeypatch):
     handlers, seen, release, hanging = Handlers(), [], threading.Event(), set()
 
     # On a slow machine, the other events may exceed the limit, too.
@@ -208,7 +209,7 @@ def test_a_handler_that_hangs_is_left_alone(working, monkeypatch):
     assert rows == [("0",), ("2",)]
 
 
-def test_late_commits_and_an_event_of_a_user(working, project):
+def test_late_commits_and_events_of_users_reach_the_handler(working, project):
     handlers, seen = Handlers(), []
 
     @handlers.on("a.b", "user.*")
@@ -230,7 +231,7 @@ def test_late_commits_and_an_event_of_a_user(working, project):
     assert working.owner.execute(wanted).fetchall() == []
 
 
-def test_a_paused_subscription_goes_on_where_it_was(working):
+def test_a_resumed_subscription_continues_at_its_position(working):
     handlers, seen = Handlers(), []
 
     @handlers.on("a.b")
@@ -275,8 +276,8 @@ def test_two_workers_share_the_shards(working):
     assert working.owner.execute("select count(*) from usersync.workers").fetchone() == (0,)
 
 
-def test_after_a_lost_worker_only_handlers_are_called_one_by_one(working):
-    """A webhook cannot end the process, so its events need not be tried alone."""
+def test_after_a_crash_only_events_of_handlers_are_tried_one_by_one(working):
+    """A webhook cannot end the process, so its events are not tried one by one."""
     working.owner.execute(
         "insert into usersync.subscriptions (name, kind, actions) "
         "values ('h', 'handler', '{*}'), ('w', 'webhook', '{*}')"

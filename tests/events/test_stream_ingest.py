@@ -1,4 +1,4 @@
-"""Events that applications send to a stream, and a worker that stores them."""
+"""Applications send events to a NATS stream, and a worker stores them in the database."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def envelopes(nats):
 def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
     earlier = opened(nats.url)
     record(earlier, range(5))
-    # No worker has created the stream yet. The events wait, and the log says why.
+    # No worker has created the stream yet. The events stay in the spool, and the log says why.
     wait_for(lambda: earlier.stats().last_error, "the first attempt")
     assert "no stream has the subject usersync-in.events" in earlier.stats().last_error
     assert "'usersync worker --ingest' creates the stream" in earlier.stats().last_error
-    # The process ends. The next one of this machine sends what it has left.
+    # The process ends. The next process on this machine sends the events in its spool.
     earlier.close(0)
     log = opened(nats.url)
     assert repr(log) == f"<AuditLog: {nats.url}>"
@@ -86,7 +86,7 @@ def test_a_batch_keeps_its_id_and_its_events_until_it_is_acknowledged(working, n
         spool.append(0, b"{}")
         assert [each.number for each in spool.read(500, 1 << 20)] == [1, 2, 3]
         assert spool.name_batch(3) == name
-        # A part of these events is another batch.
+        # A batch of only some of these events has another id.
         assert spool.name_batch(1) != name
         spool.discard(1)
         assert [each.number for each in spool.read(500, 1 << 20)] == [2, 3, 4, 5]
@@ -126,7 +126,7 @@ def test_a_lost_acknowledgement_does_not_store_an_envelope_twice(working, nats, 
         wait_stored(working, range(20))
 
 
-def test_an_event_that_no_database_can_store_is_quarantined_and_blocks_no_other(
+def test_an_event_that_cannot_be_stored_is_quarantined_and_does_not_block_others(
     working, nats, opened, tmp_path
 ):
     poison = [
@@ -154,12 +154,12 @@ def test_an_event_that_no_database_can_store_is_quarantined_and_blocks_no_other(
     (spool,) = survey_spools(tmp_path / "worker")
     quarantined = sum(len(each.quarantined) for each in spool.files)
     (rejected,) = working.owner.execute("select count(*) from usersync.audit_rejects").fetchone()
-    # Empty lines are no events. The database keeps what is JSON.
+    # Empty lines are skipped. The database rejects and keeps valid JSON that is not an event.
     assert (quarantined, rejected) == (4, 1)
 
 
-def test_invalid_headers_of_a_publisher_block_no_message(working, nats):
-    # As the server itself writes them, and such as nats-py cannot read.
+def test_messages_with_invalid_headers_do_not_block_others(working, nats):
+    # Headers that the server itself writes, and headers that nats-py cannot read.
     headers = [
         b"NATS/1.0\r\nStatus: 503\r\n\r\n",
         b"NATS/1.0\r\nStatus: 404\r\n\r\n",
@@ -178,10 +178,10 @@ def test_invalid_headers_of_a_publisher_block_no_message(working, nats):
             wait_stored(working, range(len(headers)))
 
 
-def test_a_process_that_ends_at_once_sends_its_events(nats, tmp_path):
+def test_a_process_that_ends_right_after_recording_sends_its_events(nats, tmp_path):
     config = {"name": ENVELOPES, "subjects": [f"{ENVELOPES}.>"], "metadata": {INSTALLATION: str(uuid4())}}
     nats.ask(f"STREAM.CREATE.{ENVELOPES}", config)
-    # With a name, which asyncio would resolve in a thread that Python does not start at its exit.
+    # Uses a host name: asyncio would resolve it in a thread, and Python starts no thread at exit.
     url = f"nats://localhost:{nats.port}"
     script = "import sys, usersync; usersync.AuditLog(sys.argv[1], spool_dir=sys.argv[2]).record('a.b')"
     subprocess.run([sys.executable, "-c", script, url, tmp_path], check=True)
@@ -189,16 +189,16 @@ def test_a_process_that_ends_at_once_sends_its_events(nats, tmp_path):
 
 
 @pytest.fixture
-def attentive(nats, opened, monkeypatch):
-    """A log that looks at its stream all the time."""
+def log_that_always_checks(nats, opened, monkeypatch):
+    """An audit log that checks its stream without a pause between checks."""
     monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)
     monkeypatch.setattr(writer, "_PROBE_MS", 0)
     monkeypatch.setattr(writer, "_IDLE_S", 0.05)
     return opened(nats.url)
 
 
-def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nats, attentive):
-    log = attentive
+def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nats, log_that_always_checks):
+    log = log_that_always_checks
     with working.worker(ingest=nats.url):
         record(log, range(5))
         assert log.flush(20)
@@ -218,13 +218,15 @@ def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nat
         wait_stored(working, range(70))
 
 
-def test_a_failover_of_the_database_makes_applications_send_again(working, nats, attentive):
-    log = attentive
+def test_applications_send_events_again_after_a_failover_of_the_database(
+    working, nats, log_that_always_checks
+):
+    log = log_that_always_checks
     with working.worker(ingest=nats.url):
         record(log, range(5))
         assert log.flush(20)
         wait_stored(working, range(5))
-    # A promotion of a standby that lags: rows are gone, and the database is at another position.
+    # After the promotion of a lagging standby, rows are missing and the WAL position differs.
     with working.project.database.connect("supabase_admin") as admin:
         admin.execute("set session_replication_role = replica")
         admin.execute("delete from public.audit_logs where action = 'order.paid'")
@@ -236,13 +238,13 @@ def test_a_failover_of_the_database_makes_applications_send_again(working, nats,
         wait_stored(working, range(5))
 
 
-def test_killed_workers_lose_and_double_no_event(working, nats, opened):
+def test_killed_workers_neither_lose_nor_duplicate_events(working, nats, opened):
     log = opened(nats.url)
     environment = {**os.environ, "SUPABASE_DB_URL": working.dsn, "USERSYNC_INGEST": nats.url}
     command = [sys.executable, "-m", "usersync", "worker"]
     with working.worker(ingest=nats.url):
         wait_for_stream(nats)
-    # Shorter than a worker's heartbeat, so that messages are also delivered twice.
+    # Shorter than a worker's heartbeat, so that the stream also delivers messages twice.
     consumer = {
         "name": INGEST_CONSUMER,
         "durable_name": INGEST_CONSUMER,
@@ -272,7 +274,7 @@ def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
     nats.ask(f"STREAM.UPDATE.{ENVELOPES}", {**config, "max_bytes": 20_000, "max_msg_size": 10_000})
     log = opened(nats.url)
     record(log, range(300))
-    # A batch that is larger than a message may be is split.
+    # A batch larger than the maximum message size is split.
     wait_for(lambda: log.stats().stored, "the first envelope")
     wait_for(lambda: log.stats().last_error, "the refusal")
     assert "maximum bytes exceeded" in log.stats().last_error
@@ -282,14 +284,14 @@ def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
     assert not log.stats().quarantined
 
 
-def test_a_worker_that_cannot_reach_the_database_naks_its_messages(
+def test_a_worker_without_a_database_returns_its_messages_for_redelivery(
     working, nats, opened, monkeypatch, caplog
 ):
     monkeypatch.setattr(ingest, "_FIRST_WAIT_S", 0.01)
     send, failures = Sender.send, [UnavailableError("the database is away")] * (2 * ingest._ATTEMPTS)
 
     def fail(sender, payloads, **options):
-        # The sender of the worker; applications have another one.
+        # This is the worker's sender. Applications have another one.
         if payloads and failures:
             raise failures.pop()
         return send(sender, payloads, **options)
@@ -301,7 +303,7 @@ def test_a_worker_that_cannot_reach_the_database_naks_its_messages(
         assert log.flush(20)
         wait_stored(working, range(700))
     assert not failures
-    # JetStream redelivered them at once, and not after ack_wait.
+    # JetStream redelivers them at once, without waiting for ack_wait.
     assert "are not stored: UnavailableError: the database is away" in caplog.text
 
 
@@ -319,7 +321,7 @@ def test_a_stream_of_another_installation_is_not_used(working, nats, caplog):
     assert nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["consumer_count"] == 0
 
 
-def test_a_missing_package_is_an_error_at_once(working, monkeypatch):
+def test_a_missing_package_raises_at_construction(working, monkeypatch):
     monkeypatch.setitem(EXTRAS, "nats", [Requirement("nats_is_not_installed", "nats-py[nkeys]")])
     with pytest.raises(MissingExtraError, match="an AuditLog with a nats:// URL needs packages"):
         AuditLog("nats://127.0.0.1")
@@ -327,7 +329,7 @@ def test_a_missing_package_is_an_error_at_once(working, monkeypatch):
         working.new(None, ingest="nats://127.0.0.1")
 
 
-def test_three_nodes_lose_and_double_nothing_while_their_leader_and_a_worker_are_killed():
+def test_a_cluster_loses_no_event_when_its_leader_and_a_worker_are_killed():
     demo = Path(__file__).parents[2] / "bench" / "scale_demo.py"
     command = [sys.executable, demo, "--events", "1500", "--rate", "750"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)

@@ -1,4 +1,4 @@
-"""Streams as subscriptions: the commands, the worker, and what the database and the stream have."""
+"""Subscriptions that publish to a NATS stream: the commands, the worker, and the stored data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_SEED = (
 )
 
 
-def test_a_stream_from_the_first_event_to_the_last(working, command, nats, caplog):
+def test_add_publish_recreate_test_list_and_rollback_of_a_stream_subscription(working, command, nats, caplog):
     code, told = command("add", "siem", "--stream", nats.url, "--on", "a.*", "--format", "json")
     assert code == 0, told
     assert f"{nats.url}  stream usersync" in told
@@ -90,17 +90,17 @@ def test_a_stream_from_the_first_event_to_the_last(working, command, nats, caplo
         ("a.b c*>%\n\u2028é", ".x ", "usersync.a%2Eb%20c%2A%3E%25%0A%E2%80%A8é._.x%20"),
     ],
 )
-def test_subjects(tenant, action, subject):
+def test_a_subject_has_the_tenant_and_the_action(tenant, action, subject):
     assert subject_of(replace(EVENT, tenant_id=tenant, action=action), "usersync") == subject
 
 
-def test_a_subject_fits_into_a_line_of_the_protocol():
+def test_a_subject_fits_into_a_line_of_the_nats_protocol():
     longest = max(
-        # Of each length in UTF-8: a separator or a control character, and a character without a meaning.
+        # Characters of each length in UTF-8, with and without a meaning in subjects.
         len(subject_of(replace(EVENT, tenant_id=each * 200, action=each * 200), "x" * 64).encode())
         for each in ("*", "\x85", "\xad", "\u2028", "\ufdd0", "\U000e0001", "\U0010ffff")
     )
-    # The line also has the subject for the answer.
+    # The line also contains the reply subject.
     assert longest < 4096 - 256
 
 
@@ -120,7 +120,7 @@ def test_every_event_is_published_whatever_it_contains(nats):
     assert {each.error for each in published} == {None}
     assert huge.error == "the message is larger than the server allows"
     found = nats.messages("other")
-    # All of them have the same id.
+    # All events have the same id.
     assert [subject for subject, _, _ in found] == ["other.acme.user.updated"]
     assert as_json(found[0][2])["data"]["changes"] == {
         "email": ["ada@example.com", "ada@example.org"],
@@ -128,7 +128,9 @@ def test_every_event_is_published_whatever_it_contains(nats):
     }
 
 
-def test_a_login_is_stored_encrypted_and_shown_nowhere(working, command, tmp_path, monkeypatch, caplog):
+def test_the_login_of_a_stream_is_stored_encrypted_and_never_shown(
+    working, command, tmp_path, monkeypatch, caplog
+):
     options = 'authorization { user: "us er", password: "p:w@rd" }'
     with nats_server(tmp_path / "nats", options) as server:
         url = server.url.replace("//", "//us%20er:p%3Aw%40rd@")
@@ -163,7 +165,7 @@ def test_a_login_is_stored_encrypted_and_shown_nowhere(working, command, tmp_pat
     assert "encrypted" not in shown
 
 
-def test_invalid_commands_create_nothing(working, command, nats):
+def test_invalid_commands_create_no_subscription(working, command, nats):
     for target, problem in (
         (("--stream", "nats://"), "is not valid"),
         (("--stream", "http://127.0.0.1/"), "is not valid"),
@@ -188,7 +190,9 @@ def test_invalid_commands_create_nothing(working, command, nats):
     assert working.owner.execute("select count(*) from usersync.subscriptions").fetchone() == (0,)
 
 
-def test_a_worker_without_the_package_leaves_streams_to_others(working, command, nats, monkeypatch, caplog):
+def test_a_worker_without_nats_py_warns_and_publishes_to_no_stream(
+    working, command, nats, monkeypatch, caplog
+):
     assert command("add", "siem", "--stream", nats.url, "--on", "a.b")[0] == 0
     with monkeypatch.context() as patched:
         patched.setitem(EXTRAS, "nats", [Requirement("nats_is_not_installed", "nats-py[nkeys]")])
@@ -202,7 +206,7 @@ def test_a_worker_without_the_package_leaves_streams_to_others(working, command,
     )
 
 
-def test_settings_with_which_a_stream_loses_events_are_named():
+def test_stream_settings_that_can_lose_events_are_named():
     config = {
         "storage": "memory", "num_replicas": 1, "max_bytes": 10, "discard": "old", "retention": "interest",
         "max_age": 7 * 86_400 * 10**9, "duplicate_window": 10**9, "max_msg_size": 1000, "no_ack": True,
@@ -242,7 +246,7 @@ def reach(url):
     asyncio.run(connected())
 
 
-def test_login_with_a_credentials_file(tmp_path):
+def test_a_credentials_file_logs_in_to_the_server(tmp_path):
     path = tmp_path / "nats.creds"
     with nats_server(tmp_path / "nats", with_credentials(path)) as server:
         reach(f"{server.url}?credentials={path}")
@@ -254,7 +258,7 @@ def test_login_with_a_credentials_file(tmp_path):
     assert seed not in str(raised.value)
 
 
-def test_login_with_a_client_certificate(tmp_path, certificate):
+def test_a_client_certificate_logs_in_to_the_server(tmp_path, certificate):
     files = f'cert_file: "{certificate}", key_file: "{certificate}", ca_file: "{certificate}"'
     with nats_server(tmp_path / "nats", f"tls {{ {files}, verify: true }}") as server:
         url = f"tls://127.0.0.1:{server.port}?ca={certificate}"
@@ -263,7 +267,7 @@ def test_login_with_a_client_certificate(tmp_path, certificate):
             reach(url)
 
 
-def test_tls_is_verified(tmp_path, certificate):
+def test_the_servers_certificate_is_verified(tmp_path, certificate):
     options = f'tls {{ cert_file: "{certificate}", key_file: "{certificate}" }}'
 
     with nats_server(tmp_path / "nats", options) as server:
@@ -288,7 +292,7 @@ def test_errors_do_not_show_the_login(url):
 
 
 @pytest.mark.parametrize("content", ["", NO_SEED])
-def test_invalid_credentials_are_an_error_that_shows_no_part_of_them(tmp_path, content):
+def test_the_error_for_invalid_credentials_shows_no_part_of_them(tmp_path, content):
     path = tmp_path / "nats.creds"
     path.write_text(content)
     user = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"

@@ -1,4 +1,4 @@
-"""Sends events to receivers on this machine, friendly and hostile."""
+"""Delivery of webhooks to receivers on this machine: requests, answers, limits and allowed addresses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def delivering(url, *, allow_private=True, **options):
 
 
 def deliver(*answers, event=EVENT, endless=b"", **options):
-    """The outcome of one attempt, and the receiver."""
+    """Make one attempt. Returns its outcome and the receiver."""
 
     async def main():
         async with (
@@ -73,7 +73,7 @@ def test_redirects_are_not_followed(status):
     assert len(receiver.requests) == 1
 
 
-def test_410_disables_even_if_its_body_never_comes():
+def test_410_disables_the_subscription_without_waiting_for_the_body():
     assert deliver(answer(410, b"we moved"))[0].disables
     endless = b"HTTP/1.1 410 Gone\r\ncontent-length: 1000\r\n\r\n"
     outcome, _ = deliver(endless, time_limit=60)
@@ -98,11 +98,11 @@ def test_410_disables_even_if_its_body_never_comes():
         ("Fri, 99 Jan 2026 99:00:00 GMT", None),
     ],
 )
-def test_a_receiver_may_name_the_time_of_the_next_attempt(value, expected):
+def test_retry_after_sets_the_time_of_the_next_attempt(value, expected):
     assert deliver(answer(429, retry_after=value))[0].retry_after == expected
 
 
-def test_a_time_to_wait_may_be_a_date_and_counts_only_with_429_and_503():
+def test_retry_after_may_be_a_date_and_is_ignored_except_with_429_and_503():
     at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1000)
     outcome, _ = deliver(answer(503, b"busy", retry_after=format_datetime(at, usegmt=True)))
     assert 880 < outcome.retry_after <= 1000
@@ -110,7 +110,7 @@ def test_a_time_to_wait_may_be_a_date_and_counts_only_with_429_and_503():
     assert deliver(answer(500, retry_after="100"))[0].retry_after is None
 
 
-def test_the_text_of_an_answer_is_short_and_has_no_control_characters_and_no_values_of_the_event():
+def test_the_stored_text_of_an_answer_is_short_and_escaped_without_event_values():
     said = (
         b"\x1b[31mno\x00 user\r\n\t"
         + "ada@example.com\u202e\u2028 a-7 exists: bob@example.net ".encode()
@@ -140,7 +140,7 @@ def test_the_text_of_an_answer_is_short_and_has_no_control_characters_and_no_val
         (b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", "not valid HTTP"),
     ],
 )
-def test_what_is_not_an_answer_is_a_failure(raw, error):
+def test_an_invalid_http_response_is_a_failed_attempt(raw, error):
     outcome, _ = deliver(raw, time_limit=60)
     assert error in outcome.error
 
@@ -148,23 +148,23 @@ def test_what_is_not_an_answer_is_a_failure(raw, error):
 @pytest.mark.parametrize(
     "head", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 500 No\r\ncontent-length: 99999999999\r\n\r\n"]
 )
-def test_an_endless_body_is_not_read(head):
+def test_an_endless_body_is_not_read_to_its_end(head):
     outcome, receiver = deliver(head, endless=b"x" * 65_536, time_limit=60)
     assert (outcome.error is None) == (b"200" in head)
     assert len(receiver.requests) == 1
 
 
-def test_a_slow_answer_fails_after_the_time_limit():
+def test_a_slow_answer_is_a_failed_attempt_after_the_time_limit():
     outcome, _ = deliver(b"HTTP/1.1 200 OK\r\n", time_limit=0.2)
     assert outcome.error == "no answer in 0.2 s"
-    # An endless header is no answer either, and neither is 102 again and again.
+    # Neither an endless header nor repeated 102 responses complete an answer.
     outcome, _ = deliver(b"HTTP/1.1 200 OK\r\na:", endless=b"a" * 1_000, time_limit=0.2)
     assert outcome.error
     outcome, _ = deliver(b"", endless=b"HTTP/1.1 102 Wait\r\n\r\n", time_limit=0.2)
     assert outcome.error
 
 
-def test_connections_are_used_again_after_a_short_answer_only():
+def test_a_connection_is_reused_only_after_a_short_answer():
     async def main():
         async with (
             receiving(answer(200, b"ok")) as short,
@@ -180,7 +180,7 @@ def test_connections_are_used_again_after_a_short_answer_only():
     assert asyncio.run(main()) == (1, 3)
 
 
-def test_no_connection_says_why():
+def test_the_error_without_a_connection_has_the_reason():
     async def main():
         with socket.socket() as bound:  # and does not listen, so the port refuses connections
             bound.bind(("127.0.0.1", 0))
@@ -194,7 +194,7 @@ def test_no_connection_says_why():
 
 
 def resolve(monkeypatch, *answers):
-    """Names resolve to each of these lists of addresses in turn."""
+    """Make names resolve to each of these lists of addresses in turn."""
     answers = list(answers)
 
     def getaddrinfo(host, port, *args, **options):
@@ -233,8 +233,8 @@ def test_a_name_that_resolves_to_a_private_address_is_refused(monkeypatch, addre
     assert "address" in outcome.error or "metadata" in outcome.error
 
 
-def test_a_name_whose_address_changes_is_checked_at_each_connection(monkeypatch):
-    """The first answer passes a check, and the second one is what would be connected to."""
+def test_the_address_of_a_name_is_checked_at_each_connection(monkeypatch):
+    """DNS rebinding: the first address is public and passes a check, the second one is private."""
     resolve(monkeypatch, ["127.0.0.1"], ["169.254.169.254"])
 
     async def main():
@@ -274,10 +274,10 @@ asyncio.run(main())
 """
 
 
-def test_a_certificate_must_be_trusted(certificate, request, monkeypatch):
+def test_an_untrusted_certificate_is_refused(certificate, request, monkeypatch):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    # OpenSSL reads it when the process begins to use it.
+    # OpenSSL reads the variable once per process, so the test starts a process.
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
     async def main():
@@ -296,7 +296,7 @@ def test_a_certificate_must_be_trusted(certificate, request, monkeypatch):
     assert (told.stdout, requests) == ("None\n", 1), told.stderr
 
 
-def test_many_events_are_in_flight_at_once_and_no_more_than_allowed():
+def test_events_are_sent_concurrently_up_to_the_limit():
     async def main():
         async with receiving(answer()) as receiver, delivering(receiver.url, concurrency=8) as delivery:
             events = [replace(EVENT, number=number) for number in range(100)]
@@ -309,7 +309,7 @@ def test_many_events_are_in_flight_at_once_and_no_more_than_allowed():
     assert 1 < connections <= 8
 
 
-def test_no_secret_in_errors_and_logs(caplog):
+def test_errors_and_logs_contain_no_secret(caplog):
     caplog.set_level(logging.DEBUG)
     outcome, receiver = deliver(answer(500, b"signature wrong"))
     signature = receiver.requests[0].headers["webhook-signature"]

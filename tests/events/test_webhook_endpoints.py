@@ -1,4 +1,4 @@
-"""Which URLs and addresses a webhook may have."""
+"""The URLs and addresses that a webhook may have."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_usual_urls_are_allowed(url):
         b"https://example.com",
     ],
 )
-def test_other_urls_are_refused(url):
+def test_unusual_urls_are_refused(url):
     with pytest.raises(ArgumentValueError, match="the webhook's URL") as caught:
         Endpoint(url)
     assert "https" in caught.value.hint
@@ -124,7 +124,7 @@ def test_private_urls_need_an_option(url):
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/", "https://[fd00:ec2::254]/", "http://0.0.0.0/", "http://93.184.216.34/"]
 )
-def test_the_option_does_not_allow_everything(url):
+def test_allow_private_does_not_allow_every_address(url):
     with pytest.raises(ArgumentValueError):
         Endpoint(url, allow_private=True)
 

@@ -1,4 +1,4 @@
-"""The secrets of webhooks, and what is signed with them."""
+"""The secrets of webhooks: signatures, rotation and encryption."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from usersync.events.webhooks.request import signed_request
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
+def _directory_without_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
 @pytest.mark.parametrize("event", [EVENT, HOSTILE], ids=["plain", "hostile"])
-def test_the_library_of_a_receiver_verifies_a_request(event, format_name):
+def test_the_standard_webhooks_library_verifies_a_request(event, format_name):
     secret = new_secret()
     sent = signed_request(event, format_name, [secret])
     assert Webhook(secret.text).verify(sent.body, dict(sent.headers)) == json.loads(sent.body)
@@ -40,7 +40,7 @@ def test_the_library_of_a_receiver_verifies_a_request(event, format_name):
     assert all(value.isprintable() and value.isascii() for value in sent.headers.values())
 
 
-def test_the_signature_is_that_of_the_specification():
+def test_the_signature_matches_the_example_of_the_specification():
     secret = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     at = datetime(2026, 5, 1, 14, 0, 0, 999_999, timezone(timedelta(hours=2)))
     sent = signed_request(EVENT, "json", [secret], at)
@@ -53,7 +53,7 @@ def test_the_signature_is_that_of_the_specification():
     assert sent.headers["webhook-signature"] == f"v1,{expected}"
 
 
-def test_with_two_valid_secrets_a_receiver_may_have_either():
+def test_during_a_rotation_a_receiver_may_use_either_secret():
     old, new = new_secret(), new_secret()
     sent = signed_request(EVENT, "cloudevents", [new, old])
     assert len(sent.headers["webhook-signature"].split(" ")) == 2
@@ -61,7 +61,7 @@ def test_with_two_valid_secrets_a_receiver_may_have_either():
         Webhook(each.text).verify(sent.body, dict(sent.headers))
 
 
-def test_a_secret_has_the_form_of_standard_webhooks():
+def test_a_secret_has_the_format_of_standard_webhooks():
     secrets = {new_secret().text for _ in range(20)}
     assert len(secrets) == 20
     assert all(
@@ -69,7 +69,7 @@ def test_a_secret_has_the_form_of_standard_webhooks():
     )
 
 
-def test_a_secret_is_stored_encrypted_and_several_keys_decrypt(monkeypatch):
+def test_a_secret_is_stored_encrypted_and_any_configured_key_decrypts_it(monkeypatch):
     old, new, secret = Fernet.generate_key().decode(), Fernet.generate_key().decode(), new_secret()
     monkeypatch.setenv(KEY_VARIABLE, old)
     stored = SecretBox.from_environment().encrypt(secret)
@@ -100,7 +100,7 @@ def test_a_missing_or_invalid_key_is_reported_without_its_value(monkeypatch, val
         assert "ü" not in text
 
 
-def test_no_secret_in_repr_text_or_log(caplog):
+def test_repr_text_and_logs_contain_no_secret(caplog):
     caplog.set_level(logging.DEBUG)
     key, secret = Fernet.generate_key().decode(), new_secret()
     box = SecretBox([key])

@@ -1,4 +1,4 @@
-"""Webhooks as subscriptions: the commands, the worker, and what the database has."""
+"""Subscriptions of webhooks: the commands, the worker, and the contents of the database."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def record_of(working, tenant, *entities):
     return ids
 
 
-def secret_in(told):
-    return json.loads(told)["secret"]
+def secret_printed_in(output):
+    return json.loads(output)["secret"]
 
 
-def test_a_webhook_from_the_first_event_to_the_last(working, command, caplog):
+def test_add_deliver_rotate_and_remove_a_webhook(working, command, caplog):
     with BackgroundReceiver([answer()]) as receiver:
         arguments = ("add", "crm", "--webhook", receiver.url, "--on", "a.*,c.d", "--tenant", "acme")
-        code, told = command(*arguments)
+        code, output = command(*arguments)
         assert code == 2
-        assert "--allow-private" in told
-        code, told = command(*arguments, "--allow-private", "--json")
-        secret = secret_in(told)
+        assert "--allow-private" in output
+        code, output = command(*arguments, "--allow-private", "--json")
+        secret = secret_printed_in(output)
         assert (code, secret[:6]) == (0, "whsec_")
-        # The tenant is another one.
+        # This event is of another tenant.
         working.record(1)
         ids = record_of(working, "acme", 1, 1, 1)
         with working.worker():
@@ -66,10 +66,10 @@ def test_a_webhook_from_the_first_event_to_the_last(working, command, caplog):
                 verified = Webhook(secret).verify(each.body, each.headers)
                 assert (verified["type"], verified["data"]["tenant_id"]) == ("a.b", "acme")
 
-            code, told = command("rotate-secret", "crm", "--json")
-            new = secret_in(told)
+            code, output = command("rotate-secret", "crm", "--json")
+            new = secret_printed_in(output)
             assert new != secret
-            # A running worker reads it with its next lease.
+            # A running worker reads the new secret with its next lease.
             del receiver.requests[:]
 
             def signed_twice():
@@ -86,9 +86,9 @@ def test_a_webhook_from_the_first_event_to_the_last(working, command, caplog):
             wait_for(lambda: working.status("crm").state == "paused", "the pause")
         assert working.status("crm").reason == "410 Gone: the receiver wants no more events: moved"
 
-        code, told = command("test", "crm")
+        code, output = command("test", "crm")
         assert code == 1
-        assert "410 Gone" in told
+        assert "410 Gone" in output
         receiver.answers = [answer()]
         assert command("test", "crm")[0] == 0
         sent = receiver.requests[-1]
@@ -105,7 +105,7 @@ def test_a_webhook_from_the_first_event_to_the_last(working, command, caplog):
         assert receiver.url in stored
 
 
-def test_invalid_commands_create_nothing(working, command, monkeypatch):
+def test_invalid_commands_create_no_subscription(working, command, monkeypatch):
     url = "https://hooks.example/"
     for name, actions, options, problem in (
         ("UPPER", "a.b", (), "name"),
@@ -113,18 +113,18 @@ def test_invalid_commands_create_nothing(working, command, monkeypatch):
         ("crm", "a.b", ("--format", "xml"), "xml"),
         ("crm", "a.b", ("--webhook", "https://169.254.169.254/"), "metadata"),
     ):
-        code, told = command("add", name, "--webhook", url, "--on", actions, *options)
-        assert (code, problem in told) == (2, True), told
+        code, output = command("add", name, "--webhook", url, "--on", actions, *options)
+        assert (code, problem in output) == (2, True), output
     monkeypatch.delenv(KEY_VARIABLE)
-    code, told = command("add", "crm", "--webhook", url, "--on", "a.b")
+    code, output = command("add", "crm", "--webhook", url, "--on", "a.b")
     assert code == 2
-    assert KEY_VARIABLE in told
+    assert KEY_VARIABLE in output
     assert command("rotate-secret", "crm")[0] == 2
     assert command("test", "crm")[0] != 0
     assert working.owner.execute("select count(*) from usersync.subscriptions").fetchone() == (0,)
 
 
-def test_another_key_is_a_failed_attempt_and_the_right_one_sends(working, command, monkeypatch):
+def test_a_worker_with_a_wrong_encryption_key_sends_nothing(working, command, monkeypatch):
     with BackgroundReceiver([answer(429, retry_after="0"), answer()]) as receiver:
         assert command("add", "crm", "--webhook", receiver.url, "--on", "a.b", "--allow-private")[0] == 0
         key = Fernet.generate_key().decode()
@@ -143,7 +143,9 @@ def test_another_key_is_a_failed_attempt_and_the_right_one_sends(working, comman
 
 
 @pytest.mark.parametrize("problem", ["no key", "no package"])
-def test_a_worker_that_cannot_sign_leaves_webhooks_to_others(working, command, monkeypatch, caplog, problem):
+def test_a_worker_that_cannot_sign_warns_and_delivers_no_webhook(
+    working, command, monkeypatch, caplog, problem
+):
     with BackgroundReceiver([answer()]) as receiver:
         assert command("add", "crm", "--webhook", receiver.url, "--on", "a.b", "--allow-private")[0] == 0
         with monkeypatch.context() as patched:
@@ -158,7 +160,7 @@ def test_a_worker_that_cannot_sign_leaves_webhooks_to_others(working, command, m
             working.wait_done("crm")
             assert working.status("crm").workers == 1
         assert len(receiver.requests) == 50
-    told = KEY_VARIABLE if problem == "no key" else "needs packages that are not installed: aiohttp"
+    output = KEY_VARIABLE if problem == "no key" else "needs packages that are not installed: aiohttp"
     (warning,) = [each.message for each in caplog.records if "webhooks are not sent" in each.message]
     assert warning.startswith("webhooks are not sent (crm): ")
-    assert told in warning
+    assert output in warning

@@ -1,4 +1,4 @@
-"""A project with an audit log, workers that run in this process, and questions about subscriptions."""
+"""A project with an audit log, workers that run in this process, and helpers that read subscriptions."""
 
 from __future__ import annotations
 

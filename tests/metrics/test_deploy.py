@@ -1,4 +1,4 @@
-"""What is in deploy/: it is read by its programs, and names only what there is."""
+"""The files in deploy/ are valid, and name only existing metrics, options and paths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DASHBOARD = json.loads((DEPLOY / "grafana/usersync.json").read_text())
 _LABELS = {
     each.name + ("_total" if each.kind == "counter" else ""): set(each.labels) for each in definitions()
 }
-_OF_PROMETHEUS = {"instance", "job"}
+_LABELS_OF_PROMETHEUS = {"instance", "job"}
 
 RULES = {rule["alert"]: rule for group in ALERTS["groups"] for rule in group["rules"]}
 QUERIES = {f"alert {name}": rule["expr"] for name, rule in RULES.items()} | {
@@ -37,18 +37,18 @@ QUERIES = {f"alert {name}": rule["expr"] for name, rule in RULES.items()} | {
 }
 
 
-def test_there_is_something_to_check():
+def test_the_files_have_rules_and_queries():
     assert len(RULES) >= 9
     assert len(QUERIES) > 20
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_every_figure_and_label_that_is_named_exists(name):
+def test_queries_name_existing_metrics_and_labels_only(name):
     query = QUERIES[name]
     figures = re.findall(r"\busersync_\w+", query)
     assert figures
     assert set(figures) <= set(_LABELS)
-    known = set().union(*(_LABELS[each] for each in figures)) | _OF_PROMETHEUS
+    known = set().union(*(_LABELS[each] for each in figures)) | _LABELS_OF_PROMETHEUS
     matched = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\s*\"", query)
     grouped = [label.strip() for each in re.findall(r"\bby \(([^)]*)\)", query) for label in each.split(",")]
     assert set(matched + grouped) <= known
@@ -56,8 +56,8 @@ def test_every_figure_and_label_that_is_named_exists(name):
     promql_parser.parse(re.sub(r"\$__\w+", "5m", query).replace("$", ""))
 
 
-def test_two_figures_with_other_labels_meet():
-    """PromQL's "and" finds nothing where the labels of both sides differ, and the rule would never fire."""
+def test_metrics_joined_by_and_have_the_same_labels():
+    """PromQL's "and" matches only series with the same labels. Otherwise the rule would never fire."""
     joined = [
         each
         for query in QUERIES.values()
@@ -71,7 +71,7 @@ def test_two_figures_with_other_labels_meet():
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_says_what_is_wrong_and_what_to_do(name):
+def test_every_alert_has_a_summary_and_a_command(name):
     rule = RULES[name]
     assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
     assert rule["labels"]["severity"] in {"page", "ticket"}
@@ -80,7 +80,7 @@ def test_a_rule_says_what_is_wrong_and_what_to_do(name):
     assert re.fullmatch(r"\d+m", rule.get("for", "1m"))
 
 
-def test_every_command_that_a_rule_names_exists():
+def test_every_command_in_an_alert_exists():
     from usersync.cli.group import usersync  # noqa: PLC0415
 
     for rule in RULES.values():
@@ -88,7 +88,7 @@ def test_every_command_that_a_rule_names_exists():
             assert words.split()[0] in usersync.list_commands(None)
 
 
-def test_the_dashboard_has_no_two_panels_in_one_place():
+def test_the_panels_of_the_dashboard_do_not_overlap():
     taken = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -119,7 +119,7 @@ def checked(*command):
 
 
 def instructions():
-    """The instructions of the Dockerfile, each with its words."""
+    """The instructions of the Dockerfile, each split into words."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     return [(line.split()[0], line.split(maxsplit=1)[1]) for line in text.splitlines() if line.strip()]
 
@@ -139,19 +139,19 @@ def deployment():
     return kinds["Deployment"]["spec"]["template"]
 
 
-def of_unit(name):
+def unit_setting(name):
     return dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))[name]
 
 
 COMMANDS = {
-    "systemd": shlex.split(of_unit("ExecStart")),
+    "systemd": shlex.split(unit_setting("ExecStart")),
     "Docker": json.loads(one("CMD")),
     "Kubernetes": deployment()["spec"]["containers"][0]["command"],
 }
 
 
 @pytest.mark.parametrize("place", COMMANDS)
-def test_the_worker_is_started_with_options_that_it_has(place):
+def test_the_worker_is_started_with_existing_options(place):
     path, name, *arguments = COMMANDS[place]
     assert (Path(path).name, name) == ("usersync", "worker")
     context = click.Context(worker, info_name="worker")
@@ -160,7 +160,7 @@ def test_the_worker_is_started_with_options_that_it_has(place):
     assert context.params["address"][1] == 8080
 
 
-def test_probes_use_paths_that_the_worker_answers():
+def test_probes_use_existing_paths_of_the_worker():
     template = deployment()
     (container,) = template["spec"]["containers"]
     (port,) = container["ports"]
@@ -174,11 +174,11 @@ def test_probes_use_paths_that_the_worker_answers():
     assert {each["name"] for each in container["volumeMounts"]} == volumes
 
 
-def test_the_stop_timeout_is_longer_than_a_handler():
+def test_the_stop_timeout_is_longer_than_a_handlers_time_limit():
     handlers = Handlers()
     handlers.on("a.b")(print)
     longest = max(each.time_limit for each in handlers)
-    assert int(of_unit("TimeoutStopSec")) > longest
+    assert int(unit_setting("TimeoutStopSec")) > longest
     assert deployment()["spec"]["terminationGracePeriodSeconds"] > longest
 
 
@@ -189,7 +189,7 @@ def test_systemd_accepts_the_unit(tmp_path):
     checked(program("systemd-analyze"), "verify", "--man=no", str(unit))
 
 
-def test_kubernetes_reads_the_manifest(tmp_path):
+def test_kubectl_accepts_the_manifest(tmp_path):
     shutil.copy(MANIFEST, tmp_path)
     (tmp_path / "kustomization.yaml").write_text(f"resources: [{MANIFEST.name}]\n")
     built = checked(program("kubectl"), "kustomize", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The figures, as Prometheus and OpenTelemetry get them."""
+"""The metrics that Prometheus and OpenTelemetry get."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usersync.metrics.opentelemetry import observe
 from usersync.metrics.prometheus import UsersyncCollector
 from usersync.transports.run import run
 
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nowhere"
 
 pytestmark = pytest.mark.newest_server
 
@@ -30,7 +30,7 @@ def registry():
     return CollectorRegistry()
 
 
-def test_both_tables_of_users(project, registry):
+def test_metrics_count_users_sync_failures_and_runs(project, registry):
     registry.register(UsersyncCollector(sync=project.client, max_age=0))
     project.auth.sign_up_email("ada@example.com")
     assert registry.get_sample_value("usersync_up") == 1
@@ -50,7 +50,7 @@ def test_both_tables_of_users(project, registry):
     assert registry.get_sample_value("usersync_last_run_age_seconds") >= 0
 
 
-def test_subscriptions(project, registry):
+def test_metrics_show_lag_workers_and_dead_events_of_a_subscription(project, registry):
     handlers = Handlers()
     handlers.on("user.*", name="crm")(print)
     run(subscriptions.sync_handlers(definitions(handlers)), project.owner)
@@ -63,15 +63,15 @@ def test_subscriptions(project, registry):
     assert registry.get_sample_value("usersync_subscription_parked_events", crm | {"state": "dead"}) == 0
 
 
-def test_the_tables_are_not_read_at_every_scrape(project, registry):
+def test_the_database_is_not_read_again_within_max_age(project, registry):
     registry.register(UsersyncCollector(sync=project.client, max_age=3600))
     assert registry.get_sample_value("usersync_auth_users") == 0
     project.auth.sign_up_email()
     assert registry.get_sample_value("usersync_auth_users") == 0
 
 
-def test_while_the_database_is_away(registry, tmp_path, caplog):
-    with UserSync(NOWHERE) as sync:
+def test_without_a_database_only_usersync_up_is_reported(registry, tmp_path, caplog):
+    with UserSync(UNREACHABLE) as sync:
         collector = UsersyncCollector(sync=sync, spool_dir=tmp_path / "none", max_age=3600)
         registry.register(collector)
         names = {metric.name for metric in registry.collect()}
@@ -81,8 +81,8 @@ def test_while_the_database_is_away(registry, tmp_path, caplog):
     assert "cannot ask the database" in caplog.text
 
 
-def test_an_audit_log_and_its_spool(registry, tmp_path):
-    with AuditLog(NOWHERE, spool_dir=tmp_path) as audit:
+def test_metrics_count_events_of_an_audit_log_and_its_spool(registry, tmp_path):
+    with AuditLog(UNREACHABLE, spool_dir=tmp_path) as audit:
         registry.register(UsersyncCollector(audit=audit, spool_dir=tmp_path))
         for _ in range(3):
             audit.record("a.b")
@@ -99,7 +99,7 @@ def test_an_audit_log_and_its_spool(registry, tmp_path):
         audit.close(timeout=0)
 
 
-def test_how_long_batches_take(project, registry, tmp_path):
+def test_metrics_measure_the_time_of_batches(project, registry, tmp_path):
     with AuditLog(project.database.dsn(), spool_dir=tmp_path) as audit:
         registry.register(UsersyncCollector(audit=audit))
         audit.record("a.b")
@@ -109,11 +109,11 @@ def test_how_long_batches_take(project, registry, tmp_path):
         assert registry.get_sample_value("usersync_audit_events_total", {"result": "stored"}) == 1
 
 
-def test_opentelemetry_gets_the_same(project, tmp_path):
+def test_opentelemetry_gets_the_same_values(project, tmp_path):
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader]).get_meter("test")
     project.auth.sign_up_email()
-    with AuditLog(NOWHERE, spool_dir=tmp_path) as audit:
+    with AuditLog(UNREACHABLE, spool_dir=tmp_path) as audit:
         observe(meter, sync=project.client, audit=audit, spool_dir=tmp_path)
         audit.record("a.b")
         (resource,) = reader.get_metrics_data().resource_metrics
@@ -132,8 +132,8 @@ def test_opentelemetry_gets_the_same(project, tmp_path):
     assert units["usersync.lag_seconds"] == "s"
 
 
-def test_metrics_are_found_by_name(registry):
-    registry.register(UsersyncCollector(sync=UserSync(NOWHERE)))
+def test_a_single_metric_can_be_collected_by_name(registry):
+    registry.register(UsersyncCollector(sync=UserSync(UNREACHABLE)))
     (family,) = registry.restricted_registry(["usersync_up"]).collect()
     assert family.name == "usersync_up"
 
