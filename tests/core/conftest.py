@@ -4,20 +4,25 @@ it.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fixtures_project import NAMES
+from usersync import UserSync
 from usersync.config.settings import Settings, parse_settings
-from usersync.testing import broken_users_table
+from usersync.testing import GoTrue, broken_users_table
+from usersync.testing.install import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from fixtures_project import Project
+    import psycopg
+
+    from usersync.testing import SupabaseDatabase
 
 #: Columns of the users table that scripts name in braces.
 _NAMES = ("email", "phone", "full_name", "deleted_at", "banned_until")
@@ -45,6 +50,23 @@ def sql(project: Project) -> Callable[..., list[tuple[Any, ...]]]:
         return cursor.fetchall() if cursor.description else []
 
     return run
+
+
+@pytest.fixture
+def installed(
+    database: SupabaseDatabase, postgres: psycopg.Connection[Any]
+) -> Iterator[Callable[..., tuple[GoTrue, UserSync]]]:
+    """Run SQL, install usersync with settings, and return the auth server and a client."""
+    with ExitStack() as opened:
+
+        def install_with(before: str = "", **settings: Any) -> tuple[GoTrue, UserSync]:
+            if before:
+                postgres.execute(before)
+            install(database, parse_settings(settings))
+            auth = opened.enter_context(GoTrue(database.dsn("supabase_auth_admin")))
+            return auth, opened.enter_context(UserSync(database.dsn()))
+
+        yield install_with
 
 
 def named(project: Project, text: str) -> str:

@@ -190,3 +190,36 @@ def test_one_locked_row_does_not_stop_the_other_rows_of_a_page(project, sql, syn
         assert {user: each.sqlstate for user, each in sync_failures().items()} == {users[9]: "55P03"}
         assert project.client.status().stale == 1
     healed()
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize("locked", ["public.users", "usersync.sync_failures", "public.audit_logs"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "update auth.users set banned_until = now()",
+        """
+        do $$ begin
+            for number in 1..40 loop
+                insert into auth.users (id, email) values (gen_random_uuid(), number || '@example.com');
+            end loop;
+        end $$
+        """,
+    ],
+    ids=["update", "insert"],
+)
+def test_a_transaction_waits_for_a_lock_once(installed, database, locked, work):
+    auth, client = installed(lock_timeout_ms=500, audit={"enabled": True, "user_events": True})
+    users = auth.import_users(40)
+    with database.connect("postgres", autocommit=False) as other:
+        other.execute(f"lock table {locked} in access exclusive mode")
+        # Forty users at half a second each would take twenty seconds.
+        auth.connection.execute("set statement_timeout = '10s'")
+        auth.connection.execute(work)
+        other.rollback()
+    status = client.status()
+    assert status.auth_users == (len(users) if work.startswith("update") else 80)
+    recorded = {each.user_id for each in client.failures()}
+    missed = status.missing + status.stale
+    assert missed == (40 if locked == "public.users" else 0)
+    assert len(recorded) == (0 if locked == "usersync.sync_failures" else 40)

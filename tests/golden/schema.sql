@@ -1882,6 +1882,7 @@ begin
     end if;
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes'
+        and current_setting('usersync.has_waited', true) is distinct from 'yes'
         and current_setting('transaction_isolation') = 'read committed'
     then
         begin
@@ -3420,19 +3421,27 @@ AS $function$
 #variable_conflict use_column
 declare
     present uuid[] := '{}'::uuid[];
+    -- The auth server's transaction has waited for a lock and given up. It does not wait again for each user.
+    gives_up boolean := current_setting('usersync.gives_up', true) = 'yes'
+        and current_setting('usersync.has_waited', true) = 'yes';
 begin
-    begin
-        present := array(
-            select target."id"
-            from "public"."users" as target
-            where target."id" = any(record_failures.ids) and (true) and (
-                select true from "auth"."users" as source
-                where source."id" = target."id" and source."deleted_at" is null
-            )
-        );
-    exception when others then
-        null;  -- No table, no rows.
-    end;
+    if gives_up then
+        -- The users of an INSERT have no rows yet. Users who are changed or deleted usually have one.
+        present := case when current_setting('usersync.fired_by', true) <> 'INSERT' then ids else present end;
+    else
+        begin
+            present := array(
+                select target."id"
+                from "public"."users" as target
+                where target."id" = any(record_failures.ids) and (true) and (
+                    select true from "auth"."users" as source
+                    where source."id" = target."id" and source."deleted_at" is null
+                )
+            );
+        exception when others then
+            null;  -- No table, no rows.
+        end;
+    end if;
     insert into usersync.sync_failures as failure
         (user_id, kind, outcome, sqlstate, constraint_name, column_name, message, raised_in)
     select
@@ -3744,8 +3753,12 @@ CREATE OR REPLACE FUNCTION usersync.record_untried_users(ids uuid[])
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '10ms'
 AS $function$
 begin
+    if current_setting('usersync.failures_locked', true) = 'yes' then
+        raise lock_not_available using message = 'another session has locked the failures table';
+    end if;
     perform usersync.record_failures(
         array(
             select unnest(ids)
@@ -3757,6 +3770,9 @@ begin
         null
     );
 exception when others or assert_failure then
+    if sqlstate = '55P03' then
+        perform set_config('usersync.failures_locked', 'yes', true);
+    end if;
     raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
         using detail = format('Users: %s. Cause: %s %s.', left(array_to_string(ids, ', '), 1000), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';
@@ -3818,14 +3834,23 @@ begin
         when 'REQUEST' then 'request'
         else 'trigger'
     end);
+    if current_setting('usersync.has_waited', true) = 'yes' then
+        -- This transaction has waited for a lock once. A sign-up waits only once.
+        perform set_config('lock_timeout', '10ms', true);
+    end if;
     if in_request and current_setting('usersync.keeps_user_events', true) = 'yes' then
         reason := 'US003';
         error_message := 'Not tried: an earlier event of the same transaction could not be stored.';
-    elsif fired_by is distinct from 'INSERT' then
-        kept := array(
-            select failure.user_id from usersync.sync_failures as failure
-            where failure.kind = 'event' and failure.user_id = any(recording.ids)
-        );
+    elsif fired_by is distinct from 'INSERT' and current_setting('usersync.failures_locked', true) is distinct from 'yes' then
+        begin
+            kept := array(
+                select failure.user_id from usersync.sync_failures as failure
+                where failure.kind = 'event' and failure.user_id = any(recording.ids)
+            );
+        exception when lock_not_available then
+            -- The event can be stored, even if this is before an earlier one of its user.
+            perform set_config('usersync.failures_locked', 'yes', true), set_config('usersync.has_waited', 'yes', true);
+        end;
         if cardinality(kept) > 0 then
             reason := 'US003';
             error_message := 'Not tried: an earlier event of the user is not stored yet.';
@@ -3843,10 +3868,6 @@ begin
     end if;
 
     if reason is null then
-        if current_setting('usersync.has_waited', true) = 'yes' then
-            -- This transaction has waited for a lock once. A sign-up waits only once.
-            perform set_config('lock_timeout', '10ms', true);
-        end if;
         loop
             begin
                 with stored as (
@@ -5079,13 +5100,16 @@ begin
         if has_triggers or written < cardinality(ids) then
             out_of_sync := usersync.record_out_of_sync_users(ids, applies_deletions);
         end if;
-        if fired_by is distinct from 'INSERT' then
+        if fired_by is distinct from 'INSERT' and current_setting('usersync.failures_locked', true) is distinct from 'yes' then
             begin
                 delete from usersync.sync_failures as failure
                 where failure.user_id = any(try_users.ids) and failure.kind <> 'event' and failure.user_id <> all(out_of_sync)
                     and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
-                null;  -- The rows are right even if the failures table is locked or missing. The next run checks it again.
+                -- The rows are right even if the failures table is locked or missing. The next run checks it again.
+                if sqlstate = '55P03' then
+                    perform set_config('usersync.failures_locked', 'yes', true);
+                end if;
             end;
         end if;
         if records_events then

@@ -10,9 +10,9 @@
 -- Nearly every sign-up needs only one INSERT, so the trigger tries that first, with the rows of the statement. It
 -- leaves the rows to sync_users while usersync is paused; where something may change the written row (a trigger of the
 -- application for INSERT, or partitions, which may have one); where a check is deferred; where a column needs its
--- DEFAULT; where the transaction has changed users already, because the statement's rows may be outdated; above READ
--- COMMITTED; where an event of the user is recorded and the audit log has triggers; and where an INSERT fails for any
--- reason.
+-- DEFAULT; where the transaction has changed users already, because the statement's rows may be outdated; where the
+-- transaction has waited for a lock; above READ COMMITTED; where an event of the user is recorded and the audit log has
+-- triggers; and where an INSERT fails for any reason.
 --
 -- PL/pgSQL reads the catalog when it plans these expressions, not at each sign-up, see stores_rows_unchanged. The same
 -- expression runs again after the INSERT, which may have waited for a session that altered the table. If a rule has
@@ -60,6 +60,7 @@ begin
     end if;
 
     if current_setting('usersync.has_changed_users', true) is distinct from 'yes'
+        and current_setting('usersync.has_waited', true) is distinct from 'yes'
         and current_setting('transaction_isolation') = 'read committed'
     then
         begin

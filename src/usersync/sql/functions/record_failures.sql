@@ -12,19 +12,27 @@ as $usersync$
 #variable_conflict use_column
 declare
     present uuid[] := '{}'::uuid[];
+    -- The auth server's transaction has waited for a lock and given up. It does not wait again for each user.
+    gives_up boolean := current_setting('usersync.gives_up', true) = 'yes'
+        and current_setting('usersync.has_waited', true) = 'yes';
 begin
-    begin
-        present := array(
-            select target."@key"::uuid
-            from "@users_table" as target
-            where target."@key" = any(record_failures.ids::"@key_type"[]) and ('@is_user_row') and (
-                select true from "@source_table" as source
-                where source."id" = target."@key"::uuid and source."deleted_at" is null
-            )
-        );
-    exception when others then
-        null;  -- No table, no rows.
-    end;
+    if gives_up then
+        -- The users of an INSERT have no rows yet. Users who are changed or deleted usually have one.
+        present := case when current_setting('usersync.fired_by', true) <> 'INSERT' then ids else present end;
+    else
+        begin
+            present := array(
+                select target."@key"::uuid
+                from "@users_table" as target
+                where target."@key" = any(record_failures.ids::"@key_type"[]) and ('@is_user_row') and (
+                    select true from "@source_table" as source
+                    where source."id" = target."@key"::uuid and source."deleted_at" is null
+                )
+            );
+        exception when others then
+            null;  -- No table, no rows.
+        end;
+    end if;
     insert into usersync.sync_failures as failure
         (user_id, kind, outcome, sqlstate, constraint_name, column_name, message, raised_in)
     select

@@ -1,10 +1,14 @@
 -- Records users who are not tried again in this transaction. A user's earlier failure stays, because it contains more
--- information.
+-- information. Waits for a lock on the failures table only once in a transaction.
 create or replace function usersync.record_untried_users(ids uuid[]) returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '10ms'
 as $usersync$
 begin
+    if current_setting('usersync.failures_locked', true) = 'yes' then
+        raise lock_not_available using message = 'another session has locked the failures table';
+    end if;
     perform usersync.record_failures(
         array(
             select unnest(ids)
@@ -16,6 +20,9 @@ begin
         null
     );
 exception when others or assert_failure then
+    if sqlstate = '55P03' then
+        perform set_config('usersync.failures_locked', 'yes', true);
+    end if;
     raise warning 'usersync: % user(s) were not synced, and the failures table could not be written', cardinality(ids)
         using detail = format('Users: %s. Cause: %s %s.', left(array_to_string(ids, ', '), 1000), sqlstate, sqlerrm),
         hint = 'Run "usersync doctor", then "usersync sync".';

@@ -59,14 +59,23 @@ begin
         when 'REQUEST' then 'request'
         else 'trigger'
     end);
+    if current_setting('usersync.has_waited', true) = 'yes' then
+        -- This transaction has waited for a lock once. A sign-up waits only once.
+        perform set_config('lock_timeout', '10ms', true);
+    end if;
     if in_request and current_setting('usersync.keeps_user_events', true) = 'yes' then
         reason := 'US003';
         error_message := 'Not tried: an earlier event of the same transaction could not be stored.';
-    elsif fired_by is distinct from 'INSERT' then
-        kept := array(
-            select failure.user_id from usersync.sync_failures as failure
-            where failure.kind = 'event' and failure.user_id = any(recording.ids)
-        );
+    elsif fired_by is distinct from 'INSERT' and current_setting('usersync.failures_locked', true) is distinct from 'yes' then
+        begin
+            kept := array(
+                select failure.user_id from usersync.sync_failures as failure
+                where failure.kind = 'event' and failure.user_id = any(recording.ids)
+            );
+        exception when lock_not_available then
+            -- The event can be stored, even if this is before an earlier one of its user.
+            perform set_config('usersync.failures_locked', 'yes', true), set_config('usersync.has_waited', 'yes', true);
+        end;
         if cardinality(kept) > 0 then
             reason := 'US003';
             error_message := 'Not tried: an earlier event of the user is not stored yet.';
@@ -84,10 +93,6 @@ begin
     end if;
 
     if reason is null then
-        if current_setting('usersync.has_waited', true) = 'yes' then
-            -- This transaction has waited for a lock once. A sign-up waits only once.
-            perform set_config('lock_timeout', '10ms', true);
-        end if;
         loop
             begin
                 with stored as (

@@ -55,13 +55,16 @@ begin
         if has_triggers or written < cardinality(ids) then
             out_of_sync := usersync.record_out_of_sync_users(ids, applies_deletions);
         end if;
-        if fired_by is distinct from 'INSERT' then
+        if fired_by is distinct from 'INSERT' and current_setting('usersync.failures_locked', true) is distinct from 'yes' then
             begin
                 delete from usersync.sync_failures as failure
                 where failure.user_id = any(try_users.ids) and failure.kind <> 'event' and failure.user_id <> all(out_of_sync)
                     and (applies_deletions or failure.kind <> 'removal' or usersync.auth_user_exists(failure.user_id));
             exception when others then
-                null;  -- The rows are right even if the failures table is locked or missing. The next run checks it again.
+                -- The rows are right even if the failures table is locked or missing. The next run checks it again.
+                if sqlstate = '55P03' then
+                    perform set_config('usersync.failures_locked', 'yes', true);
+                end if;
             end;
         end if;
         if records_events then
