@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from fixtures_project import Project
     import psycopg
 
+    from fixtures_project import Project
     from usersync.testing import SupabaseDatabase
 
 #: Columns of the users table that scripts name in braces.

@@ -183,3 +183,19 @@ def test_exceeding_temp_file_limit_is_not_an_error(project, superuser):
     superuser.execute(f"alter database {project.database.name} set work_mem = '64kB'")
     with project.database.connect("postgres") as connection:
         assert connection.execute("select in_step from usersync.compare_tables()").fetchone() == (False,)
+
+
+def test_rows_without_an_auth_user_id_are_not_counted(installed):
+    auth, client = installed(
+        """
+        create table public.members (
+            id bigserial primary key, auth_id uuid unique, email text, deleted_at timestamptz
+        );
+        insert into public.members (email) select n from generate_series(1, 100) as n
+        """,
+        users_table="public.members",
+        key="auth_id",
+        columns={"email": "email", "deleted_at": "deleted_at"},
+    )
+    auth.sign_up_email()
+    assert client.reconcile().counts.examined == 1

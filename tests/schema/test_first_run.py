@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from audit_settings import with_audit_log
+from usersync.config.settings import parse_settings
 
 pytestmark = pytest.mark.newest_server
 
@@ -88,3 +89,11 @@ def test_rows_of_deleted_users_count_as_in_the_status(installer, policy):
     installer.apply(settings)
     status = installer.connection.execute("select public.user_sync_status() ->> 'orphaned'").fetchone()
     assert (len(planned), status) == ((0, ("0",)) if policy == "keep" else (1, ("1",)))
+
+
+def test_values_that_the_first_run_overwrites_are_counted(installer, auth):
+    user_id = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
+    installer.connection.execute("create table public.users (id uuid primary key, full_name text)")
+    installer.connection.execute("insert into public.users values (%s, 'Countess')", [user_id])
+    planned = installer.plan(parse_settings({"columns": {"full_name": "user_metadata.full_name"}}))
+    assert any("overwrite values in 1 (full_name in 1)" in each.message for each in planned.findings)

@@ -358,3 +358,22 @@ def test_apply_raises_inside_a_transaction(database, catalog):
             run(installation.apply(with_audit_log()), connection)
         assert connection.execute("select 2").fetchone() == (2,)
     assert catalog() == before
+
+
+def test_rollback_keeps_a_function_of_the_application_with_a_comment_like_ours(project):
+    owner = project.owner
+    owner.execute("""
+        create table public.orders (id int);
+        create function public.handle_orders() returns trigger language plpgsql as 'begin return new; end';
+        comment on function public.handle_orders() is 'usersync: makes sure the buyer exists';
+        create trigger t after insert on public.orders for each row execute function public.handle_orders()
+    """)
+    run(installation.rollback(project.settings), owner)
+    assert owner.execute("select count(*) from pg_trigger where tgname = 't'").fetchone() == (1,)
+
+
+def test_rollback_changes_nothing_if_an_object_depends_on_usersync(project):
+    project.owner.execute("create view public.watching as select * from usersync.sync_failures")
+    with pytest.raises(UsersyncError, match="depend"):
+        run(installation.rollback(project.settings), project.owner)
+    assert project.client.user_exists(project.auth.sign_up_email())

@@ -10,6 +10,7 @@ import pytest
 
 from audit_settings import with_audit_log
 from usersync import UserSync
+from usersync.config.settings import parse_settings
 from usersync.errors import ConflictError, PrivilegeMissingError
 from usersync.schema import installation
 from usersync.transports.run import run
@@ -413,3 +414,17 @@ def test_a_default_is_not_advised_for_a_unique_column(installer, column, advice)
         if "email can be absent" in each.message
     ]
     assert advice in found.fix
+
+
+def test_a_misspelt_name_of_the_users_table_is_reported(installer):
+    installer.connection.execute("create table public.users (id uuid primary key, email text)")
+    no_schema = installer.plan(parse_settings({"users_table": "publik.users"}))
+    assert "schema publik does not exist" in no_schema.errors[0].message
+    near = installer.plan(parse_settings({"users_table": "public.user"}))
+    assert any("public.users" in each.message for each in near.findings)
+
+
+def test_a_not_null_column_that_some_users_leave_empty_is_reported(installer):
+    installer.connection.execute("create table public.users (id uuid primary key, email text not null)")
+    planned = installer.plan(parse_settings({"columns": {"email": "email"}}))
+    assert any("email is NOT NULL" in each.message for each in planned.findings)

@@ -1,4 +1,4 @@
-"""Events are stored in an application's existing audit table, for example the seed's."""
+"""Events are stored in an application's existing audit table."""
 
 from __future__ import annotations
 

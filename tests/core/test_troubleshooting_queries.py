@@ -1,4 +1,4 @@
-"""The troubleshooting queries of the seed, word for word, as somebody pastes them into psql."""
+"""Queries that people paste into psql to check a hand-written trigger work with usersync, too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usersync.testing.install import install
 
 @pytest.fixture
 def psql(project):
-    """Send a text as psql does: the simple protocol, no parameters, no semicolon needed."""
+    """Send a text as psql does: the simple protocol, without parameters."""
 
     def run(text):
         with project.database.connect("postgres") as connection:
