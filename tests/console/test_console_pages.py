@@ -279,8 +279,8 @@ def test_the_page_of_an_entity_shows_its_state_at_a_time(project, browser):
 def test_the_pages_of_subscriptions_show_events_and_attempts(project, browser):
     for path in ("/subscriptions", "/"):
         page = shown(browser, path)
-        assert "quiet handler active 1 0 0 none order.*, <script>" in page.words
-        assert " handler active 1 2 1 none order.*" in page.words
+        assert "quiet handler active 1 0 0 0 none order.*, <script>" in page.words
+        assert " handler active 1 0 2 1 none order.*" in page.words
         assert "../a b/<script>" in page.text
     page = shown(browser, f"/subscriptions?{urlencode({'name': SUBSCRIPTION})}")
     assert "usersync subscriptions show '../a b/<script>" in page.words

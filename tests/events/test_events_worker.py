@@ -276,6 +276,41 @@ def test_two_workers_share_the_shards(working):
     assert working.owner.execute("select count(*) from usersync.workers").fetchone() == (0,)
 
 
+def test_events_in_flight_are_counted_until_their_result_is_stored(working):
+    handlers, goes_on = Handlers(), threading.Event()
+
+    @handlers.on("a.b")
+    def handle(event):
+        assert goes_on.wait(60)
+
+    @handlers.on("a.b", transactional=True)
+    def store(event, connection):
+        assert goes_on.wait(60)
+
+    def counted():
+        return {working.status(name).in_flight for name in ("handle", "store")}
+
+    working.register(handlers)
+    working.record(1, 1)
+    with working.worker(handlers):
+        wait_for(lambda: counted() == {1})
+        # The handler still runs.
+        working.pause("handle")
+        with working.owner.transaction(force_rollback=True):
+            working.owner.execute(
+                "update usersync.workers set subscriptions = '{store}', alive_until = now() + '1 h'"
+            )
+            assert counted() == {1}
+            # A worker of an earlier release does not write the number.
+            working.owner.execute("update usersync.workers set in_flight = null")
+            assert (working.status("store").in_flight, working.status("handle").in_flight) == (None, 0)
+        working.resume("handle")
+        goes_on.set()
+        for each in handlers:
+            working.wait_done(each.name)
+        wait_for(lambda: counted() == {0})
+
+
 def test_after_a_crash_only_events_of_handlers_are_tried_one_by_one(working):
     """A webhook cannot end the process, so its events are not tried one by one."""
     working.owner.execute(

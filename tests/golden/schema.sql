@@ -7813,6 +7813,9 @@ timestamp with time zone; not null
 -- table usersync.workers column host
 text; not null
 
+-- table usersync.workers column in_flight
+jsonb; By subscription: the events that the worker had started, without a stored result, when it last renewed its leases.
+
 -- table usersync.workers column pid
 integer; not null
 

@@ -60,6 +60,7 @@ def test_metrics_show_lag_workers_and_dead_events_of_a_subscription(project, reg
     crm = {"subscription": "crm"}
     assert registry.get_sample_value("usersync_subscription_lag_events", crm) >= 1
     assert registry.get_sample_value("usersync_subscription_workers", crm) == 0
+    assert registry.get_sample_value("usersync_subscription_in_flight_events", crm) == 0
     assert registry.get_sample_value("usersync_subscription_parked_events", crm | {"state": "dead"}) == 0
 
 

@@ -11,7 +11,7 @@ from usersync.events.models import SHARDS, Subscription
 from usersync.transports.steps import Steps, query, query_row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from usersync.audit.models import FeedPage, NumberedEvent
@@ -112,11 +112,18 @@ def entity_of(event: NumberedEvent) -> Entity | None:
 
 
 def renew_worker(
-    worker: UUID, place: tuple[str, int], *, handlers: Collection[str], kinds: Collection[str], lease: float
+    worker: UUID,
+    place: tuple[str, int],
+    *,
+    handlers: Collection[str],
+    kinds: Collection[str],
+    lease: float,
+    in_flight: Mapping[str, int],
 ) -> Steps[tuple[Assignment, ...]]:
     """Say that the worker is alive, renew its leases, and take its part of the shards.
 
-    ``place`` is its host and its process id.
+    ``place`` is its host and its process id. ``in_flight`` is the number of events that it is handling, by
+    subscription.
     """
     row = yield from query_row(
         "select usersync.renew_worker(%(worker)s, %(host)s, %(pid)s, %(handlers)s, %(kinds)s, "
@@ -127,6 +134,13 @@ def renew_worker(
         handlers=sorted(handlers),
         kinds=sorted(kinds),
         lease=lease,
+    )
+    # Without events, nothing is written.
+    yield from query(
+        "update usersync.workers set in_flight = %(in_flight)s "
+        "where worker = %(worker)s and in_flight is distinct from %(in_flight)s",
+        worker=worker,
+        in_flight=json.dumps(dict(in_flight)),
     )
     return tuple(_assignment(each) for each in row["found"])
 

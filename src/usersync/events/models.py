@@ -46,6 +46,9 @@ class SubscriptionStatus(Subscription):
     lag: int = 0
     #: How many existing users the backfill has read so far. None: there is no backfill, or it has ended.
     backfilled: int | None = None
+    #: How many events workers had started, without a stored result, when they last renewed their leases, a
+    #: few seconds ago. None: a worker of an earlier release does not say it.
+    in_flight: int | None = 0
     #: How many events wait for the next attempt, or for an earlier event of their entity.
     parked: int = 0
     dead: int = 0

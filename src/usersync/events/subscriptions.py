@@ -211,6 +211,16 @@ _LIST = """
             when reached.position < 0 then backfill.starts_after else reached.position
         end, 0) as lag,
         case when reached.position < 0 then reached.position + 1000000000000 end as backfilled,
+        (
+            select case when bool_and(worker.in_flight is not null) is not false
+                then coalesce(sum((worker.in_flight ->> subscription.name)::bigint), 0)::bigint end
+            from usersync.workers as worker
+            where worker.alive_until > clock_timestamp()
+                and (
+                    subscription.name = any(worker.subscriptions)
+                    or worker.in_flight -> subscription.name is not null
+                )
+        ) as in_flight,
         count(parked.number) filter (where parked.state = 'waiting') as parked,
         count(parked.number) filter (where parked.state = 'dead') as dead,
         (

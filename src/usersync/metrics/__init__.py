@@ -87,6 +87,12 @@ SUBSCRIPTION_LAG = Definition(
     "{event}",
     labels=("subscription",),
 )
+SUBSCRIPTION_IN_FLIGHT = Definition(
+    "usersync_subscription_in_flight_events",
+    "Events that workers were handling when they last renewed their leases, a few seconds ago.",
+    "{event}",
+    labels=("subscription",),
+)
 SUBSCRIPTION_PARKED = Definition(
     "usersync_subscription_parked_events",
     "Events that a subscription could not handle, waiting for the next attempt or dead.",
@@ -196,6 +202,8 @@ def of_subscriptions(subscriptions: Iterable[SubscriptionStatus]) -> Iterator[Sa
         if each.state == "active":
             yield Sample(SUBSCRIPTION_LAG, each.lag, (each.name,))
             yield Sample(SUBSCRIPTION_WORKERS, each.workers, (each.name,))
+        if each.in_flight is not None:
+            yield Sample(SUBSCRIPTION_IN_FLIGHT, each.in_flight, (each.name,))
         yield Sample(SUBSCRIPTION_PARKED, each.parked, (each.name, "waiting"))
         yield Sample(SUBSCRIPTION_PARKED, each.dead, (each.name, "dead"))
 

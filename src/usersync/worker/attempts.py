@@ -53,6 +53,11 @@ class Batch:
         """Whether there is a result for this event."""
         return event.number in self.outcomes or event.number in self.behind
 
+    @property
+    def in_flight(self) -> int:
+        """The number of events that were started. Their results are not stored yet."""
+        return len({*list(self.in_hand), *list(self.outcomes)})
+
     def overdue(self, seconds: float) -> list[int]:
         """The numbers of events that have been in progress for longer."""
         return [number for number, since in list(self.in_hand.items()) if now() - since > seconds]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,7 +28,7 @@ from usersync.worker.session import open_session
 from usersync.worker.transaction import end_session, try_in_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
 
     from usersync.audit.models import NumberedEvent
@@ -118,6 +118,8 @@ class Runner:
         self._stretch = 1
         self._suspect: int | None = None
         self._begun: Begun | None = None
+        #: Events that are being handled. Other threads read it.
+        self._batch: Batch | None = None
         self.thread = threading.Thread(target=self._serve, name=f"usersync runner {self.name}", daemon=True)
 
     # Called by other threads.
@@ -150,6 +152,11 @@ class Runner:
     def _tell_thread(self) -> None:
         self._news = True
         self._wake.notify_all()
+
+    @property
+    def in_flight(self) -> int:
+        """The number of events that it has started, and whose results are not stored yet."""
+        return 0 if (batch := self._batch) is None else batch.in_flight
 
     @property
     def hangs(self) -> bool:
@@ -286,13 +293,22 @@ class Runner:
             moved, parked = settled()
             return (yield from leases.finish(self.name, moved, parked=parked, attempts=batch.records()))
 
-        is_written = self._try_batch(batch, finish)
-        moved, parked = settled()
-        if is_written:
-            self._keep(moved)
-        elif moved[0].position > group[0].position or batch.outcomes:
-            self._finish(moved, parked=parked, attempts=batch.records())
+        with self._holding(batch):
+            is_written = self._try_batch(batch, finish)
+            moved, parked = settled()
+            if is_written:
+                self._keep(moved)
+            elif moved[0].position > group[0].position or batch.outcomes:
+                self._finish(moved, parked=parked, attempts=batch.records())
         self._after(batch, parked)
+
+    @contextmanager
+    def _holding(self, batch: Batch) -> Iterator[None]:
+        self._batch = batch
+        try:
+            yield
+        finally:
+            self._batch = None
 
     def _gate(self) -> Callable[[], bool]:
         """May the next event start? The first may, so that each batch gets on."""
@@ -366,8 +382,9 @@ class Runner:
 
         if len(attempts) == 1:
             self._suspect = attempts[0][0].number
-        if not self._try_batch(batch, finish):
-            self._finish(shards, tried=tried(), attempts=batch.records())
+        with self._holding(batch):
+            if not self._try_batch(batch, finish):
+                self._finish(shards, tried=tried(), attempts=batch.records())
         self._after(batch, ())
         return True
 

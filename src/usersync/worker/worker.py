@@ -227,6 +227,9 @@ class Worker:
                         handlers=[each for each in self._handlers if not self._is_refused(each)],
                         kinds=self._kinds,
                         lease=self._lease,
+                        in_flight={
+                            name: number for name, each in self._runners.items() if (number := each.in_flight)
+                        },
                     )
                 )
             except (UsersyncError, psycopg.Error) as error:

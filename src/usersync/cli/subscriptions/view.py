@@ -39,7 +39,17 @@ class SubscriptionsView:
         if self.done:
             yield f"{good(self.done)} {', '.join(plain(each.name) for each in self.subscriptions)}"
             return
-        heads = ("subscription", "kind", "state", "     lag", " parked", "   dead", "workers", "actions")
+        heads = (
+            "subscription",
+            "kind",
+            "state",
+            "     lag",
+            "in flight",
+            " parked",
+            "   dead",
+            "workers",
+            "actions",
+        )
         yield from align([tuple(map(faint, heads)), *map(_row, self.subscriptions)])
         for each in self.subscriptions:
             if url := each.config.get("url"):
@@ -89,6 +99,7 @@ def _row(each: SubscriptionStatus) -> tuple[str, ...]:
         plain(each.kind),
         state,
         number(each.lag).rjust(8),
+        ("?" if each.in_flight is None else number(each.in_flight)).rjust(9),
         number(each.parked).rjust(7),
         bad(dead) if each.dead else dead,
         str(each.workers).rjust(7),
