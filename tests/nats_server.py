@@ -42,7 +42,21 @@ class NatsServer:
     def start(self) -> None:
         """Start the server. A restart uses the same port and files."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
+        if self.port:
+            self._start()
+            return
+        for _ in range(5):
+            self.port = free_port()
+            try:
+                self._start()
+            except RuntimeError as error:
+                if "address already in use" not in str(error):
+                    raise
+            else:
+                return
+        raise RuntimeError("other programs took the ports first")
+
+    def _start(self) -> None:
         config = self.directory / "nats.conf"
         config.write_text(
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.directory}/js" }}\n'

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 
 from hooks_skips import skip_without
+from nats_server import free_port
 
 
 @contextmanager
@@ -41,9 +42,7 @@ def wait_until(condition, program, log):
 @contextmanager
 def redis(directory):
     program = shutil.which("redis-server") or skip_without("Redis")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
     with (directory / "redis.log").open("wb") as output:
         server = subprocess.Popen([program, *options], stdout=output)

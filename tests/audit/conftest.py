@@ -112,6 +112,12 @@ def _no_writer_left() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine, events may take longer than the ten seconds for which applications wait."""
+    monkeypatch.setattr(AuditLog.flush, "__defaults__", (90.0,))
+
+
+@pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "usersync.audit")
 

@@ -12,6 +12,7 @@ from audit_settings import with_audit_log
 from usersync.cli.main import run
 from usersync.sql.render import COMMAND_LOCK_TIMEOUT, LOCK_KEY
 from usersync.testing.install import install
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -48,7 +49,7 @@ def test_a_command_says_who_holds_the_lock(locked, capsys, command, table):
     pid, started = locked(table), time.monotonic()
     assert run(command) == 1
     said = " ".join("".join(capsys.readouterr()).split())
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 90
     assert "US204" in said
     assert f"pid {pid}, user supabase_admin, idle in transaction since" in said
     assert f"holds AccessExclusiveLock on {table}: lock table {table}" in said
@@ -71,12 +72,6 @@ def test_a_command_leaves_no_setting_in_the_session_of_a_pooler(locked, database
             "select proconfig from pg_proc where oid = 'public.user_sync_status()'::regprocedure"
         ).fetchone()
     assert f"lock_timeout={COMMAND_LOCK_TIMEOUT}" in config
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(

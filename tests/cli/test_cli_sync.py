@@ -9,11 +9,12 @@ from terminal import Terminal
 from usersync.cli.progress import PlainProgress
 from usersync.core.reconcile import Progress
 from usersync.models import Counts
+from waiting import until, wait_for_locks
 
 pytestmark = pytest.mark.newest_server
 
-# Enough for some seconds of work; the rows of users whom no trigger saw, as after a restore.
-MANY = 60_000
+#: Users without rows, as after a restore.
+MANY = 2_000
 
 
 @pytest.fixture
@@ -216,13 +217,15 @@ def test_options_that_do_not_go_together_are_refused(usersync, dsn, arguments):
 
 def interrupted(spawn, project, *options):
     """Start a run, press Ctrl-C after some pages, and return the output and the number of users."""
-    process = spawn("sync", "--page-size", 100, *options)
+    wait_for_locks(project.owner)
     examined = "select coalesce(sum(examined), 0) from usersync.sync_runs"
-    while process.poll() is None:
-        if project.owner.execute(examined).fetchone()[0] > 500:
-            process.send_signal(signal.SIGINT)
-            break
-    out, err = process.communicate(timeout=90)
+    with project.database.connect("supabase_admin") as other, other.transaction():
+        # Without this user, the run does not end before Ctrl-C.
+        other.execute("select from auth.users order by id desc limit 1 for update")
+        process = spawn("sync", "--page-size", 100, *options)
+        until(lambda: project.owner.execute(examined).fetchone()[0] > 500 or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=90)
     assert process.returncode == 130, (out, err)
     return out, err
 
@@ -254,7 +257,7 @@ def test_ctrl_c_is_reported_in_json(spawn, dsn, project, unseen):
 
 
 def test_ctrl_c_of_a_dry_run_says_that_nothing_was_written(dsn, project, unseen):
-    unseen(MANY)
+    unseen(60_000)
     with Terminal("sync", "--dry-run", "--page-size", "10") as terminal:
         terminal.wait_for("users ")
         terminal.process.send_signal(signal.SIGINT)

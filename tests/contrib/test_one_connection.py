@@ -144,7 +144,7 @@ def is_served(path: Path) -> bool:
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not ready():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()

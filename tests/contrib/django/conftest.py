@@ -95,7 +95,7 @@ def configure(tmp_path: Path, django_project: None) -> Iterator[Callable[..., No
     yield set_to
     while overrides:
         overrides.pop().disable()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while any(each.name == "usersync-audit" for each in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -113,7 +113,7 @@ class Site:
             message = await communicator.receive_output(20)
             answer.body += message.get("body", b"")
             more = message.get("more_body", False)
-        await communicator.wait(20)
+        await communicator.wait(90)
         return answer
 
     def scope(self, path: str, **headers: str) -> dict[str, Any]:

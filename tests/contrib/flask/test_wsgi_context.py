@@ -190,7 +190,7 @@ def test_five_hundred_concurrent_requests_have_their_own_contexts(make_app, back
     together = Barrier(50)
 
     def view():
-        together.wait(30)
+        together.wait(90)
         audit.record("handled", metadata={"user": str(users.current_user.id)})
         return "a"
 
