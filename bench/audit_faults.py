@@ -47,11 +47,12 @@ if TYPE_CHECKING:
 
     from usersync.testing import SupabaseDatabase
 
-ATTACKS = Path(__file__).parent.parent / "tests" / "audit"
-sys.path.insert(0, str(ATTACKS))
+TESTS = Path(__file__).parent.parent / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "audit")]
+
+from killing import kill_recorders  # noqa: E402 - likewise
 
 import tiny_disk  # noqa: E402 - shared with the test suite
-from killing import kill_recorders  # noqa: E402 - likewise
 
 AT_ONCE = 4
 SMALL = {"shared_buffers": "32MB", "max_connections": "20", "max_wal_size": "64MB", "min_wal_size": "32MB"}
@@ -255,7 +256,7 @@ class BlackHole:
     """A proxy between the log and the server, in another process, so that its work is not measured."""
 
     def __init__(self, stack: ExitStack, host: str, port: int) -> None:
-        command = [sys.executable, str(ATTACKS.parent / "proxy.py"), host, str(port)]
+        command = [sys.executable, str(TESTS / "proxy.py"), host, str(port)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._process = stack.enter_context(process)
         assert process.stdout is not None

@@ -28,10 +28,11 @@ _START_S = 30
 
 @dataclass
 class NatsServer:
-    """One server. ``options`` are further lines of its configuration file."""
+    """One server. ``options`` are further lines of its configuration file; ``prefix`` begins its command."""
 
     directory: Path
     options: str = ""
+    prefix: list[str] = field(default_factory=list)
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -64,7 +65,7 @@ class NatsServer:
         )
         log = (self.directory / "log").open("ab")
         with log:
-            self.process = subprocess.Popen([BINARY, "-c", config], stdout=log, stderr=log)
+            self.process = subprocess.Popen([*self.prefix, BINARY, "-c", config], stdout=log, stderr=log)
         deadline = time.monotonic() + _START_S
         while not self.is_listening():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -136,8 +137,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def nats_server(directory: Path, options: str = "") -> Iterator[NatsServer]:
-    server = NatsServer(directory, options)
+def nats_server(directory: Path, options: str = "", prefix: list[str] | None = None) -> Iterator[NatsServer]:
+    server = NatsServer(directory, options, prefix or [])
     try:
         server.start()
         yield server

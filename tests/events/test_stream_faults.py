@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from contextlib import suppress
 
 import pytest
-from ingesting import record, wait_stored
+from ingesting import ENVELOPES, record, stored, wait_empty, wait_for_stream, wait_stored
 from test_events_health import ask
 from working import wait_for
 
+import tiny_disk
+from hooks_skips import skip_without
+from nats_server import nats_server
 from proxy import Proxy
+from usersync.audit.delivery import writer
 from usersync.audit.delivery.protocol import UnavailableError
 from usersync.audit.delivery.sender import Sender
+from usersync.transports.jetstream.address import StreamAddress
+from usersync.transports.jetstream.connection import connect
 from usersync.worker import ingest, ingest_monitor
 from usersync.worker.health import HealthServer
 
@@ -89,3 +97,148 @@ def test_metrics_and_probes_know_the_backlog(working, nats, opened, tmp_path, mo
         wait_for(lambda: ask(server, "/readyz") == (200, "ok\n"), "the worker to be ready again")
         record(log, range(3, 6))
         wait_stored(working, range(6))
+
+
+def test_a_cut_is_noticed_without_traffic(nats, monkeypatch):
+    monkeypatch.setattr("usersync.transports.jetstream.connection._CONNECT_S", 0.2)
+
+    async def notice(proxy):
+        address = StreamAddress.parse(f"nats://127.0.0.1:{proxy.port}")
+        connection = await connect(address, "test")
+        proxy.silent.set()
+        async with asyncio.timeout(60):
+            while connection.is_open:  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(0.01)
+
+    with Proxy("127.0.0.1", nats.port) as proxy:
+        asyncio.run(notice(proxy))
+
+
+def test_a_cut_between_an_application_and_the_stream(working, nats, opened):
+    with (
+        Proxy("127.0.0.1", nats.port) as proxy,
+        working.worker(ingest=nats.url) as worker,
+    ):
+        wait_for_stream(nats)
+        # An envelope that is published again after this time is another message.
+        config = nats.ask(f"STREAM.INFO.{ENVELOPES}")["config"]
+        nats.ask(f"STREAM.UPDATE.{ENVELOPES}", {**config, "duplicate_window": 100_000_000})
+        log = opened(f"nats://127.0.0.1:{proxy.port}")
+        record(log, range(5))
+        wait_stored(working, range(5))
+
+        # No byte passes, and no connection is closed.
+        proxy.silent.set()
+        record(log, range(5, 10))
+        wait_for(lambda: log.stats().last_error, "the failed attempt")
+        assert log.stats().waiting == 5
+        proxy.silent.clear()
+        assert log.flush(60)
+        wait_stored(working, range(10))
+
+        # The stream has the events, and their acknowledgement is lost until the duplicate window has passed.
+        proxy.drops_answers.set()
+        record(log, range(10, 15))
+        wait_stored(working, range(15))
+        assert log.stats().waiting == 5
+        wait_for(lambda: log.stats().last_error, "the lost acknowledgement")
+        proxy.drops_answers.clear()
+        assert log.flush(60)
+        wait_for(lambda: worker.ingest_monitor.counters.duplicates, "the same events in another message")
+
+        # Connections are closed.
+        proxy.cut()
+        record(log, range(15, 20))
+        wait_for(lambda: log.stats().last_error, "the failed attempt")
+        proxy.restore()
+        assert log.flush(60)
+        wait_stored(working, range(20))
+        wait_empty(nats)
+    assert not log.stats().quarantined
+
+
+@pytest.mark.parametrize("fault", ["silent", "drops_requests", "cut"])
+def test_a_cut_between_a_worker_and_the_stream(working, nats, opened, monkeypatch, fault):
+    send, arrived, proceed = Sender.send, threading.Event(), threading.Event()
+
+    def store(sender, payloads, **options):
+        receipt = send(sender, payloads, **options)
+        if payloads and not arrived.is_set():
+            # Stored, and not acknowledged yet.
+            arrived.set()
+            assert proceed.wait(60)
+        return receipt
+
+    monkeypatch.setattr(Sender, "send", store)
+    log = opened(nats.url)
+    with (
+        Proxy("127.0.0.1", nats.port) as proxy,
+        working.worker(ingest=f"nats://127.0.0.1:{proxy.port}") as worker,
+    ):
+        record(log, range(5))
+        assert arrived.wait(30)
+        proxy.cut() if fault == "cut" else getattr(proxy, fault).set()
+        record(log, range(5, 10))
+        assert log.flush(60)
+        proceed.set()
+        why = wait_for(worker.ingest_monitor.problem, "the failed attempt")
+        assert why.startswith("the events of the stream are not stored: StreamError")
+        assert nats.ask(f"STREAM.INFO.{ENVELOPES}")["state"]["messages"]
+        proxy.restore() if fault == "cut" else getattr(proxy, fault).clear()
+        wait_stored(working, range(10))
+        wait_empty(nats)
+        wait_stored(working, range(10))
+        # JetStream redelivered what was not acknowledged.
+        assert worker.ingest_monitor.counters.duplicates
+
+
+def fill(path):
+    """Write to a file until its disk is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_full_disk_of_a_node(working, opened, tmp_path):
+    if reason := tiny_disk.why_not():
+        skip_without("a mount namespace", reason)
+    place = tmp_path / "nats" / "js"
+    place.mkdir(parents=True)
+    with (
+        tiny_disk.held_disk(place, "4m") as (prefix, disk),
+        nats_server(tmp_path / "nats", prefix=prefix) as server,
+        working.worker(ingest=server.url),
+    ):
+        wait_for_stream(server)
+        log = opened(server.url)
+        record(log, range(5))
+        wait_stored(working, range(5))
+        fill(disk / "other files")
+        # More than what remains of the last page.
+        record(log, range(5, 105))
+        wait_for(lambda: "no space left on device" in (server.directory / "log").read_text(), "the full disk")
+        assert log.stats().waiting
+        (disk / "other files").unlink()
+        # JetStream does not continue by itself.
+        server.stop()
+        server.start()
+        assert log.flush(60)
+        wait_stored(working, range(105))
+    assert not log.stats().quarantined
+
+
+def test_a_stream_that_is_deleted_while_events_come(working, nats, opened, monkeypatch):
+    # Looks at the stream at every batch, and sends again at once.
+    monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)
+    monkeypatch.setattr(writer, "_PROBE_MS", 0)
+    monkeypatch.setattr(writer, "_IDLE_S", 0.05)
+    log = opened(nats.url)
+    with working.worker(ingest=nats.url):
+        for number in range(400):
+            record(log, [number])
+            if number % 100 == 50:
+                wait_for(lambda known=number: len(stored(working)) > known - 50, "some of the events")
+                nats.delete_streams()
+        assert log.flush(60)
+        wait_stored(working, range(400))
+    assert not log.stats().quarantined

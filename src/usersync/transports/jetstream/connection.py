@@ -77,6 +77,15 @@ class _Client(Client):
         command: bytes = super()._connect_command()
         return command
 
+    async def _process_connect_init(self) -> None:
+        """Close the socket if the server does not answer the login. nats-py would open the next one."""
+        try:
+            await super()._process_connect_init()
+        except BaseException:
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+            raise
+
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         """No headers, if they cannot be read.
 

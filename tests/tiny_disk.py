@@ -6,9 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Its own mount namespace, so that the mount is private and always removed. Accounts other than root need a
 # system that allows user namespaces.
@@ -47,3 +52,18 @@ def run_python(code: str, place: Path, size: str, *arguments: object) -> subproc
     script = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), str(place), *map(str, arguments)]
     command = on_disk(place, size, script)
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+@contextmanager
+def held_disk(place: Path, size: str) -> Iterator[tuple[list[str], Path]]:
+    """Such a disk for the block: the beginning of a command that uses it, and its path for this process."""
+    held = on_disk(place, size, ["sh", "-c", "echo mounted; exec sleep infinity"])
+    with subprocess.Popen(held, stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"mounted\n"
+            namespaces = f"/proc/{holder.pid}/ns"
+            user = [] if os.geteuid() == 0 else [f"--user={namespaces}/user", "--preserve-credentials"]
+            yield ["nsenter", f"--mount={namespaces}/mnt", *user], Path(f"/proc/{holder.pid}/root{place}")
+        finally:
+            holder.kill()
