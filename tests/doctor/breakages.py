@@ -1,8 +1,8 @@
 # ruff: noqa: E501 - SQL is easier to read in one line
-"""Damage that people and tools do to a database with usersync, which doctor has to notice.
+"""Breakages of a database with usersync that doctor must notice.
 
-Each entry is SQL that a superuser runs, and the check that notices the damage. ``fixed_by_pasting``: pasting the fixes
-makes every check pass. Both counts may only rise.
+Each entry has SQL that a superuser runs, and the check that must fail. ``fixed_by_pasting`` says that all checks pass
+after the fixes were pasted. Both counts may only rise.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Breakage:
     sql: str
-    #: The check that has to notice it.
+    #: The check that must fail.
     code: str | None
-    #: Whether pasting the fix is enough. Otherwise a person has to decide, or another role has to run it.
+    #: Whether pasting the fix is enough. Otherwise a person must decide, or another role must run it.
     fixed_by_pasting: bool = True
 
 
@@ -183,7 +183,7 @@ BREAKAGES = {
         "'ffffffff-ffff-ffff-ffff-ffffffffffff', 100, now() - interval '1 day', now() - interval '1 day')",
         "D019",
     ),
-    # The whole of usersync.
+    # The whole installation.
     "the schema dropped": Breakage("drop schema usersync cascade", "D002"),
     "the schema dropped, and a hand-written trigger": Breakage(
         "drop schema usersync cascade; create table public.seen (id uuid);"
@@ -262,7 +262,7 @@ BREAKAGES = {
     ),
     "a tracked table dropped": Breakage("drop table public.orders", "D029", fixed_by_pasting=False),
     # Writing.
-    "a database that takes no writes": Breakage(
+    "a read-only database": Breakage(
         "alter role postgres in database {database} set default_transaction_read_only = on", "D036"
     ),
 }

@@ -1,4 +1,4 @@
-"""A project that doctor checks, and whose fixes are pasted as printed."""
+"""Fixtures with a project that doctor checks, and a function that pastes the printed fixes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CheckedProject:
     """A project, its checks, and their fixes, which run as printed."""
 
     project: Project
-    #: The connection that runs the SQL of a fix: the owner's, or a superuser's where only that may.
+    #: The connection that runs the SQL of a fix: the owner's, or a superuser's if the fix requires one.
     fix_connection: psycopg.Connection
     settings: Settings
 
@@ -84,14 +84,14 @@ def checked(project: Project) -> CheckedProject:
 
 @pytest.fixture
 def root(project: Project):
-    """A superuser's connection, for damage that only the platform can do."""
+    """A superuser's connection, for changes that only Supabase itself can make."""
     with project.database.connect("supabase_admin") as connection:
         yield connection
 
 
 @pytest.fixture
 def checked_as_superuser(checked: CheckedProject, root: psycopg.Connection) -> CheckedProject:
-    """The same, with fixes run by a superuser."""
+    """The same project, with a superuser's connection for the fixes."""
     checked.fix_connection = root
     return checked
 

@@ -1,4 +1,4 @@
-"""D024 to D028: an audit log that usersync created, and one of the application."""
+"""D024 to D028: an audit log that usersync created, and an audit table of the application."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def event(**fields):
 
 
 @pytest.mark.newest_server
-def test_damage_to_the_log_is_named_and_fixed(checked):
+def test_several_kinds_of_damage_to_the_log_are_reported_and_fixed(checked):
     owner = checked.project.owner
     record(owner, event(user_id=str(checked.project.auth.sign_up_email("ada@example.com"))))
     owner.execute(DAMAGE)
@@ -74,13 +74,13 @@ NEVER = """
     ],
 )
 @pytest.mark.newest_server
-def test_d024_a_log_that_can_be_changed(checked, damage):
+def test_d024_reports_a_log_whose_events_can_be_changed(checked, damage):
     checked.project.owner.execute(damage)
     assert "can be changed" in checked.is_fixed_by_pasting("D024").detail
 
 
 @pytest.mark.newest_server
-def test_d025_a_dropped_index(checked):
+def test_d025_reports_dropped_indexes(checked):
     owner = checked.project.owner
     indexes = "select indexrelid::regclass::text from pg_index where indrelid = 'public.audit_logs'::regclass"
     names = [row[0] for row in owner.execute(f"{indexes} and not indisprimary").fetchall()]
@@ -99,14 +99,14 @@ def test_d025_accepts_the_foreign_key_to_a_renamed_users_table(checked):
     assert "people has its columns" in checked.check("D012").detail
 
 
-def test_d025_a_dropped_log(checked):
+def test_d025_reports_a_dropped_log(checked):
     checked.project.owner.execute("drop table public.audit_logs cascade")
     assert "no event can be stored" in checked.is_fixed_by_pasting("D025").detail
     assert checked.failing() == {}
 
 
 @pytest.mark.newest_server
-def test_d026_privileges_that_were_granted_or_revoked(checked):
+def test_d026_reports_granted_and_revoked_privileges(checked):
     owner = checked.project.owner
     owner.execute(
         "grant insert on public.audit_logs to service_role; "
@@ -120,7 +120,7 @@ def test_d026_privileges_that_were_granted_or_revoked(checked):
 
 
 @pytest.mark.newest_server
-def test_d027_months_without_a_partition(checked):
+def test_d027_reports_months_without_a_partition(checked):
     owner = checked.project.owner
     for (name,) in owner.execute(
         "select inhrelid::regclass::text from pg_inherits where inhparent = 'public.audit_logs'::regclass "
@@ -132,7 +132,7 @@ def test_d027_months_without_a_partition(checked):
 
 
 @pytest.mark.newest_server
-def test_d027_a_detached_partition(checked):
+def test_d027_reports_a_detached_partition(checked):
     owner = checked.project.owner
     record(owner, event())
     (name,) = owner.execute("select tableoid::regclass::text from public.audit_logs").fetchone()
@@ -142,7 +142,7 @@ def test_d027_a_detached_partition(checked):
 
 
 @pytest.mark.newest_server
-def test_d027_a_month_with_too_many_events_to_move_automatically(checked):
+def test_d027_reports_a_month_with_too_many_events_to_move_automatically(checked):
     owner = checked.project.owner
     (month,) = owner.execute("select to_char(now() at time zone 'UTC', 'YYYY_MM')").fetchone()
     owner.execute(f"drop table usersync.audit_logs_{month}")
@@ -158,7 +158,7 @@ def test_d027_a_month_with_too_many_events_to_move_automatically(checked):
 
 
 @pytest.mark.newest_server
-def test_d027_a_large_default_partition(checked):
+def test_d027_reports_a_large_default_partition(checked):
     owner = checked.project.owner
     owner.execute(
         "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
@@ -170,13 +170,13 @@ def test_d027_a_large_default_partition(checked):
 
 
 @pytest.mark.newest_server
-def test_d027_no_default_partition(checked):
+def test_d027_reports_a_missing_default_partition(checked):
     checked.project.owner.execute("drop table usersync.audit_logs_default")
     assert "the default partition is missing" in checked.is_fixed_by_pasting("D027").detail
 
 
 @pytest.mark.newest_server
-def test_d028_rejected_events(checked):
+def test_d028_reports_rejected_events_by_reason(checked):
     owner = checked.project.owner
     record(owner, event(outcome="perhaps"), event(action=""), event(action=""))
     check = checked.check("D028")
@@ -222,7 +222,7 @@ def adopted(database, postgres):
 
 
 @pytest.mark.newest_server
-def test_d026_an_adopted_table_that_anon_may_use(adopted, postgres, database):
+def test_d026_reports_an_adopted_table_that_anon_may_access(adopted, postgres, database):
     note = next(
         each for each in run(installation.plan(ADOPTED), postgres).findings if "anon may" in each.message
     )
@@ -240,7 +240,7 @@ def test_d026_an_adopted_table_that_anon_may_use(adopted, postgres, database):
 
 
 @pytest.mark.newest_server
-def test_d025_reports_an_adopted_table_that_does_not_fit(adopted, postgres):
+def test_d025_reports_an_adopted_table_that_cannot_store_all_events(adopted, postgres):
     """No other check reports the application's table."""
     check = adopted("D025")
     assert check.status == "warning"

@@ -72,7 +72,7 @@ def deletion_fails(auth):
     return False
 
 
-def test_d013_warns_where_a_replaced_trigger_created_the_row(owner, auth):
+def test_d013_warns_if_a_replaced_trigger_created_the_row(owner, auth):
     owner.execute(USERS + REFERENCE + CREATING)
     run(installation.apply(SETTINGS, adopt=True), owner)
     found = check(owner, "D013")
@@ -88,14 +88,14 @@ def test_d013_warns_before_the_installation(owner):
     assert check(owner, "D013").status == "warning"
 
 
-def test_d013_warns_where_the_application_creates_the_rows(owner):
+def test_d013_warns_if_the_application_creates_the_rows(owner):
     owner.execute(USERS + REFERENCE)
     settings = dataclasses.replace(SETTINGS, creates_rows=False)
     run(installation.apply(settings), owner)
     assert check(owner, "D013", settings).status == "warning"
 
 
-def test_d013_is_a_problem_where_only_usersync_creates_the_row(owner, auth):
+def test_d013_is_a_problem_if_only_usersync_creates_the_row(owner, auth):
     owner.execute(USERS + REFERENCE)
     assert not deletion_fails(auth)
     run(installation.apply(SETTINGS), owner)
@@ -105,7 +105,7 @@ def test_d013_is_a_problem_where_only_usersync_creates_the_row(owner, auth):
     assert "without usersync" not in found.detail
 
 
-def test_d016_warns_where_a_trigger_that_stays_deletes_the_row(owner, auth):
+def test_d016_warns_if_a_trigger_that_stays_deletes_the_row(owner, auth):
     owner.execute(USERS + ORDERS + DELETING + ORDERING)
     run(installation.apply(SETTINGS), owner)
     found = check(owner, "D016")
@@ -114,7 +114,7 @@ def test_d016_warns_where_a_trigger_that_stays_deletes_the_row(owner, auth):
     assert deletion_fails(auth)
 
 
-def test_d016_warns_where_d013_blocks_the_deletion_first(owner, auth):
+def test_d016_warns_if_d013_blocks_the_deletion_first(owner, auth):
     owner.execute(USERS + REFERENCE + CREATING + ORDERS + ORDERING)
     run(installation.apply(SETTINGS, adopt=True), owner)
     found = check(owner, "D016")
@@ -129,7 +129,7 @@ def test_d016_warns_where_d013_blocks_the_deletion_first(owner, auth):
     assert not deletion_fails(auth)
 
 
-def test_d016_is_a_problem_where_usersync_deletes_the_row(owner, auth):
+def test_d016_is_a_problem_if_usersync_deletes_the_row(owner, auth):
     owner.execute(USERS + ORDERS + CREATING + ORDERING)
     run(installation.apply(SETTINGS, adopt=True), owner)
     assert not deletion_fails(auth)

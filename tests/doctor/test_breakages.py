@@ -1,4 +1,4 @@
-"""For each breakage: doctor notices it, pasting its fixes repairs it, and no data is lost."""
+"""For each breakage, doctor notices it, the pasted fixes repair it, and no data is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WHERE_ROWS_ARE_DELETED = {
 
 @pytest.fixture
 def settings(request, names):
-    if names != "plain":  # before a database is made for the test
+    if names != "plain":  # before a database is created for the test
         pytest.skip("the breakages use the names of the default settings")
     return with_audit_log(getattr(request, "param", {}))
 
@@ -100,7 +100,7 @@ OBJECTS = """
 
 
 def data_of(connection):
-    """Every row, by table and key; and the objects of the application and of tracked tables."""
+    """All rows, by table and key, and the objects of the application and of tracked tables."""
     found = {("object", name): {} for (name,) in connection.execute(OBJECTS).fetchall()}
     for table, key in DATA.items():
         try:
@@ -112,7 +112,7 @@ def data_of(connection):
     return found
 
 
-def assert_nothing_is_lost(before, after):
+def assert_no_data_is_lost(before, after):
     for place, row in before.items():
         assert place in after, f"{place} was removed"
         for column, value in row.items():
@@ -128,7 +128,7 @@ def failing(shop):
 
 
 def paste_all(shop, checks):
-    """Paste every fix as printed. A fix may fail."""
+    """Paste each fix as printed. A fix may fail."""
     for check in checks:
         lines = (check.fix or "").splitlines()
         for is_command, group in groupby(lines, lambda each: each.startswith("usersync ")):
@@ -152,7 +152,7 @@ def paste(shop, text):
 
 
 @pytest.mark.parametrize("how", BREAKAGES)
-def test_doctor_notices_a_breakage_and_its_fixes_lose_nothing(shop, how):
+def test_doctor_notices_the_breakage_and_its_fixes_lose_no_data(shop, how):
     breakage = BREAKAGES[how]
     with psycopg.connect(shop.project.database.dsn("supabase_admin"), autocommit=True) as breaker:
         breaker.execute(breakage.sql.replace("{database}", shop.project.database.name))
@@ -164,7 +164,7 @@ def test_doctor_notices_a_breakage_and_its_fixes_lose_nothing(shop, how):
         left = failing(shop)
         if not left:
             break
-    assert_nothing_is_lost(before, data_of(shop.fix_connection))
+    assert_no_data_is_lost(before, data_of(shop.fix_connection))
     assert (not left) == breakage.fixed_by_pasting, left
 
 
@@ -183,7 +183,7 @@ def test_doctor_notices_a_breakage_and_its_fixes_lose_nothing(shop, how):
         "an order that blocks a deletion",
     ],
 )
-def test_no_fix_deletes_a_row_with_on_delete_delete(deleting, how):
+def test_no_fix_deletes_a_row_if_on_delete_is_delete(deleting, how):
     """Orders are deleted with their buyer."""
     shop = deleting
     sql = WHERE_ROWS_ARE_DELETED.get(how) or BREAKAGES[how].sql
@@ -195,14 +195,14 @@ def test_no_fix_deletes_a_row_with_on_delete_delete(deleting, how):
     for _ in range(3):
         paste_all(shop, left.values())
         left = failing(shop)
-    assert_nothing_is_lost(before, data_of(shop.fix_connection))
+    assert_no_data_is_lost(before, data_of(shop.fix_connection))
 
 
 def test_without_a_breakage_every_check_is_ok(shop):
     assert failing(shop) == {}
 
 
-def test_the_counts_do_not_fall():
+def test_the_numbers_of_breakages_and_of_fixed_ones_do_not_fall():
     assert len(BREAKAGES) >= 75
     assert sum(each.code is not None for each in BREAKAGES.values()) == len(BREAKAGES)
     assert sum(each.fixed_by_pasting for each in BREAKAGES.values()) >= 63

@@ -1,4 +1,4 @@
-"""The canary tries every kind of sign-up and change, and leaves nothing behind."""
+"""The canary tries each kind of sign-up and change, and changes nothing in the database."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def snapshot(connection):
         "and relnamespace::regnamespace::text !~ '^(pg_|information_schema)'"
     ).fetchall()
     rows = "select md5(string_agg(each::text, ' ' order by each::text)) from {} as each"
-    # A rollback does not set back the one that numbers the failures.
+    # A rollback does not reset the sequence of the failures' ids.
     sequences = connection.execute(
         "select oid::regclass::text from pg_class "
         "where relkind = 'S' and relname <> 'sync_failures_failure_id_seq'"
@@ -79,8 +79,8 @@ def test_a_healthy_project_accepts_every_request_and_keeps_nothing(checked, cana
     assert snapshot(root) == before
 
 
-def test_the_role_of_the_requests(checked, canary, root):
-    """On the platform ``postgres`` may not take the auth server's role; a superuser may."""
+def test_the_canary_takes_the_auth_servers_role_if_it_is_allowed(checked, canary, root):
+    """On Supabase ``postgres`` is not allowed to take the auth server's role. A superuser is."""
     as_owner, as_superuser = canary(), canary(root)
     assert (as_owner.tried_as, as_superuser.tried_as) == ("postgres", "supabase_auth_admin")
     assert "may not take the role supabase_auth_admin" in verdicts(as_owner)["D033"].detail
@@ -104,7 +104,7 @@ BROKEN = {
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_users_table_is_named_and_fails_no_request(checked, canary, root, how):
+def test_a_broken_users_table_is_reported_and_fails_no_request(checked, canary, root, how):
     table, column = checked.settings.users_table, checked.project.columns["email"]
     with broken_users_table(checked.project.database.dsn(), how, table=table, column=column):
         before = snapshot(root)
@@ -125,7 +125,7 @@ def test_one_cause_is_reported_once_with_its_fix(change, canary):
     assert "column demanded" in check.detail
     assert "hard deletion," not in check.detail.replace(
         "after a hard deletion", ""
-    )  # a deleted user misses no row
+    )  # a deleted user has no missing row
     assert len(check.detail.splitlines()) == 1
     assert check.fix == "usersync doctor --only D008,D012,D015"
 
@@ -143,7 +143,7 @@ HAND_WRITTEN = """
 
 
 @pytest.mark.newest_server
-def test_a_hand_written_trigger_that_fails_the_sign_up(change, canary):
+def test_a_hand_written_trigger_that_fails_the_sign_up_is_a_warning(change, canary):
     change(HAND_WRITTEN)
     found = canary()
     assert set(states(found).values()) == {"ok", "refused"}
@@ -155,14 +155,14 @@ def test_a_hand_written_trigger_that_fails_the_sign_up(change, canary):
     )
     assert "Without usersync's triggers it is refused, too." in check.detail
     assert "select pg_get_functiondef('public.make_profile()'::regprocedure);" in check.fix
-    # The trial's users have the metadata keys that the trigger names, where the auth server accepts them.
+    # The trial's users have the metadata keys that the trigger reads, if the flow accepts metadata.
     assert states(found)["sign-up by e-mail"] == "ok"
     assert states(found)["sign-up by wallet (Web3)"] == "refused"
 
 
 @pytest.mark.newest_server
 def test_a_flow_that_fails_because_of_usersync_is_a_problem(checked, change, canary):
-    """The trigger inserts the row once the address is confirmed. With usersync the row exists already."""
+    """The trigger inserts the row when the e-mail is confirmed. With usersync the row exists already."""
     email = checked.project.column("email")
     change(
         "create function public.late() returns trigger language plpgsql security definer as $$ begin"
@@ -186,13 +186,13 @@ LOGGING = """
 
 
 @pytest.mark.newest_server
-class TestAPrivilegeThatTheAuthServerLacks:
-    def test_is_found_in_its_role(self, change, canary, root):
+class TestMissingPrivilegeOfTheAuthServer:
+    def test_it_is_found_in_the_auth_servers_role(self, change, canary, root):
         change(LOGGING + "revoke all on public.seen from supabase_auth_admin, public")
         check = verdicts(canary(root))["D033"]
         assert "SQLSTATE 42501, raised in public.note() (trigger note on auth.users)" in check.detail
 
-    def test_is_looked_up_if_its_role_cannot_be_taken(self, change, canary):
+    def test_it_is_looked_up_if_the_role_cannot_be_taken(self, change, canary):
         change(LOGGING + "revoke all on public.seen from supabase_auth_admin, public")
         found = canary()
         assert set(states(found).values()) == {"ok"}
@@ -206,14 +206,14 @@ class TestAPrivilegeThatTheAuthServerLacks:
         change("create policy auth_server on public.seen for insert to supabase_auth_admin with check (true)")
         assert verdicts(canary())["D033"].status == "ok"
 
-    def test_on_auth_users(self, canary, root):
+    def test_it_is_found_on_auth_users(self, canary, root):
         root.execute("revoke update on auth.users from supabase_auth_admin")
         check = verdicts(canary())["D033"]
         assert "supabase_auth_admin lacks UPDATE on table auth.users" in check.detail
 
 
 @pytest.mark.newest_server
-def test_a_deferred_constraint_that_would_fail_at_commit(change, canary, root):
+def test_a_deferred_constraint_that_would_fail_at_commit_is_found(change, canary, root):
     change(
         "create table public.invited (id uuid primary key);"
         "create table public.guests (id uuid constraint invited_only references public.invited"
@@ -228,7 +228,7 @@ def test_a_deferred_constraint_that_would_fail_at_commit(change, canary, root):
 
 
 @pytest.mark.newest_server
-def test_a_foreign_key_that_blocks_a_deletion(checked, change, canary):
+def test_a_foreign_key_that_blocks_a_deletion_is_found(checked, change, canary):
     key = '"' + checked.settings.key + '"'
     change(f"alter table {{users}} add constraint holds foreign key ({key}) references auth.users (id)")
     found = canary()
@@ -239,7 +239,7 @@ def test_a_foreign_key_that_blocks_a_deletion(checked, change, canary):
 
 
 @pytest.mark.newest_server
-def test_only_a_sequence_that_a_trigger_uses_is_named(checked, change, canary, root):
+def test_only_a_sequence_that_a_trigger_uses_is_reported(checked, change, canary, root):
     change(
         "create sequence public.others; create table public.numbers (n bigint generated always as identity);"
         "create function public.count() returns trigger language plpgsql security definer as"
@@ -261,7 +261,7 @@ def test_only_a_sequence_that_a_trigger_uses_is_named(checked, change, canary, r
     assert set(states(asked).values()) == {"ok"}
 
 
-OVERSTEPPING = """
+TRIGGER_WITH_LOCKS_AND_SETTINGS = """
     create function public.overstep() returns trigger language plpgsql security definer as $$ begin
         if current_setting('statement_timeout') = '0' or current_setting('lock_timeout') = '0' then
             raise 'nothing ends this any more';
@@ -276,8 +276,8 @@ OVERSTEPPING = """
 
 
 @pytest.mark.newest_server
-def test_locks_and_settings_of_a_trigger_do_not_outlast_the_canary(checked, change, canary):
-    change(OVERSTEPPING)
+def test_locks_and_settings_of_a_trigger_end_with_the_canary(checked, change, canary):
+    change(TRIGGER_WITH_LOCKS_AND_SETTINGS)
     change("select pg_advisory_lock(9)")
     found = canary()
     assert set(states(found).values()) == {"ok"}
@@ -285,7 +285,7 @@ def test_locks_and_settings_of_a_trigger_do_not_outlast_the_canary(checked, chan
     assert held.fetchall() == [(9,)]
 
 
-CALLING = """
+CALLS_ANOTHER_SERVER = """
     create schema if not exists extensions;
     create table public.asked (url text);
     create function extensions.http_get(url text) returns int language plpgsql as
@@ -301,8 +301,8 @@ CALLING = """
 
 
 @pytest.mark.newest_server
-def test_calls_that_a_rollback_does_not_undo_need_call_out(checked, change, canary):
-    change(CALLING)
+def test_calls_to_another_server_require_call_out(checked, change, canary):
+    change(CALLS_ANOTHER_SERVER)
     found = canary()
     assert set(states(found).values()) == {"not tried"}
     checks = verdicts(found)
@@ -318,15 +318,15 @@ def test_calls_that_a_rollback_does_not_undo_need_call_out(checked, change, cana
 
 
 @pytest.mark.newest_server
-def test_a_call_on_deletion_does_not_prevent_trying_a_sign_up(checked, change, canary):
-    """The trigger is AFTER DELETE, on a table that a sign-up inserts into."""
-    change(CALLING.replace("tell after insert on", "tell after delete on"))
+def test_sign_ups_are_tried_if_only_a_delete_trigger_calls_another_server(checked, change, canary):
+    """The trigger fires AFTER DELETE on a table that a sign-up inserts into."""
+    change(CALLS_ANOTHER_SERVER.replace("tell after insert on", "tell after delete on"))
     assert checked.check("D030").status == "ok"
     assert states(canary())["sign-up by e-mail"] == "ok"
 
 
 @pytest.mark.newest_server
-def test_a_read_only_database(checked, canary):
+def test_a_read_only_database_is_a_problem(checked, canary):
     options = {"options": "-c default_transaction_read_only=on"}
     with checked.project.database.connect("postgres", **options) as connection:
         check = verdicts(canary(connection))["D033"]
@@ -335,7 +335,7 @@ def test_a_read_only_database(checked, canary):
 
 
 @pytest.mark.newest_server
-def test_a_role_without_privileges_still_looks_up_the_auth_servers(checked, canary, root):
+def test_a_role_without_privileges_still_checks_those_of_the_auth_server(checked, canary, root):
     root.execute("revoke insert on auth.users from postgres")
     root.execute("revoke delete on auth.users from supabase_auth_admin")
     check = verdicts(canary())["D033"]
@@ -344,7 +344,7 @@ def test_a_role_without_privileges_still_looks_up_the_auth_servers(checked, cana
 
 
 @pytest.mark.newest_server
-def test_a_killed_connection_leaves_nothing(checked, canary, root):
+def test_a_killed_connection_leaves_no_change(checked, canary, root):
     root.execute(
         "create function public.kill() returns trigger language plpgsql security definer as"
         " 'begin perform pg_terminate_backend(pg_backend_pid()); return old; end';"
@@ -368,8 +368,8 @@ def test_the_canary_ends_at_its_time_limit(canary, monkeypatch):
 
 
 @pytest.mark.newest_server
-def test_a_locked_users_table(checked, canary, root, monkeypatch):
-    """Each request ends at its lock time-out, and the canary at its time limit."""
+def test_a_locked_users_table_ends_the_canary_at_its_time_limit(checked, canary, root, monkeypatch):
+    """Each request ends at its lock time-out."""
     monkeypatch.setattr(observer, "MOST_SECONDS", 2)
     table, column = checked.settings.users_table, checked.project.columns["email"]
     with broken_users_table(checked.project.database.dsn(), "locked", table=table, column=column):
@@ -382,22 +382,22 @@ def test_a_locked_users_table(checked, canary, root, monkeypatch):
 
 
 @pytest.mark.newest_server
-def test_an_older_auth_server(checked, canary, root):
-    """Columns and tables that it does not have are left out of its statements."""
+def test_the_canary_works_with_an_older_auth_server(checked, canary, root):
+    """The statements leave out columns and tables that this auth server does not have."""
     root.execute("drop table auth.one_time_tokens; alter table auth.users drop column reauthentication_token")
     assert set(states(canary()).values()) == {"ok"}
 
 
 @pytest.mark.newest_server
-def test_through_a_pooler_in_transaction_mode(checked, canary, root):
+def test_the_canary_works_through_a_pooler_in_transaction_mode(checked, canary, root):
     before = snapshot(root)
     with pgbouncer(checked.project.database) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
         assert set(states(canary(connection)).values()) == {"ok"}
     assert snapshot(root) == before
 
 
-#: What the canary finds in each sample project with usersync: state, SQLSTATE, column. All are real faults: a
-#: NOT NULL column of an anonymous user, a duplicate e-mail, a value that only the application's form sends.
+#: The findings in each sample project with usersync: state, SQLSTATE, column. All are real faults: a NOT NULL
+#: column of an anonymous user, a duplicate e-mail, a value that only the application's form sends.
 FOUND = {
     "marketplace": {("refused", "23505", "users_email_key")},
     "multi_tenant": {("failed", "23502", "tenant_id")},
@@ -407,8 +407,8 @@ FOUND = {
 }
 
 
-#: An answer to what init asks: with the settings that it proposes alone, no user could get a row.
-ANSWERED = {
+#: SQL in place of a person's answers to init. With its proposed settings alone, no user could get a row.
+ANSWERS_TO_INIT = {
     "required_columns": """
         alter table public.users alter column country drop not null, alter column tier drop not null,
             alter column terms_accepted_at drop not null, alter column referral_code drop not null
@@ -418,9 +418,9 @@ ANSWERED = {
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCHEMAS.glob("*.sql")))
-def test_sample_projects(database, postgres, superuser, name):
+def test_the_canary_finds_the_known_faults_of_a_sample_project(database, postgres, superuser, name):
     postgres.execute((SCHEMAS / f"{name}.sql").read_text())
-    postgres.execute(ANSWERED.get(name, ""))
+    postgres.execute(ANSWERS_TO_INIT.get(name, ""))
     settings = load_settings(SCHEMAS / f"{name}.toml")
     run_plan(installation.apply(settings, adopt=True), postgres)
     before = snapshot(superuser)
@@ -451,35 +451,35 @@ class TestTheCommand:
 
         return call
 
-    def test_a_healthy_project(self, doctor):
-        code, said = doctor("--canary")
-        assert code == 0, said.out
-        assert "38 ok, no warnings, no problems" in said.out
-        assert "✓ D035  Canary: what a rollback does not undo: nothing" in said.out
+    def test_a_healthy_project_has_no_problems(self, doctor):
+        code, output = doctor("--canary")
+        assert code == 0, output.out
+        assert "38 ok, no warnings, no problems" in output.out
+        assert "✓ D035  Canary: what a rollback does not undo: nothing" in output.out
 
-    def test_a_time_out_of_the_canary_hides_no_other_check(self, doctor, monkeypatch):
-        """As on a loaded machine, where one statement takes too long."""
+    def test_the_other_checks_are_reported_if_the_canary_times_out(self, doctor, monkeypatch):
+        """This happens on a loaded machine, if one statement takes too long."""
         slow = "set local statement_timeout = '1ms'; select pg_sleep(1)"
         monkeypatch.setattr(observer, "_SHORT", slow)
-        _, said = doctor("--canary", "--json")
-        checks = {check["code"]: check for check in json.loads(said.out)["checks"]}
+        _, output = doctor("--canary", "--json")
+        checks = {check["code"]: check for check in json.loads(output.out)["checks"]}
         assert set(checks) == {f"D{number:03}" for number in range(1, 39)}
         assert [checks[code]["status"] for code in ("D001", "D032")] == ["ok", "ok"]
         assert "the trial was not finished" in checks["D033"]["detail"]
 
-    def test_json(self, doctor, change):
+    def test_the_json_has_the_attempts_of_the_canary(self, doctor, change):
         change("alter table {users} add column demanded text not null")
-        code, said = doctor("--canary", "--only", "D034", "--json")
-        document = json.loads(said.out)
+        code, output = doctor("--canary", "--only", "D034", "--json")
+        document = json.loads(output.out)
         assert code == 1
         assert [check["code"] for check in document["checks"]] == ["D034"]
         assert {attempt["step"] for attempt in document["canary"]["attempts"]} == set(FLOWS)
         assert document["canary"]["attempts"][0]["fault"]["column"] == "demanded"
 
-    def test_a_check_of_the_canary_needs_the_option(self, doctor):
-        code, said = doctor("--only", "D033")
+    def test_a_check_of_the_canary_requires_the_option(self, doctor):
+        code, output = doctor("--only", "D033")
         assert code == 2
-        assert "need --canary" in said.err
+        assert "need --canary" in output.err
 
-    def test_options_without_effect_are_refused(self, doctor):
+    def test_options_without_effect_are_rejected(self, doctor):
         assert doctor("--call-out")[0] == doctor("--yes")[0] == 2

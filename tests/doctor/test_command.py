@@ -38,11 +38,11 @@ SKIPPED = Check("D004", "Four", "skipped", "not here")
         ([SKIPPED], False, 1),
     ],
 )
-def test_exit_codes(checks, strict, code):
+def test_the_exit_code_depends_on_the_statuses_and_strict(checks, strict, code):
     assert DoctorView(tuple(checks), "here", strict).exit_code == code
 
 
-def test_output_for_people():
+def test_the_text_output_of_each_status():
     lines = [click.unstyle(line) for line in DoctorView((OK, WARNING, PROBLEM, SKIPPED), "here").lines(80)]
     assert lines == [
         "here",
@@ -66,7 +66,7 @@ def test_output_for_people():
     ]
 
 
-def test_fixes_name_sql_and_shell_parts():
+def test_a_fix_is_printed_as_sql_and_shell_parts():
     check = check_of("D002", "Two", "problem", "odd value", "-- first\ndrop function f;\nusersync apply")
     lines = [click.unstyle(line).strip() for line in DoctorView((check,), "here").lines(80)]
     start = lines.index("fix, as SQL:")
@@ -79,7 +79,7 @@ def test_fixes_name_sql_and_shell_parts():
     ]
 
 
-def test_advice_is_wrapped_and_code_is_not():
+def test_comments_are_wrapped_and_code_is_not():
     advice, code = "-- " + "word " * 40, "select " + "1 + " * 40 + "1;"
     check = check_of("D002", "Two", "problem", "odd value", f"{advice}\n{code}")
     lines = [click.unstyle(line) for line in DoctorView((check,), "here").lines(80)]
@@ -90,8 +90,8 @@ def test_advice_is_wrapped_and_code_is_not():
 
 
 def test_escape_sequences_from_the_database_do_not_reach_the_terminal():
-    hostile = check_of("D018", "Failures table", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
-    text = "\n".join(DoctorView((hostile,), "here").lines(80))
+    check = check_of("D018", "Failures table", "problem", "\x1b[31mred", "-- \x1b]0;title\x07")
+    text = "\n".join(DoctorView((check,), "here").lines(80))
     assert "\x1b[31mred" not in text
     assert "\x1b]0" not in text
 
@@ -112,31 +112,31 @@ def doctor(database, tmp_path, monkeypatch, capsys):
 @pytest.mark.newest_server
 class TestOnADatabase:
     @pytest.mark.parametrize("regime", ["old", "new"])
-    def test_a_healthy_database(self, doctor):
-        code, said = doctor()
-        assert code == 0, said.out
-        assert "✓ D004  Triggers on the auth server's table" in said.out
-        assert "34 ok, no warnings, no problems" in said.out
-        assert "✓ D023  Pooler: none" in said.out
+    def test_a_healthy_database_has_exit_code_0(self, doctor):
+        code, output = doctor()
+        assert code == 0, output.out
+        assert "✓ D004  Triggers on the auth server's table" in output.out
+        assert "34 ok, no warnings, no problems" in output.out
+        assert "✓ D023  Pooler: none" in output.out
 
-    def test_a_problem(self, doctor, superuser):
+    def test_a_problem_has_exit_code_1(self, doctor, superuser):
         superuser.execute("alter table auth.users disable trigger on_auth_user_created")
-        code, said = doctor("--only", "d004,D009")
+        code, output = doctor("--only", "d004,D009")
         assert code == 1
-        assert "usersync apply" in said.out
-        assert "1 ok, no warnings, 1 problem" in said.out
+        assert "usersync apply" in output.out
+        assert "1 ok, no warnings, 1 problem" in output.out
 
-    def test_json(self, doctor, superuser):
+    def test_the_json_has_a_summary_and_the_checks(self, doctor, superuser):
         superuser.execute("grant execute on function public.user_sync_status() to anon")
-        code, said = doctor("--json", "--only", "D009")
-        document = json.loads(said.out)
+        code, output = doctor("--json", "--only", "D009")
+        document = json.loads(output.out)
         assert code == 1
         assert document["summary"] == {"ok": 0, "warning": 0, "problem": 1, "skipped": 0}
         (check,) = document["checks"]
         assert check["code"] == "D009"
         assert "revoke all on function" in check["fix"]
 
-    def test_strict(self, doctor, postgres):
+    def test_a_warning_has_exit_code_1_with_strict(self, doctor, postgres):
         postgres.execute("grant select on table public.users to anon")
         assert doctor("--only", "D011")[0] == 0
         assert doctor("--only", "D011", "--strict")[0] == 1
@@ -145,9 +145,9 @@ class TestOnADatabase:
         run_plan(installation.apply(replace(with_audit_log(), lock_timeout_ms=600)), postgres)
         assert doctor()[0] == 0
         (tmp_path / "usersync.toml").write_text("lock_timeout_ms = 700", "utf-8")
-        code, said = doctor("--only", "D020")
+        code, output = doctor("--only", "D020")
         assert code == 1
-        assert "lock_timeout_ms is 600 in the database, and 700 in" in said.out
+        assert "lock_timeout_ms is 600 in the database, and 700 in" in output.out
 
     def test_without_a_settings_file_an_edited_function_is_reported(self, doctor, postgres):
         run_plan(
@@ -158,27 +158,27 @@ class TestOnADatabase:
         )
         assert doctor("--only", "D006")[0] == 0
         postgres.execute("alter function usersync.handle_new_user() reset search_path")
-        code, said = doctor("--only", "D006")
+        code, output = doctor("--only", "D006")
         assert code == 1
-        assert "handle_new_user" in said.out
+        assert "handle_new_user" in output.out
 
-    def test_invalid_settings_in_the_database(self, doctor, postgres):
+    def test_invalid_settings_in_the_database_are_a_problem(self, doctor, postgres):
         postgres.execute("""update usersync.settings set settings = '{"on_delete": "explode"}'""")
-        code, said = doctor("--only", "D004,D020")
+        code, output = doctor("--only", "D004,D020")
         assert code == 1
-        assert "1 ok, no warnings, 1 problem" in said.out
+        assert "1 ok, no warnings, 1 problem" in output.out
 
-    def test_a_role_without_privileges(self, doctor, database):
-        code, said = doctor("--dsn", database.dsn("service_role"))
+    def test_a_role_without_privileges_has_exit_code_1(self, doctor, database):
+        code, output = doctor("--dsn", database.dsn("service_role"))
         assert code == 1
-        assert "the role service_role cannot inspect the database" in said.out
+        assert "the role service_role cannot inspect the database" in output.out
 
-    def test_an_unknown_check(self, doctor):
-        code, said = doctor("--only", "D004,D999")
+    def test_an_unknown_check_has_exit_code_2(self, doctor):
+        code, output = doctor("--only", "D004,D999")
         assert code == 2
-        assert "no check D999" in said.err
+        assert "no check D999" in output.err
 
 
-def test_no_connection(capsys):
+def test_a_failed_connection_has_exit_code_3(capsys):
     assert run(["doctor", "--dsn", "postgresql://nobody@127.0.0.1:1/none"]) == 3
     assert "US201" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``usersync doctor --fix`` fixes usersync's own objects, and leaves the rest to people."""
+"""``usersync doctor --fix`` fixes usersync's own objects, and only reports other problems."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ SAFE = {
             "for each statement execute function usersync.handle_new_user()"
         ),
     ),
-    "a third-party trigger with the name of ours": (
+    "a third-party trigger with the name of usersync's": (
         "D004",
         (
             "create function public.of_the_app() returns trigger language plpgsql as 'begin return new; end';"
@@ -101,19 +101,19 @@ SAFE = {
 
 
 @pytest.mark.parametrize("how", SAFE)
-def test_our_objects_are_fixed(checked, doctor, root, how):
+def test_an_object_of_usersync_is_fixed(checked, doctor, root, how):
     code, damage = SAFE[how]
     root.execute(damage)
     assert checked.check(code).status != "ok"
-    ended, said = doctor("--fix", "--yes")
-    assert ended == 0, said.out
+    code_of_fix, output = doctor("--fix", "--yes")
+    assert code_of_fix == 0, output.out
     assert checked.failing() == {}
-    shown, _, report = said.out.partition("D001")
+    shown, _, report = output.out.partition("D001")
     assert f"{code}" in shown
     assert "done" in report or "done" in shown
 
 
-#: Damage that a person has to fix: in the application's tables or another role's objects, or by a decision.
+#: Damage that a person must fix: to the application's tables, to another role's objects, or to settings.
 UNSAFE = {
     "another owner": ("D007", "alter function usersync.handle_new_user() owner to supabase_admin"),
     "a privilege of the owner": ("D008", "revoke update on auth.users from postgres"),
@@ -168,8 +168,8 @@ def test_other_objects_are_reported_and_not_changed(checked, doctor, root, how):
         damage = damage.replace(name, here)
     root.execute(damage)
     before = snapshot(root)
-    _, said = doctor("--fix", "--yes", "--json")
-    document = json.loads(said.out)
+    _, output = doctor("--fix", "--yes", "--json")
+    document = json.loads(output.out)
     found = {check["code"]: check for check in document["checks"]}
     assert found[code]["status"] in ("warning", "problem")
     assert found[code]["fix"]
@@ -178,33 +178,33 @@ def test_other_objects_are_reported_and_not_changed(checked, doctor, root, how):
     assert snapshot(root) == before
 
 
-def test_no_new_table_is_created(checked, doctor, root):
-    """The users table was renamed, and a trigger is disabled: ``usersync apply`` would create a table."""
+def test_fix_creates_no_table_if_the_users_table_was_renamed(checked, doctor, root):
+    """A trigger is disabled, too. Its fix, ``usersync apply``, would create a new users table."""
     root.execute(f"alter table {checked.project.users} rename to kept")
     root.execute("alter table auth.users disable trigger on_auth_user_created")
     before = snapshot(root)
-    code, said = doctor("--fix", "--yes")
+    code, output = doctor("--fix", "--yes")
     assert code == 1
-    assert "D012" in said.out
+    assert "D012" in output.out
     assert snapshot(root) == before
 
 
-def test_the_sql_is_shown_and_in_the_json(doctor, root):
+def test_the_sql_of_a_fix_is_printed_and_in_the_json(doctor, root):
     root.execute("grant usage on schema usersync to anon")
-    _, said = doctor("--fix", "--yes")
-    assert said.out.startswith("-- D009\nrevoke all on schema usersync from anon;\n\n")
+    _, output = doctor("--fix", "--yes")
+    assert output.out.startswith("-- D009\nrevoke all on schema usersync from anon;\n\n")
     root.execute("grant usage on schema usersync to anon")
     (fixed,) = json.loads(doctor("--fix", "--yes", "--json")[1].out)["mended"]
     assert fixed == {"codes": ["D009"], "fix": fixed["sql"], "sql": fixed["sql"], "error": None}
 
 
-def test_a_failed_fix_does_not_prevent_the_others(checked, doctor, root):
+def test_a_failed_fix_does_not_prevent_the_other_fixes(checked, doctor, root):
     root.execute("grant usage on schema usersync to anon")
     root.execute("alter function usersync.handle_new_user() owner to supabase_admin")
     root.execute("alter function usersync.handle_new_user() reset search_path")
-    code, said = doctor("--fix", "--yes")
+    code, output = doctor("--fix", "--yes")
     assert code == 1
-    assert "must be owner of function handle_new_user" in said.out
+    assert "must be owner of function handle_new_user" in output.out
     assert checked.check("D009").status == "ok"
 
 
@@ -223,22 +223,22 @@ def test_without_a_file_the_settings_in_the_database_are_used(doctor, checked, r
 
 
 def test_settings_of_unknown_column_order_are_not_applied(doctor, checked, root, tmp_path):
-    """0.1.0 did not store the order of the columns: without a file each function would be replaced."""
+    """0.1.0 did not store the order of the columns. Without a file, apply would replace each function."""
     if checked.settings.columns[0].name == "email":
         pytest.skip("the default mapping is known")
     (tmp_path / "usersync.toml").unlink()
     root.execute("update usersync.settings set settings = settings - 'column_order'")
     root.execute("alter table auth.users disable trigger on_auth_user_created")
-    code, said = doctor("--fix", "--yes")
+    code, output = doctor("--fix", "--yes")
     assert code == 1
-    assert "usersync apply" in said.out
+    assert "usersync apply" in output.out
     assert checked.check("D006").status == "ok"
 
 
 def test_without_a_terminal_yes_is_required(doctor):
-    code, said = doctor("--fix")
+    code, output = doctor("--fix")
     assert code == 2
-    assert "add --yes" in said.err
+    assert "add --yes" in output.err
 
 
 def test_nothing_runs_if_the_answer_is_no(checked, doctor, root, monkeypatch):
@@ -246,28 +246,28 @@ def test_nothing_runs_if_the_answer_is_no(checked, doctor, root, monkeypatch):
     monkeypatch.setattr("usersync.cli.options.can_ask", lambda: True)
     monkeypatch.setattr("usersync.cli.output.Output.confirm", lambda _, question: asked.append(question))
     root.execute("grant usage on schema usersync to anon")
-    code, said = doctor("--fix")
+    code, output = doctor("--fix")
     assert code == 1
-    assert "revoke all on schema usersync from anon;" in said.out
+    assert "revoke all on schema usersync from anon;" in output.out
     (question,) = asked
     assert question.startswith("Run 1 fix in ")
     assert checked.check("D009").status == "problem"
 
 
-def test_nothing_to_fix(doctor):
-    code, said = doctor("--fix", "--yes")
+def test_fix_succeeds_if_there_is_no_problem(doctor):
+    code, output = doctor("--fix", "--yes")
     assert code == 0
-    assert "34 ok" in said.out
+    assert "34 ok" in output.out
 
 
-def test_a_locked_table_is_waited_for_only_briefly(checked, doctor, root, monkeypatch):
+def test_fix_gives_up_on_a_locked_table(checked, doctor, root, monkeypatch):
     monkeypatch.setattr("usersync.transports.lock_retry._ATTEMPTS", 2)
     root.execute("alter table auth.users disable trigger on_auth_user_created")
     with root.transaction(force_rollback=True):
         root.execute("lock table auth.users in share row exclusive mode")
-        code, said = doctor("--fix", "--yes", "--only", "D004")
+        code, output = doctor("--fix", "--yes", "--only", "D004")
     assert code == 1
-    assert "other sessions hold locks on it" in " ".join(said.out.split())
+    assert "other sessions hold locks on it" in " ".join(output.out.split())
 
 
 def test_a_fix_of_several_checks_runs_once(checked, root):

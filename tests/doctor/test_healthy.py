@@ -1,3 +1,5 @@
+"""All checks together: they write nothing, and one failed check does not hide the others."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -17,8 +19,8 @@ def test_every_check_is_ok_on_a_healthy_database(checked):
     assert checked.failing() == {}
 
 
-def test_nothing_is_written(checked, root):
-    """No row of any table differs afterwards, the catalog included, even if checks fail."""
+def test_doctor_writes_nothing(checked, root):
+    """No row of any table changes, including the catalog, even if checks fail."""
     checked.project.owner.execute(DAMAGE.format(users=checked.project.users))
     checked.project.auth.sign_up_email("ada@example.com")
     before = _fingerprint(root)
@@ -49,17 +51,17 @@ def test_every_transaction_is_read_only(checked):
 
 @pytest.mark.newest_server
 def test_a_check_that_crashes_does_not_hide_the_others(checked):
-    def refused(_context):
+    def divides_by_zero(_context):
         return (yield from query("select 1 / 0"))
 
-    def mistaken(_context):
+    def raises_key_error(_context):
         yield from query("select")
         raise KeyError("a mistake in a check")
 
-    def written(_context):
+    def writes(_context):
         return (yield from query("delete from usersync.settings"))
 
-    looks = [refused, mistaken, written]
+    looks = [divides_by_zero, raises_key_error, writes]
     checks = [replace(check, look=look) for check, look in zip(CHECKS, looks, strict=False)]
     found = run(examine(checked.settings, (*checks, *choose(["D018"]))), checked.project.owner)
     assert [check.status for check in found] == ["problem"] * 3 + ["ok"]
@@ -91,7 +93,7 @@ def test_a_lost_connection_ends_the_run(checked, root):
 
 
 @pytest.mark.newest_server
-def test_an_open_transaction_of_the_caller_is_refused(checked):
+def test_doctor_raises_in_an_open_transaction(checked):
     with checked.project.database.connect("postgres", autocommit=False) as connection:
         connection.execute("select 1")
         with pytest.raises(UsersyncError, match="requires a transaction of its own"):
@@ -113,7 +115,7 @@ _TABLES = """
 
 
 def _fingerprint(connection):
-    """A hash of each row's place and writing transaction, for every table of this database."""
+    """A hash of the ctid, xmin and xmax of all rows, for each table of this database."""
     names = [row[0] for row in connection.execute(_TABLES).fetchall()]
     rows = "select count(*), sum(hashtextextended(concat(ctid, ' ', xmin, ' ', xmax), 0)) from {}"
     return {name: connection.execute(rows.format(name)).fetchone() for name in names}

@@ -23,7 +23,7 @@ def test_d001_names_the_role_and_both_versions(checked):
 
 
 @pytest.mark.newest_server
-def test_d001_a_database_set_up_by_an_older_release(checked):
+def test_d001_warns_about_an_installation_of_an_older_release(checked):
     checked.project.owner.execute(
         """update usersync.settings set settings = settings || '{"library_version": "0.0.1"}'"""
     )
@@ -32,7 +32,7 @@ def test_d001_a_database_set_up_by_an_older_release(checked):
 
 
 @pytest.mark.newest_server
-def test_d001_a_database_set_up_by_a_newer_release(checked):
+def test_d001_reports_an_installation_of_a_newer_release(checked):
     checked.project.owner.execute(
         """update usersync.settings set settings = settings || '{"library_version": "999.0.0"}'"""
     )
@@ -42,12 +42,12 @@ def test_d001_a_database_set_up_by_a_newer_release(checked):
     assert found["D006"].status == "skipped"
 
 
-#: Checks that need no usersync in the database: the pooler, the clock, the spool.
-OF_THIS_MACHINE = ("D023", "D031", "D032", "D036")
+#: Checks that require no usersync in the database: the pooler, the clock, the spool, writes.
+WITHOUT_INSTALLATION = ("D023", "D031", "D032", "D036")
 
 
 @pytest.mark.newest_server
-def test_d001_the_wrong_database(superuser):
+def test_d001_reports_a_database_without_auth_users(superuser):
     """Without the auth server's table there is one problem, and the other checks are skipped."""
     settings = dataclasses.replace(
         with_audit_log(), source_table=dataclasses.replace(with_audit_log().source_table, name="people")
@@ -55,12 +55,12 @@ def test_d001_the_wrong_database(superuser):
     first, *others = run(examine(settings), superuser)
     assert (first.code, first.status) == ("D001", "problem")
     assert "auth.people" in first.detail
-    assert {check.status for check in others if check.code not in OF_THIS_MACHINE} == {"skipped"}
+    assert {check.status for check in others if check.code not in WITHOUT_INSTALLATION} == {"skipped"}
 
 
 @pytest.mark.newest_server
-def test_d001_an_old_server(checked):
-    """No such server is in the tests, so the check gets another version number."""
+def test_d001_reports_an_old_postgresql(checked):
+    """The tests have no such server, so the check gets another version number."""
 
     inspection = run(inspect(render_bundle(checked.settings)), checked.project.owner)
     catalog = {**inspection.catalog, "server_version": 140011}
@@ -71,7 +71,7 @@ def test_d001_an_old_server(checked):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("role", ["service_role", "authenticated", "supabase_auth_admin"])
-def test_d001_a_role_without_privileges(checked, role):
+def test_d001_reports_a_role_without_privileges(checked, role):
     with checked.project.database.connect(role) as connection:
         found = run(examine(checked.settings), connection)
     assert found[0].status == "problem"
@@ -88,7 +88,7 @@ def test_d001_is_reported_even_if_not_selected(checked):
     assert [check.code for check in found] == ["D001", "D017"]
 
 
-def test_d002_not_installed(checked, root):
+def test_d002_reports_that_usersync_is_not_installed(checked, root):
     root.execute("drop schema usersync cascade; alter table auth.users disable trigger user")
     root.execute("drop function public.ensure_user_exists, public.user_sync_status")
     root.execute("drop function public.sync_existing_auth_users")
@@ -111,7 +111,7 @@ HAND_WRITTEN = """
 
 
 @pytest.mark.newest_server
-def test_d002_a_hand_written_trigger_blocks_the_installation(database, postgres):
+def test_d002_reports_a_hand_written_trigger_that_blocks_the_installation(database, postgres):
     postgres.execute(HAND_WRITTEN)
     check = run(examine(with_audit_log(), choose(["D002"])), postgres)[0]
     assert "public.handle_new_user" in check.detail
@@ -121,8 +121,8 @@ def test_d002_a_hand_written_trigger_blocks_the_installation(database, postgres)
 
 
 @pytest.mark.newest_server
-def test_d002_a_hand_written_trigger_that_cannot_be_restored_is_not_dropped(database, postgres):
-    """Pasting the fix drops nothing: the function, and a trigger of another table, would be lost."""
+def test_d002_proposes_no_drop_of_a_trigger_that_cannot_be_restored(database, postgres):
+    """The pasted fix drops nothing. A drop would remove the function and a trigger of another table."""
     postgres.execute(
         HAND_WRITTEN.replace("create trigger", "create constraint trigger").replace(
             "for each row", "deferrable initially deferred for each row"
@@ -146,20 +146,20 @@ def test_d002_a_hand_written_trigger_that_cannot_be_restored_is_not_dropped(data
 
 
 @pytest.mark.newest_server
-def test_d005_lists_a_hand_written_trigger_with_our_name(database, postgres):
+def test_d005_lists_a_hand_written_trigger_with_the_name_of_usersyncs(database, postgres):
     postgres.execute(HAND_WRITTEN)
     detail = run(examine(with_audit_log(), choose(["D005"])), postgres)[0].detail
     assert "on_auth_user_created (public.handle_new_user)" in detail
 
 
-def test_d003_a_migration_that_was_not_applied(checked):
+def test_d003_reports_a_migration_that_was_not_applied(checked):
     checked.project.owner.execute("delete from usersync.schema_version")
     check = checked.is_fixed_by_pasting("D003")
     assert "0001" in check.detail
 
 
 @pytest.mark.newest_server
-def test_d003_a_changed_migration(checked):
+def test_d003_reports_a_changed_migration(checked):
     was = checked.project.owner.execute(
         "select checksum from usersync.schema_version where version = 1"
     ).fetchone()[0]
@@ -171,10 +171,10 @@ def test_d003_a_changed_migration(checked):
     assert checked.check("D003").status == "ok"
 
 
-def test_d003_a_dropped_table(checked):
+def test_d003_reports_a_dropped_table(checked):
     checked.project.owner.execute("drop table usersync.sync_failures, usersync.sync_runs cascade")
     found = checked.check_all()
-    # Each check that reads the table reports it; the others are not affected.
+    # Each check that reads the table reports it. The others are not affected.
     assert found["D018"].status == found["D019"].status == "problem"
     assert "42P01" in found["D018"].detail
     assert found["D018"].fix == "usersync doctor --only D003,D006"

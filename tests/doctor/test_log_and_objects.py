@@ -1,4 +1,4 @@
-"""A log that cannot store events, and tables that replaced others."""
+"""An audit log that stores no events, and tables that were renamed or replaced."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_the_canary_records_an_event_and_rolls_it_back(checked):
         ("drop table public.audit_logs cascade", None),
     ],
 )
-def test_a_log_that_stores_no_event(checked_as_superuser, breakage, fix):
+def test_a_log_that_stores_no_event_is_reported_and_fixed(checked_as_superuser, breakage, fix):
     checked_as_superuser.fix_connection.execute(breakage)
     if fix and "D008" in fix:
         findings = run(
             installation.plan(checked_as_superuser.settings), checked_as_superuser.project.owner
         ).findings
-        assert {each.code for each in findings} >= {"D008"}, "plan reports it, too"
+        assert {each.code for each in findings} >= {"D008"}, "plan also reports it"
     check = canary(checked_as_superuser)
     assert (check.status, check.fix) == ("problem" if fix else "skipped", fix)
     if fix == "usersync apply":
@@ -98,7 +98,7 @@ SWAP = """
 """
 
 
-def test_no_event_is_rejected_for_a_user_whose_table_was_swapped(project, checked):
+def test_no_event_is_rejected_if_the_users_table_was_replaced(project, checked):
     if checked.settings.users_table.name != "users":
         pytest.skip("the SQL uses the names of the default settings")
     old = project.auth.sign_up_email("ada@example.com")
@@ -125,7 +125,7 @@ def test_a_renamed_users_table_is_found_by_its_columns(checked):
     assert all(line.startswith("--") for line in check.fix.splitlines())
 
 
-def test_a_tracked_table_that_was_dropped_and_replaced(checked):
+def test_a_tracked_table_that_was_dropped_and_replaced_is_reported(checked):
     owner = checked.project.owner
     create = "create table public.bolts (id int primary key, size int, secret_of_it text)"
     owner.execute(create)
@@ -145,7 +145,7 @@ def test_a_tracked_table_that_was_dropped_and_replaced(checked):
     assert len(events(checked)) == 1
 
 
-def test_an_overload_of_one_of_our_functions(checked):
+def test_an_overload_of_a_function_of_usersync_is_reported(checked):
     checked.project.owner.execute(
         "create function public.record_audit_events(text) returns text language sql as 'select $1'"
     )
@@ -154,6 +154,6 @@ def test_an_overload_of_one_of_our_functions(checked):
 
 
 @pytest.mark.parametrize("table", ["pg_temp.users", "pg_catalog.users", "information_schema.users"])
-def test_a_table_of_postgresqls_own_schemas_is_refused_at_once(table):
+def test_a_users_table_in_a_system_schema_is_rejected(table):
     with pytest.raises(SettingsError, match="in a system schema of PostgreSQL"):
         with_audit_log({"users_table": table})

@@ -20,19 +20,19 @@ GRANTS = [
 ]
 
 
-@pytest.mark.parametrize(("grant", "said"), GRANTS)
+@pytest.mark.parametrize(("grant", "text"), GRANTS)
 @pytest.mark.newest_server
-def test_d009_a_wrong_grant(checked, grant, said):
+def test_d009_reports_a_wrong_privilege(checked, grant, text):
     checked.project.owner.execute(grant)
-    assert said in checked.is_fixed_by_pasting("D009").detail
+    assert text in checked.is_fixed_by_pasting("D009").detail
 
 
-def test_d009_everything_at_once(checked):
+def test_d009_fixes_all_wrong_privileges_at_once(checked):
     checked.project.owner.execute("; ".join(grant for grant, _ in GRANTS))
     checked.is_fixed_by_pasting("D009")
 
 
-def test_d010_no_row_security(checked):
+def test_d010_reports_a_users_table_without_row_security(checked):
     users = checked.project.users
     checked.project.owner.execute(f"alter table {users} disable row level security")
     check = checked.check("D010")
@@ -43,7 +43,7 @@ def test_d010_no_row_security(checked):
     assert "authenticated" in checked.is_fixed_by_pasting("D010").detail
 
 
-def test_d011_anonymous_readers(checked):
+def test_d011_reports_that_anon_can_read_the_users_table(checked):
     owner, users = checked.project.owner, checked.project.users
     owner.execute(f"grant usage on schema {_schema(checked)} to anon")
     owner.execute(f"grant select ({checked.project.column('email')}) on table {users} to anon")

@@ -1,4 +1,4 @@
-"""D036: a database that accepts no writes, as Supabase makes one whose disk is full."""
+"""D036: a read-only database. Supabase makes a database read-only if its disk is full."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_doctor_names_the_setting_and_resets_it(read_only, superuser):
     assert check.status == "ok"
 
 
-def test_commands_report_it(read_only, capsys):
+def test_commands_report_a_read_only_database(read_only, capsys):
     assert run(["status"]) == 1
     assert "read-only: the database accepts no writes" in capsys.readouterr().out
     assert run(["plan"]) == 1
@@ -54,7 +54,7 @@ def test_commands_report_it(read_only, capsys):
         assert "US205" in capsys.readouterr().err, command
 
 
-def test_the_metric_and_the_error(read_only):
+def test_a_read_only_database_is_in_metrics_and_raises_its_error(read_only):
     registry = CollectorRegistry()
     with UserSync(read_only.dsn()) as sync:
         registry.register(UsersyncCollector(sync=sync, max_age=0))
@@ -70,7 +70,7 @@ def test_the_metric_and_the_error(read_only):
         run_plan(installation.apply(with_audit_log()), connection)
 
 
-def test_a_user_without_a_row_is_not_reported_in_sync(read_only, superuser, capsys):
+def test_a_user_without_a_row_is_not_reported_as_in_sync(read_only, superuser, capsys):
     """The row cannot be created, and no failure can be recorded."""
     superuser.execute("set default_transaction_read_only = off")
     superuser.execute("set session_replication_role = replica")
@@ -86,5 +86,5 @@ def test_a_user_without_a_row_is_not_reported_in_sync(read_only, superuser, caps
             sync.ensure_user_exists(user)  # False would say that there is no such user
 
 
-def test_a_writable_database(project):
+def test_a_writable_database_is_not_reported_as_read_only(project):
     assert project.client.status().read_only is None

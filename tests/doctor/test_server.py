@@ -16,14 +16,14 @@ SCOPES = ["alter database {database}", "alter role supabase_auth_admin in databa
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_d021_triggers_that_do_not_fire(checked_as_superuser, scope):
+def test_d021_reports_that_triggers_do_not_fire(checked_as_superuser, scope):
     _set(checked_as_superuser, scope, "session_replication_role = replica")
     check = checked_as_superuser.is_fixed_by_pasting("D021")
     assert "supabase_auth_admin start with session_replication_role = replica" in check.detail
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_d022_a_time_out_that_is_too_short_for_a_sign_up(checked_as_superuser, scope):
+def test_d022_reports_a_statement_timeout_too_short_for_a_sign_up(checked_as_superuser, scope):
     _set(checked_as_superuser, scope, "statement_timeout = '200ms'")
     check = checked_as_superuser.check("D022")
     assert "cancelled after 200ms" in check.detail
@@ -42,7 +42,7 @@ def test_d022_the_more_specific_setting_wins(checked_as_superuser):
 
 
 @pytest.mark.newest_server
-def test_d022_a_time_out_of_our_own_role_is_a_warning(checked_as_superuser):
+def test_d022_warns_about_a_short_timeout_of_usersyncs_role(checked_as_superuser):
     _set(checked_as_superuser, "alter role postgres in database {database}", "statement_timeout = '200ms'")
     check = checked_as_superuser.is_fixed_by_pasting("D022", "warning")
     assert "statements of postgres are cancelled after 200ms" in check.detail
@@ -52,7 +52,7 @@ def test_d022_a_time_out_of_our_own_role_is_a_warning(checked_as_superuser):
     ("text", "value"),
     [("0", 0), ("120000ms", 120_000), ("2min", 120_000), ("8s", 8_000), ("250", 250), ("?", 0)],
 )
-def test_d022_reads_what_postgresql_writes(text, value):
+def test_d022_reads_each_notation_of_a_timeout(text, value):
     assert milliseconds(text) == value
 
 
@@ -73,8 +73,8 @@ def _set(checked_as_superuser, scope, setting):
 
 
 @pytest.mark.newest_server
-@pytest.mark.parametrize(("seconds", "said"), [(-120, "120 s behind"), (120, "120 s ahead of"), (5, None)])
-def test_d031_a_wrong_clock(checked, monkeypatch, seconds, said):
+@pytest.mark.parametrize(("seconds", "text"), [(-120, "120 s behind"), (120, "120 s ahead of"), (5, None)])
+def test_d031_warns_about_a_wrong_clock(checked, monkeypatch, seconds, text):
     class Clock(datetime):
         @classmethod
         def now(cls, tz=None):
@@ -82,5 +82,5 @@ def test_d031_a_wrong_clock(checked, monkeypatch, seconds, said):
 
     monkeypatch.setattr(clocks, "datetime", Clock)
     check = checked.check("D031")
-    assert check.status == ("warning" if said else "ok")
-    assert said is None or said in check.detail
+    assert check.status == ("warning" if text else "ok")
+    assert text is None or text in check.detail

@@ -1,4 +1,4 @@
-"""D032: events that were recorded on this machine and are not in the database yet."""
+"""D032: spooled events, which were recorded on this machine and are not stored in the database yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from usersync.transports.run import run as run_plan
 
 pytestmark = pytest.mark.newest_server
 
-#: Spools with the age of their oldest event; the status and detail of the check.
+#: Spools with the age of their oldest event, and the status and detail of the check.
 NEW, OLD = timedelta(0), timedelta(hours=1)
 SPOOLS = {
     "none": (None, "ok", "not checked"),
@@ -30,13 +30,13 @@ SPOOLS = {
 
 
 @pytest.mark.parametrize("how", SPOOLS)
-def test_each_state_of_the_spool(checked, how):
-    spool, status, said = SPOOLS[how]
+def test_each_state_of_the_spool_has_its_status(checked, how):
+    spool, status, detail = SPOOLS[how]
     if spool and spool.oldest_at is not None:
         spool = replace(spool, oldest_at=datetime.now(UTC) - spool.oldest_at)
     (check,) = run_plan(examine(checked.settings, choose(["D032"]), spool=spool), checked.project.owner)
     assert check.status == status
-    assert said in check.detail
+    assert detail in check.detail
 
 
 def test_events_of_a_dead_process_are_reported_and_delivered(checked, tmp_path, monkeypatch, capsys):
@@ -56,7 +56,7 @@ def test_events_of_a_dead_process_are_reported_and_delivered(checked, tmp_path, 
 
 
 @pytest.mark.parametrize("refused", ["a link", "a world-writable file", "a directory that is a link"])
-def test_a_spool_file_that_is_not_private_is_named_and_not_read(
+def test_a_spool_file_that_is_not_private_is_reported_and_not_read(
     checked, tmp_path, monkeypatch, capsys, refused
 ):
     root = tmp_path / "spool"
@@ -78,12 +78,12 @@ def test_a_spool_file_that_is_not_private_is_named_and_not_read(
     else:
         path.chmod(0o666)
     assert run(["doctor", "--only", "D032"]) == 1
-    said = "".join(capsys.readouterr().out.split())
-    assert f"{named.name}cannotberead" in said
+    output = "".join(capsys.readouterr().out.split())
+    assert f"{named.name}cannotberead" in output
 
 
-def test_events_of_a_former_connection_string_are_named(checked):
-    """As after a failover. Events of another installation are not reported."""
+def test_events_of_an_earlier_connection_string_are_reported(checked):
+    """The connection string changed, as after a failover. Events of another installation are not reported."""
     (row,) = checked.project.owner.execute("select installation::text from usersync.settings").fetchall()
     elsewhere = (
         OtherSpool("before", 7, row[0]),
@@ -97,25 +97,27 @@ def test_events_of_a_former_connection_string_are_named(checked):
     assert finding.fix == "usersync audit spool --drain --project before"
 
 
-def test_a_spool_of_a_former_connection_string_is_found_and_delivered(checked, tmp_path, monkeypatch, capsys):
-    """A process died during an outage of the old server; the project has a new connection string now."""
+def test_a_spool_of_an_earlier_connection_string_is_found_and_delivered(
+    checked, tmp_path, monkeypatch, capsys
+):
+    """A process died during an outage of the old server. The project now has a new connection string."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "spool"))
     database = checked.project.database
-    with Proxy(database.host, database.port) as former:
-        log = AuditLog(former.through(database.dsn()), keep_delivered=0)
+    with Proxy(database.host, database.port) as old_server:
+        log = AuditLog(old_server.through(database.dsn()), keep_delivered=0)
         log.record("before.outage")
         assert log.flush(30)
-        former.silent.set()
+        old_server.silent.set()
         for _ in range(7):
             log.record("during.outage")
         assert not log.close(timeout=0.1)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     assert run(["doctor", "--only", "D032", "--strict"]) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "7 events of processes that died were recorded for this database with another" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "7 events of processes that died were recorded for this database with another" in output
     (spool,) = (tmp_path / "spool").iterdir()
-    assert f"usersync audit spool --drain --project {spool.name}" in said
+    assert f"usersync audit spool --drain --project {spool.name}" in output
     assert run(["audit", "spool", "--drain", "--project", spool.name]) == 0
     assert run(["doctor", "--only", "D032", "--strict"]) == 0
     stored = "select count(*) from public.audit_logs where action = 'during.outage'"

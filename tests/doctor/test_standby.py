@@ -1,4 +1,4 @@
-"""Connected to a hot standby by mistake: every command says that it accepts no writes."""
+"""The connection string leads to a hot standby by mistake. Each command says that it accepts no writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def standby(pair, everything, tmp_path, monkeypatch):
-    """A streaming standby, to which the connection string in the environment leads."""
+    """A streaming standby. The connection string in the environment leads to it."""
     with psycopg.connect(pair.primary.dsn(pair.database), autocommit=True) as connection:
         connection.execute(
             "insert into usersync.audit_rejects (event, sqlstate, reason) values ('{}', '', '')"
@@ -36,12 +36,12 @@ def standby(pair, everything, tmp_path, monkeypatch):
     return pair
 
 
-def test_every_command_says_that_it_is_a_standby(standby, capsys):
+def test_each_command_says_that_the_database_is_a_standby(standby, capsys):
     assert run(["doctor"]) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "D036" in said
-    assert "standby" in said
-    assert "cannot inspect" not in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "D036" in output
+    assert "standby" in output
+    assert "cannot inspect" not in output
     assert run(["status"]) == 1
     assert "read-only" in capsys.readouterr().out
     assert run(["metrics"]) == 0
@@ -55,8 +55,8 @@ def test_every_command_says_that_it_is_a_standby(standby, capsys):
         ["audit", "rejects", "--retry"],
     ):
         assert run(command) == 1, command
-        said = "".join(capsys.readouterr())
-        assert "US205" in said, (command, said)
+        output = "".join(capsys.readouterr())
+        assert "US205" in output, (command, output)
     for command in (["plan"], ["apply", "--yes"]):
         assert run(command) == 1, command
         assert "accepts no writes" in capsys.readouterr().out, command

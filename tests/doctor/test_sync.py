@@ -9,7 +9,7 @@ import pytest
 from usersync.testing import broken_users_table
 
 
-def test_d017_missing_and_stale(checked, root):
+def test_d017_reports_missing_and_stale_rows(checked, root):
     auth, users = checked.project.auth, checked.project.users
     stale = auth.sign_up_email("stale@example.com")
     root.execute("set session_replication_role = replica")
@@ -30,7 +30,7 @@ def test_d017_missing_and_stale(checked, root):
 
 @pytest.mark.newest_server
 def test_d017_rows_of_deleted_users_survive_the_fix(checked, root):
-    """A half-restored auth server has none of the 200 users: pasting the fix changes no row."""
+    """As after a partial restore, auth.users has none of the 200 users. The pasted fix changes no row."""
     checked.project.auth.import_users(200)
     root.execute("set session_replication_role = replica")
     root.execute(
@@ -51,7 +51,7 @@ def test_d017_rows_of_deleted_users_survive_the_fix(checked, root):
     assert root.execute(rows).fetchone() == before
 
 
-def test_d018_sync_failures(checked):
+def test_d018_reports_sync_failures_by_cause(checked):
     table, column = checked.settings.users_table, checked.project.columns["email"]
     sign_up, dsn = checked.project.auth.sign_up_email, checked.project.database.dsn()
     with broken_users_table(dsn, "check", table=table, column=column):
@@ -81,7 +81,7 @@ UNFINISHED = """
 
 
 @pytest.mark.parametrize(("state", "how"), [("running", "was killed"), ("interrupted", "was interrupted")])
-def test_d019_an_unfinished_run(checked, state, how):
+def test_d019_reports_an_unfinished_run(checked, state, how):
     checked.project.owner.execute(UNFINISHED, [state, "11 minutes"])
     check = checked.is_fixed_by_pasting("D019", "warning")
     assert f"{how} after 7 users" in check.detail
@@ -89,7 +89,7 @@ def test_d019_an_unfinished_run(checked, state, how):
 
 
 @pytest.mark.newest_server
-def test_d019_a_running_or_superseded_run(checked):
+def test_d019_is_ok_during_a_run_and_after_a_later_one(checked):
     checked.project.owner.execute(UNFINISHED, ["running", "9 minutes"])
     assert checked.check("D019").status == "ok"
     checked.project.owner.execute(UNFINISHED, ["interrupted", "11 minutes"])
@@ -103,7 +103,7 @@ def test_d019_a_running_or_superseded_run(checked):
     [{"on_delete": "keep"}, {"lock_timeout_ms": 300}],
     ids=str,
 )
-def test_d020_settings_that_were_not_applied(checked, changed):
+def test_d020_reports_settings_that_were_not_applied(checked, changed):
     checked.settings = dataclasses.replace(checked.settings, **changed)
     check = checked.is_fixed_by_pasting("D020")
     assert f"{next(iter(changed))} is " in check.detail
@@ -111,7 +111,7 @@ def test_d020_settings_that_were_not_applied(checked, changed):
 
 
 @pytest.mark.newest_server
-def test_d020_a_column_that_is_no_longer_mapped(checked):
+def test_d020_reports_a_column_that_is_no_longer_mapped(checked):
     *kept, _ = checked.settings.columns
     gone = checked.settings.columns[-1].name
     checked.settings = dataclasses.replace(checked.settings, columns=tuple(kept))

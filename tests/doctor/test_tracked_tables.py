@@ -30,7 +30,7 @@ def test_every_check_is_ok_with_a_tracked_table(checked, track):
 
 
 @pytest.mark.newest_server
-def test_d029_an_altered_table(checked, track):
+def test_d029_warns_about_an_altered_table(checked, track):
     owner = checked.project.owner
     owner.execute("create table public.products (id int primary key, notes text)")
     track("products", exclude=("notes",))
@@ -51,7 +51,7 @@ def test_d029_an_altered_table(checked, track):
     ],
 )
 @pytest.mark.newest_server
-def test_d029_a_table_that_is_no_longer_recorded(checked, track, damage):
+def test_d029_reports_a_table_whose_changes_are_not_recorded(checked, track, damage):
     owner = checked.project.owner
     owner.execute("create table public.products (id int primary key)")
     track("products")
@@ -66,7 +66,7 @@ def test_d029_a_table_that_is_no_longer_recorded(checked, track, damage):
 
 
 @pytest.mark.newest_server
-def test_d029_a_dropped_table(checked, track):
+def test_d029_reports_a_dropped_table(checked, track):
     owner = checked.project.owner
     owner.execute("create table public.products (id int primary key)")
     track("products")

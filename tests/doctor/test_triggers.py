@@ -9,7 +9,7 @@ NAMES = ("on_auth_user_created", "on_auth_user_updated", "on_auth_user_deleted")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_d004_a_missing_trigger(checked_as_superuser, name):
+def test_d004_reports_a_missing_trigger(checked_as_superuser, name):
     checked_as_superuser.fix_connection.execute(
         sql.SQL("drop trigger {} on auth.users").format(sql.Identifier(name))
     )
@@ -19,7 +19,7 @@ def test_d004_a_missing_trigger(checked_as_superuser, name):
 
 
 @pytest.mark.parametrize("how", ["disable", "enable replica", "enable always"])
-def test_d004_a_trigger_with_another_firing_mode(checked_as_superuser, how):
+def test_d004_reports_a_trigger_with_another_firing_mode(checked_as_superuser, how):
     checked_as_superuser.fix_connection.execute(f"alter table auth.users {how} trigger on_auth_user_created")
     check = checked_as_superuser.is_fixed_by_pasting("D004")
     assert check.fix == "usersync apply"
@@ -33,7 +33,7 @@ CHANGED = {
     "execute function usersync.handle_updated_user()",
     "another timing": "before update on auth.users for each row "
     "execute function usersync.handle_updated_user()",
-    "another function of ours": "after insert on auth.users for each statement "
+    "another function of usersync": "after insert on auth.users for each statement "
     "execute function usersync.handle_deleted_user()",
     "a function of the application": "after insert on auth.users for each row "
     "execute function public.of_the_app()",
@@ -42,7 +42,7 @@ CHANGED = {
 
 @pytest.mark.parametrize("change", CHANGED)
 @pytest.mark.newest_server
-def test_d004_a_changed_trigger(checked_as_superuser, change):
+def test_d004_reports_a_changed_trigger(checked_as_superuser, change):
     checked_as_superuser.fix_connection.execute(
         "create function public.of_the_app() returns trigger language plpgsql as 'begin return new; end'"
     )
@@ -55,7 +55,7 @@ def test_d004_a_changed_trigger(checked_as_superuser, change):
         assert f"{name} is not as installed" in check.detail
 
 
-def test_d005_a_second_trigger_on_our_function(checked_as_superuser):
+def test_d005_reports_a_second_trigger_on_a_function_of_usersync(checked_as_superuser):
     checked_as_superuser.fix_connection.execute(
         'create trigger "A second; one" after insert on auth.users '
         "referencing new table as new_users for each statement execute function usersync.handle_new_user()"
@@ -85,8 +85,8 @@ def test_d005_lists_third_party_triggers_in_firing_order(checked_as_superuser):
 
 
 @pytest.mark.newest_server
-def test_d005_a_trigger_that_needs_the_row_and_fires_before_it(checked):
-    """A later migration of the application adds it: every sign-up fails with 23503."""
+def test_d005_reports_a_trigger_that_needs_the_row_and_fires_too_early(checked):
+    """A later migration of the application adds the trigger, and each sign-up fails with 23503."""
     checked.project.owner.execute(
         f"""
         create table public.credits (user_id uuid references {checked.project.users});

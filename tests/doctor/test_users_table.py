@@ -12,7 +12,7 @@ from usersync.schema.delete_plan import plan_deletion
 from usersync.testing import GoTrueError, broken_users_table
 from usersync.transports.run import run
 
-HOSTILE = '"od""d; column"'
+QUOTED_NAME = '"od""d; column"'
 
 
 def change(checked, text):
@@ -21,27 +21,27 @@ def change(checked, text):
     )
 
 
-def test_d012_no_table(checked):
+def test_d012_reports_a_missing_table(checked):
     change(checked, "drop table {users} cascade")
     found = checked.check_all()
     assert found["D013"].status == found["D016"].status == "skipped"
     assert "no table" in checked.is_fixed_by_pasting("D012").detail
 
 
-def test_d012_a_not_null_column(checked):
-    change(checked, f"alter table {{users}} add column {HOSTILE} text not null")
+def test_d012_reports_a_not_null_column(checked):
+    change(checked, f"alter table {{users}} add column {QUOTED_NAME} text not null")
     check = checked.is_fixed_by_pasting("D012")
     assert "no user can get a row" in check.detail
     checked.project.auth.sign_up_email("ada@example.com")
     assert checked.failing() == {}
 
 
-def test_d012_a_dropped_mapped_column(checked):
+def test_d012_reports_a_dropped_mapped_column(checked):
     change(checked, "alter table {users} drop column " + checked.project.column("full_name"))
     assert "which is mapped" in checked.is_fixed_by_pasting("D012").detail
 
 
-def test_d012_a_key_that_is_not_unique(checked):
+def test_d012_reports_a_key_that_is_not_unique(checked):
     name = checked.project.owner.execute(
         "select quote_ident(conname) from pg_constraint where contype = 'p' and conrelid = to_regclass(%s)",
         [checked.project.users],
@@ -72,13 +72,13 @@ REFERENCE = 'alter table {users} add constraint "a\'uth" foreign key ({key}) ref
         ("on delete cascade", "warning"),
     ],
 )
-def test_d013_a_foreign_key_to_the_auth_server(checked, rule, status):
+def test_d013_reports_a_foreign_key_to_auth_users(checked, rule, status):
     change(checked, REFERENCE + rule)
     checked.is_fixed_by_pasting("D013", status)
 
 
 @pytest.mark.newest_server
-def test_d013_blocks_what_it_says_it_blocks(checked):
+def test_d013_reports_a_key_that_fails_deletions_until_it_is_fixed(checked):
     user_id = checked.project.auth.sign_up_email("ada@example.com")
     change(checked, REFERENCE)
     with pytest.raises(Exception, match="deleting user"):
@@ -90,7 +90,7 @@ def test_d013_blocks_what_it_says_it_blocks(checked):
 @pytest.mark.newest_server
 @pytest.mark.parametrize("policy", ["anonymize", "delete"])
 def test_d013_gives_the_key_the_action_of_on_delete(checked, policy):
-    """A row that outlives its user cannot refer to the user; one that goes with the user can."""
+    """A row that stays after its user's deletion cannot reference the user. A deleted row can."""
     checked.settings = dataclasses.replace(checked.settings, on_delete=policy)
     change(checked, REFERENCE)
     checked.is_fixed_by_pasting("D013")
@@ -105,7 +105,7 @@ CREATED_BY = "alter table {users} add column created_by uuid constraint maker re
 
 
 @pytest.mark.newest_server
-def test_d013_a_created_by_column(checked):
+def test_d013_reports_a_created_by_column(checked):
     """Doctor, delete-plan and the auth server agree on a ``created_by`` without ON DELETE."""
     project = checked.project
     change(checked, CREATED_BY)
@@ -146,7 +146,7 @@ def test_d013_has_the_message_of_plan(checked):
 
 
 @pytest.mark.newest_server
-def test_d016_a_key_behind_one_that_cascades(checked):
+def test_d016_reports_a_key_behind_a_cascading_one(checked):
     checked.settings = dataclasses.replace(checked.settings, on_delete="delete")
     change(
         checked,
@@ -168,7 +168,7 @@ DEFERRED = {
 
 
 @pytest.mark.parametrize("kind", DEFERRED)
-def test_d014_a_deferred_constraint(checked, kind):
+def test_d014_reports_a_deferred_constraint(checked, kind):
     column = checked.project.column("email")
     change(checked, "alter table {users} " + DEFERRED[kind].replace("{column}", column))
     check = checked.is_fixed_by_pasting("D014", "warning")
@@ -176,7 +176,7 @@ def test_d014_a_deferred_constraint(checked, kind):
 
 
 @pytest.mark.newest_server
-def test_d014_a_deferred_trigger(checked):
+def test_d014_reports_a_deferred_trigger(checked):
     change(
         checked,
         """
@@ -190,8 +190,8 @@ def test_d014_a_deferred_trigger(checked):
     assert "lat'er (public.hook())" in checked.check("D015").detail
 
 
-def test_d015_a_trigger_that_relies_on_a_search_path(checked):
-    """Such as supa_audit's: it calls functions outside pg_catalog."""
+def test_d015_reports_a_trigger_that_requires_a_search_path(checked):
+    """Like supa_audit's trigger, which calls functions outside pg_catalog."""
     change(
         checked,
         """
@@ -219,7 +219,7 @@ REFERRING = """
 """
 
 
-def test_d016_a_foreign_key_that_blocks_a_deletion(checked):
+def test_d016_reports_foreign_keys_that_block_a_deletion(checked):
     change(checked, REFERRING)
     assert checked.check("D016").status == "ok"
     checked.settings = dataclasses.replace(checked.settings, on_delete="delete")
@@ -236,7 +236,7 @@ def test_d016_a_foreign_key_that_blocks_a_deletion(checked):
 
 
 @pytest.mark.newest_server
-def test_d016_says_if_the_auth_servers_deletion_fails(checked):
+def test_d016_says_whether_the_auth_servers_deletion_fails(checked):
     change(checked, REFERRING)
     checked.settings = dataclasses.replace(checked.settings, on_delete="delete")
     assert "the row stays" in checked.check("D016").detail
@@ -288,7 +288,7 @@ def test_a_broken_table_is_reported_before_a_sign_up(checked, how, codes):
 @pytest.mark.parametrize(
     ("body", "status"), [("new.team := 'x'", "ok"), ("new := public.with_team(new)", "warning")]
 )
-def test_d012_a_column_that_a_trigger_fills(checked, body, status):
+def test_d012_is_ok_or_a_warning_if_a_trigger_fills_the_column(checked, body, status):
     """A BEFORE trigger may set the column. If its text does not show that, doctor says "unless"."""
     change(
         checked,
@@ -305,7 +305,7 @@ def test_d012_a_column_that_a_trigger_fills(checked, body, status):
 
 
 @pytest.mark.newest_server
-def test_d012_proposes_no_null_for_a_primary_key_column(checked):
+def test_d012_proposes_to_drop_not_null_for_a_column_outside_the_key(checked):
     change(
         checked,
         "alter table {users} add column tenant int not null default 1;"

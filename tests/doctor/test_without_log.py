@@ -1,4 +1,4 @@
-"""The checks of a database without an audit log, where the settings ask for none."""
+"""The checks of a database without an audit log, if the settings request none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usersync.doctor import choose, examine
 from usersync.doctor.context import Spool
 from usersync.transports.run import run
 
-OF_THE_LOG = ("D024", "D025", "D026", "D027")
+LOG_CHECKS = ("D024", "D025", "D026", "D027")
 
 
 @pytest.fixture
@@ -29,21 +29,21 @@ def examined(request, checked):
     return checked
 
 
-def test_the_checks_of_the_log_are_skipped_and_name_the_command_that_creates_one(examined):
+def test_the_checks_of_the_log_are_skipped_and_name_usersync_audit_enable(examined):
     checks = examined.check_all()
-    assert {checks[code].status for code in OF_THE_LOG} == {"skipped"}
-    assert all("usersync audit enable" in checks[code].detail for code in OF_THE_LOG)
-    assert {code for code in examined.failing() if code not in OF_THE_LOG} == set()
+    assert {checks[code].status for code in LOG_CHECKS} == {"skipped"}
+    assert all("usersync audit enable" in checks[code].detail for code in LOG_CHECKS)
+    assert {code for code in examined.failing() if code not in LOG_CHECKS} == set()
 
 
-def test_waiting_events_are_a_problem(examined):
+def test_spooled_events_are_a_problem_without_a_log(examined):
     spool = Spool("project", waiting=2, abandoned=0, oldest_at=None, quarantined=0)
     (check,) = run(examine(examined.settings, choose(["D032"]), spool=spool), examined.project.owner)
     assert check.status == "problem"
     assert check.fix == "usersync audit enable"
 
 
-def test_a_missing_log_that_the_settings_ask_for_is_a_problem(checked):
+def test_a_missing_log_is_a_problem_if_the_settings_request_it(checked):
     checked.settings = replace(checked.settings, audit=replace(checked.settings.audit, enabled=True))
     assert checked.check("D025").status == "problem"
     checked.apply(checked.check("D025"))
