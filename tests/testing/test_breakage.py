@@ -1,4 +1,4 @@
-"""Each breakage refuses a user in its own way, and is gone afterwards."""
+"""Each breakage makes an INSERT fail as documented, and is repaired afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from usersync.config.mapping import TableName
 from usersync.testing import BREAKAGES, broken_users_table
 
-HOSTILE = TableName('we"ird schema', 'my {users} %s "table"')
+QUOTED_NAMES = TableName('we"ird schema', 'my {users} %s "table"')
 
 
 def create(postgres, table):
@@ -20,15 +20,15 @@ def create(postgres, table):
 
 
 def insert(postgres, table, email="ada@example.com"):
-    """Insert as an application would; return how many rows came of it."""
+    """Insert a row as an application does. Return the number of inserted rows."""
     with postgres.transaction():
         postgres.execute("set local lock_timeout = '50ms'")
         statement = f"insert into {table.quoted} (id, email) values (gen_random_uuid(), '{email}')"
         return postgres.execute(statement).rowcount
 
 
-def shape(postgres):
-    """Everything about the tables of the database that a breakage could leave behind."""
+def schema_state(postgres):
+    """The columns, privileges and objects that a breakage could leave changed."""
     relations = """
         select n.nspname, c.relname, c.relacl::text, a.attname, a.atttypid::regtype::text, a.attnotnull
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -42,11 +42,13 @@ def shape(postgres):
     return postgres.execute(relations).fetchall(), postgres.execute(names).fetchall()
 
 
-@pytest.mark.parametrize("table", [TableName("public", "users"), HOSTILE], ids=["plain", "hostile"])
+@pytest.mark.parametrize(
+    "table", [TableName("public", "users"), QUOTED_NAMES], ids=["plain names", "quoted names"]
+)
 @pytest.mark.parametrize("how", BREAKAGES)
-def test_breaks_as_it_says_and_repairs(postgres, database, how, table):
+def test_a_breakage_has_its_documented_error_and_is_repaired(postgres, database, how, table):
     create(postgres, table)
-    before = shape(postgres)
+    before = schema_state(postgres)
     with broken_users_table(database.dsn(), how, table=table):
         if BREAKAGES[how].sqlstate is None:
             assert insert(postgres, table) == 0
@@ -54,18 +56,18 @@ def test_breaks_as_it_says_and_repairs(postgres, database, how, table):
             with pytest.raises(psycopg.Error) as refused:
                 insert(postgres, table)
             assert refused.value.sqlstate == BREAKAGES[how].sqlstate
-    assert shape(postgres) == before
+    assert schema_state(postgres) == before
     assert insert(postgres, table) == 1
 
 
-def test_it_is_repaired_after_an_exception(postgres, database):
+def test_a_breakage_is_repaired_after_an_exception(postgres, database):
     create(postgres, TableName("public", "users"))
     with pytest.raises(ZeroDivisionError), broken_users_table(database.dsn(), "missing"):
         raise ZeroDivisionError
     assert insert(postgres, TableName("public", "users")) == 1
 
 
-def test_an_unknown_way_is_refused_by_name(database):
+def test_an_unknown_breakage_raises_with_its_name(database):
     with (
         pytest.raises(ValueError, match="unknown breakage 'melted'; known: missing"),
         broken_users_table(database.dsn(), "melted"),

@@ -1,4 +1,4 @@
-"""What each later request writes to auth.users, and what it leaves alone (facts 2.2)."""
+"""What each request after the sign-up changes in auth.users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_an_anonymous_user_becomes_permanent_in_place(auth, recorded):
     assert user["raw_app_meta_data"] == {"provider": "email", "providers": ["email"]}
 
 
-def test_everyday_requests_change_no_mirrored_value(auth, recorded):
+def test_sign_ins_and_token_refreshes_change_no_mirrored_value(auth, recorded):
     by_password, by_oauth = auth.sign_up_email(), auth.sign_up_oauth()
     assert recorded(auth.sign_in, by_password)[1].changed == [{"last_sign_in_at"}]
     assert recorded(auth.sign_in_oauth, by_oauth)[1].changed == [set(), set(), {"last_sign_in_at"}]
@@ -36,7 +36,7 @@ def test_an_oauth_sign_in_overwrites_user_metadata(auth, recorded):
     assert (metadata["full_name"], metadata["theme"]) == ("Ada", "dark")
 
 
-def test_only_the_last_step_changes_an_address(auth, recorded):
+def test_only_the_last_step_of_an_email_change_changes_the_email(auth, recorded):
     user_id = auth.sign_up_email("old@example.com")
     steps = [recorded(auth.request_email_change, user_id, "New@example.com")]
     steps += [recorded(auth.confirm_email_change, user_id) for _ in range(2)]
@@ -49,17 +49,17 @@ def test_only_the_last_step_changes_an_address(auth, recorded):
     assert auth.user(user_id)["email_change"] == ""
 
 
-def test_change_of_phone(auth, recorded):
+def test_a_phone_change_is_in_the_second_update(auth, recorded):
     user_id = auth.sign_up_phone("15550000001")
     _, writes = recorded(auth.change_phone, user_id, "15550000002")
     assert ["phone" in changed for changed in writes.changed] == [False, True, False, False]
 
 
-def test_an_anonymous_user_becomes_permanent_by_a_phone(auth, recorded):
+def test_an_anonymous_user_becomes_permanent_with_a_phone(auth, recorded):
     user_id = auth.sign_up_anonymous()
     _, writes = recorded(auth.change_phone, user_id, "15550000004")
     assert [len(changed & {"phone", "is_anonymous"}) for changed in writes.changed] == [0, 1, 1, 0, 0]
-    assert "phone" in writes.changed[1], "the other way round than for an e-mail"
+    assert "phone" in writes.changed[1], "in the reverse order of an e-mail"
     assert auth.user(user_id)["raw_app_meta_data"] == {"provider": "phone", "providers": ["phone"]}
 
 
@@ -70,7 +70,7 @@ def test_a_phone_change_with_autoconfirm_is_one_update(auth, recorded):
     assert auth.user(user_id)["phone"] == "15550000006"
 
 
-def test_an_anonymous_user_adds_an_address_with_autoconfirm(auth, recorded):
+def test_an_anonymous_user_adds_an_email_with_autoconfirm_in_one_transaction(auth, recorded):
     user_id = auth.sign_up_anonymous()
     _, writes = recorded(auth.make_permanent, user_id, "ada@example.com", autoconfirm=True)
     assert (writes.operations, writes.transactions) == ("UUUU", 1)
@@ -94,7 +94,7 @@ def test_an_anonymous_user_becomes_permanent_by_linking_an_identity(auth, record
     assert user["raw_app_meta_data"] == {"provider": "github", "providers": ["github"]}
 
 
-def test_linking_an_address_that_another_user_has_is_refused(auth):
+def test_linking_an_email_of_another_user_is_refused(auth):
     auth.sign_up_email("ada@example.com")
     user_id = auth.sign_up_anonymous()
     with pytest.raises(GoTrueError, match="400 email_exists"):
@@ -102,7 +102,7 @@ def test_linking_an_address_that_another_user_has_is_refused(auth):
     assert auth.user(user_id)["is_anonymous"]
 
 
-def test_metadata_is_merged_and_null_deletes(auth, recorded):
+def test_metadata_is_merged_and_null_deletes_a_key(auth, recorded):
     user_id = auth.sign_up_email(data={"a": 1, "b": 2})
     _, writes = recorded(auth.update_user_metadata, user_id, a=None, c=3)
     assert writes.changed == [{"raw_user_meta_data"}]
@@ -111,13 +111,13 @@ def test_metadata_is_merged_and_null_deletes(auth, recorded):
     assert recorded(auth.update_app_metadata, user_id, plan="pro")[1].changed == [{"raw_app_meta_data"}]
 
 
-def test_unlinking_the_phone_forgets_it(auth, recorded):
+def test_unlinking_the_phone_removes_it(auth, recorded):
     user_id = auth.admin_create("a@example.com", phone="15550000003")
     _, writes = recorded(auth.unlink_identity, user_id, "phone")
     assert writes.changed == [{"phone"}, {"phone_confirmed_at"}, {"raw_app_meta_data"}]
 
 
-def test_unlinking_the_address_promotes_another(auth, recorded):
+def test_unlinking_the_email_promotes_the_email_of_another_identity(auth, recorded):
     user_id = auth.sign_up_email("a@example.com")
     auth.link_identity(user_id, "github", email="b@example.com")
     _, writes = recorded(auth.unlink_identity, user_id, "email")
@@ -125,7 +125,7 @@ def test_unlinking_the_address_promotes_another(auth, recorded):
     assert auth.user(user_id)["email"] == "b@example.com"
 
 
-def test_auth_users_may_change_between_two_requests(auth, superuser):
+def test_requests_work_after_auth_users_was_altered(auth, superuser):
     user_id = auth.sign_up_email()
     for n in range(8):
         auth.sign_in(user_id)
@@ -133,21 +133,21 @@ def test_auth_users_may_change_between_two_requests(auth, superuser):
     assert "later_7" in auth.user(user_id)
 
 
-def test_ban_and_unban(auth, recorded):
+def test_ban_and_unban_change_only_banned_until(auth, recorded):
     user_id = auth.sign_up_email()
     assert recorded(auth.ban, user_id, timedelta(hours=1))[1].changed == [{"banned_until"}]
     assert recorded(auth.unban, user_id)[1].changed == [{"banned_until"}]
     assert auth.user(user_id)["banned_until"] is None
 
 
-def test_updated_at_goes_along_with_everything(auth, superuser):
+def test_a_token_refresh_changes_updated_at(auth, superuser):
     user_id = auth.sign_up_email()
     before = auth.user(user_id)["updated_at"]
     auth.refresh_token(user_id)
     assert auth.user(user_id)["updated_at"] > before
 
 
-def test_forgotten_anonymous_users_go_a_hundred_at_a_time(auth):
+def test_old_anonymous_users_are_removed_a_hundred_at_a_time(auth):
     long_ago = datetime.now(UTC) - timedelta(days=31)
     with auth.request():
         for _ in range(101):

@@ -1,4 +1,4 @@
-"""What the server answers when the database refuses, and that nothing of the request is left (facts 1.5)."""
+"""The auth server's answers to database errors. The whole request is rolled back."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from usersync.testing import GoTrue, GoTrueError
 
-NAIVE = """
+RAISING_TRIGGER = """
     create or replace function public.handle_new_user() returns trigger language plpgsql security definer
     set search_path = '' as $$ begin raise exception 'no such plan'; end $$;
     create trigger on_auth_user_created %s on auth.users
       for each row execute function public.handle_new_user()
 """
-ON_INSERT = NAIVE % "after insert"
+ON_INSERT = RAISING_TRIGGER % "after insert"
 
 
 def counts(superuser):
@@ -34,7 +34,7 @@ def counts(superuser):
         ("admin_create", "Database error creating new user"),
     ],
 )
-def test_a_naive_trigger_that_raises_takes_the_sign_up_with_it(auth, postgres, superuser, method, message):
+def test_a_trigger_that_raises_fails_the_sign_up(auth, postgres, superuser, method, message):
     postgres.execute(ON_INSERT)
     with pytest.raises(GoTrueError) as refused:
         getattr(auth, method)()
@@ -45,14 +45,14 @@ def test_a_naive_trigger_that_raises_takes_the_sign_up_with_it(auth, postgres, s
     assert counts(superuser) == [0, 0, 0, 0, 0]
 
 
-def test_the_update_of_the_role_has_words_of_its_own(auth, postgres, superuser):
-    postgres.execute(NAIVE % "after update")
+def test_a_trigger_that_raises_on_update_has_another_message(auth, postgres, superuser):
+    postgres.execute(RAISING_TRIGGER % "after update")
     with pytest.raises(GoTrueError, match="Database error updating user"):
         auth.sign_up_email()
     assert counts(superuser)[0] == 0
 
 
-def test_a_failing_commit_is_answered_without_words(auth, postgres, superuser):
+def test_an_error_at_commit_has_a_generic_message(auth, postgres, superuser):
     deferred = ON_INSERT.replace("create trigger", "create constraint trigger")
     deferred = deferred.replace("for each row", "deferrable initially deferred for each row")
     postgres.execute(deferred)
@@ -61,7 +61,7 @@ def test_a_failing_commit_is_answered_without_words(auth, postgres, superuser):
     assert counts(superuser)[0] == 0
 
 
-def test_deleting_a_user_whom_something_references(auth, postgres):
+def test_a_foreign_key_to_the_user_fails_the_deletion(auth, postgres):
     user_id = auth.sign_up_email()
     postgres.execute("create table public.orders (user_id uuid references auth.users)")
     postgres.execute("insert into public.orders values (%s)", [user_id])
@@ -80,22 +80,22 @@ def test_deleting_a_user_whom_something_references(auth, postgres):
         (lambda auth, user_id: auth.refresh_token(user_id), "Unexpected failure"),
     ],
 )
-def test_updates_that_are_refused(auth, postgres, call, message):
+def test_each_update_has_its_error_message(auth, postgres, call, message):
     user_id = auth.sign_up_email()
-    postgres.execute(NAIVE % "after update")
+    postgres.execute(RAISING_TRIGGER % "after update")
     with pytest.raises(GoTrueError, match=message):
         call(auth, user_id)
 
 
-def test_addresses_that_are_taken(auth):
+def test_a_duplicate_email_is_refused_or_answered_with_an_invented_user(auth):
     auth.sign_up_email("ada@example.com")
     with pytest.raises(GoTrueError, match="422 user_already_exists"):
         auth.sign_up_email("ADA@example.com")
     with pytest.raises(GoTrueError, match="422 email_exists"):
         auth.admin_create("ada@example.com")
-    made_up = auth.sign_up_email("ada@example.com", autoconfirm=False)
+    invented = auth.sign_up_email("ada@example.com", autoconfirm=False)
     with pytest.raises(GoTrueError, match="404"):
-        auth.user(made_up)
+        auth.user(invented)
 
 
 def test_a_banned_user_cannot_sign_in(auth):
@@ -106,13 +106,13 @@ def test_a_banned_user_cannot_sign_in(auth):
     assert auth.sign_in(user_id) == user_id
 
 
-def test_the_last_identity_stays(auth):
+def test_the_last_identity_cannot_be_unlinked(auth):
     user_id = auth.sign_up_email()
     with pytest.raises(GoTrueError, match="single_identity_not_deletable"):
         auth.unlink_identity(user_id, "email")
 
 
-def test_changing_to_the_address_of_another_user(auth):
+def test_changing_to_the_email_or_phone_of_another_user_is_refused(auth):
     auth.admin_create("ada@example.com", phone="15550000005")
     user_id = auth.sign_up_email()
     with pytest.raises(GoTrueError, match="422 email_exists"):
@@ -121,7 +121,7 @@ def test_changing_to_the_address_of_another_user(auth):
         auth.change_phone(user_id, "15550000005")
 
 
-def test_unlinking_to_the_address_of_another_user(auth):
+def test_unlinking_to_the_email_of_another_user_is_refused(auth):
     auth.sign_up_email("ada@example.com")
     user_id = auth.sign_up_email()
     auth.link_identity(user_id, "github", email="ada@example.com")
@@ -129,7 +129,7 @@ def test_unlinking_to_the_address_of_another_user(auth):
         auth.unlink_identity(user_id, "email")
 
 
-def test_a_request_of_the_tests_own_holds_several_together(auth, database, superuser):
+def test_a_request_block_runs_several_calls_in_one_transaction(auth, database, superuser):
     def twice():
         with auth.request():
             auth.sign_up_email("ada@example.com")

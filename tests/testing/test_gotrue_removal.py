@@ -1,4 +1,4 @@
-"""The ways in which users go, and what is left of them (facts 2.2)."""
+"""Hard and soft deletions of users, and what remains in the auth schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def children(superuser, user_id):
     return {table: superuser.execute(count.format(table), [user_id]).fetchone()[0] for table in tables}
 
 
-def test_hard_delete_takes_everything_along(auth, superuser):
+def test_hard_delete_deletes_the_user_and_all_dependent_rows(auth, superuser):
     user_id = auth.sign_up_email()
     auth.request_email_change(user_id, "other@example.com")
     assert children(superuser, user_id) == {
@@ -33,7 +33,7 @@ def test_hard_delete_takes_everything_along(auth, superuser):
 
 
 @pytest.mark.parametrize("kind", ["sign_up_email", "sign_up_anonymous"])
-def test_soft_delete_hashes_absent_values_too(auth, superuser, kind):
+def test_soft_delete_also_hashes_absent_values(auth, superuser, kind):
     user_id = getattr(auth, kind)()
     email = auth.user(user_id)["email"] or ""
     auth.soft_delete(user_id)
@@ -49,7 +49,7 @@ def test_soft_delete_hashes_absent_values_too(auth, superuser, kind):
     assert user["encrypted_password"] is None
 
 
-def test_soft_delete_keeps_the_identities_without_the_person(auth, superuser):
+def test_soft_delete_keeps_the_identities_without_personal_data(auth, superuser):
     user_id = auth.sign_up_oauth(name="Ada")
     auth.soft_delete(user_id)
     kept = "select identity_data, provider_id ~ '^[\\w-]{43}$' from auth.identities where user_id = %s"
@@ -57,7 +57,7 @@ def test_soft_delete_keeps_the_identities_without_the_person(auth, superuser):
     assert children(superuser, user_id)["sessions"] == 0
 
 
-def test_soft_delete_twice_does_nothing(auth):
+def test_a_second_soft_delete_changes_nothing(auth):
     user_id = auth.sign_up_email()
     auth.soft_delete(user_id)
     before = auth.user(user_id)
@@ -66,7 +66,7 @@ def test_soft_delete_twice_does_nothing(auth):
 
 
 @pytest.mark.parametrize("delete", ["soft_delete", "hard_delete"])
-def test_the_address_of_a_deleted_user_can_sign_up_again(auth, delete):
+def test_the_email_of_a_deleted_user_can_sign_up_again(auth, delete):
     first = auth.sign_up_email("ada@example.com")
     getattr(auth, delete)(first)
     assert auth.sign_up_again("ada@example.com") != first

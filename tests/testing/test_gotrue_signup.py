@@ -1,4 +1,4 @@
-"""What each sign-up writes to auth.users: how often, in how many transactions, what changes (facts 2.2)."""
+"""What each kind of sign-up writes to auth.users, and in how many statements and transactions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_sign_up_by_email_and_confirmation(auth, recorded):
     assert writes.changed[1:] == [{"raw_user_meta_data"}, set(), {"last_sign_in_at"}]
 
 
-def test_signing_up_again_before_confirming_sends_another_token(auth, recorded):
+def test_a_second_sign_up_before_the_confirmation_sends_another_token(auth, recorded):
     first = auth.sign_up_email("a@example.com", autoconfirm=False)
     again, writes = recorded(auth.sign_up_email, "a@example.com", autoconfirm=False)
     assert again == first
@@ -69,7 +69,7 @@ def test_sign_up_by_oauth(auth, recorded, name):
     assert user["raw_app_meta_data"] == {"provider": "github", "providers": ["github"]}
 
 
-def test_sign_up_by_oauth_without_an_address(auth, recorded):
+def test_sign_up_by_oauth_without_an_email(auth, recorded):
     user_id, writes = recorded(auth.sign_up_oauth, "x", shares_email=False)
     assert (writes.operations, writes.transactions) == ("IUU", 1)
     user = auth.user(user_id)
@@ -77,7 +77,7 @@ def test_sign_up_by_oauth_without_an_address(auth, recorded):
     assert user["email_confirmed_at"] is None
 
 
-def test_sso_users_may_share_an_address(auth, recorded):
+def test_sso_users_may_share_an_email(auth, recorded):
     first = auth.sign_up_email("ada@corp.example")
     second, writes = recorded(auth.sign_up_sso, "ada@corp.example")
     third = auth.sign_up_sso("ada@corp.example")

@@ -1,4 +1,4 @@
-"""The plugin as an application meets it: in a pytest run of its own."""
+"""The pytest plugin as an application uses it, in a separate pytest run."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ EXAMPLE = """
 
     @pytest.mark.parametrize("kind", [
         "email", "unconfirmed", "phone", "oauth", "sso", "web3", "anonymous", "invited", "admin"])
-    def test_kinds(auth_user, usersync_database, kind):
+    def test_each_kind_of_user(auth_user, usersync_database, kind):
         user = auth_user(kind)
         assert user.role == "authenticated"
         assert user.is_anonymous == (kind == "anonymous")
         assert bool(user.email) == (kind not in {"phone", "web3", "anonymous"})
         assert count(usersync_database, "auth.users") == 1
 
-    def test_options(auth_user):
+    def test_options_and_errors_of_auth_user(auth_user):
         assert auth_user("oauth", name="Ada").user_metadata["full_name"] == "Ada"
         with pytest.raises(ValueError, match="unknown kind of user 'alien'"):
             auth_user("alien")
         with pytest.raises(GoTrueError):
             auth_user("email", email=auth_user("admin").email)
 
-    def test_each_test_has_a_database_of_its_own(usersync_database, usersync_auth):
+    def test_each_test_has_its_own_database(usersync_database, usersync_auth):
         assert count(usersync_database, "auth.users") == 0
         usersync_auth.import_users(3)
 
-    def test_it_is_the_prepared_one(usersync_database):
+    def test_the_database_is_prepared(usersync_database):
         assert count(usersync_database, "public.users") == 0
 
-    def test_breaking(break_users_table, usersync_database):
+    def test_break_and_repair(break_users_table, usersync_database):
         repair = break_users_table("missing")
         with pytest.raises(Exception, match="does not exist"):
             count(usersync_database, "public.users")
@@ -63,7 +63,9 @@ EXAMPLE = """
         break_users_table("locked")
 
     @pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"unique_email", "deferred_unique_email"}))
-    def test_the_story(auth_user, usersync_client, usersync_database, break_users_table, how):
+    def test_a_user_is_synced_after_the_repair(
+        auth_user, usersync_client, usersync_database, break_users_table, how
+    ):
         with break_users_table(how):
             user = auth_user("oauth")
         usersync_client.reconcile()
@@ -73,14 +75,14 @@ EXAMPLE = """
 """
 
 
-def test_an_applications_tests(pytester):
+def test_the_plugins_fixtures_work_in_an_applications_tests(pytester):
     pytester.makepyfile(EXAMPLE)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:schemathesis", "-W", "error")
     result.assert_outcomes(passed=12 + 11)
 
 
-def test_a_folder_may_override_settings_and_preparation(pytester):
-    """Whichever test runs first: each pair has a template of its own."""
+def test_a_directory_may_override_settings_and_preparation(pytester):
+    """Each combination has its own template, in any order of the tests."""
     for folder, column in (("one", "nickname"), ("two", "motto")):
         pytester.mkdir(folder)
         (pytester.path / folder / "conftest.py").write_text(f"""
@@ -111,7 +113,7 @@ def test_it(auth_user, usersync_database):
         result.assert_outcomes(passed=2)
 
 
-HOSTILE_ENVIRONMENT = {
+OTHER_ENVIRONMENT = {
     "PGSSLMODE": "verify-full",
     "PGHOSTADDR": "192.0.2.1",
     "PGSERVICE": "nowhere",
@@ -125,8 +127,8 @@ HOSTILE_ENVIRONMENT = {
 }
 
 
-def test_nothing_is_taken_from_the_environment(pytester, monkeypatch):
-    for name, value in HOSTILE_ENVIRONMENT.items():
+def test_libpq_variables_of_the_environment_are_ignored(pytester, monkeypatch):
+    for name, value in OTHER_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     pytester.makepyfile("""
         import os
@@ -137,7 +139,7 @@ def test_nothing_is_taken_from_the_environment(pytester, monkeypatch):
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:schemathesis").assert_outcomes(passed=1)
 
 
-def test_loading_it_imports_no_driver_and_no_server():
+def test_loading_the_plugin_imports_no_driver_and_no_server():
     code = "import sys, usersync.testing.plugin; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
@@ -145,7 +147,7 @@ def test_loading_it_imports_no_driver_and_no_server():
     assert not loaded & {"psycopg", "rich", "click", "sqlite3", "usersync.embedded", "usersync.testing.shape"}
 
 
-def test_without_a_server_it_skips_and_says_why(pytester, monkeypatch):
+def test_without_a_server_the_plugin_skips_tests_with_the_reason(pytester, monkeypatch):
     pytester.makeconftest("""
         import usersync.embedded
         usersync.embedded.installed_versions = dict
@@ -157,7 +159,7 @@ def test_without_a_server_it_skips_and_says_why(pytester, monkeypatch):
 
 
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])
-def test_nothing_is_left_of_a_run_that_was_killed(pytester, signal):
+def test_the_servers_directory_is_removed_after_a_run_was_killed(pytester, signal):
     pytester.makepyfile("""
         import os, signal, sys
         def test_it(usersync_server, usersync_database):
@@ -181,11 +183,11 @@ def test_nothing_is_left_of_a_run_that_was_killed(pytester, signal):
         command, capture_output=True, text=True, check=False, env={**os.environ, "WITH": signal}, timeout=60
     )
     home = next(line for line in done.stdout.splitlines() if "usersync-pg-" in line).strip(".")
-    assert gone(Path(home)), done.stdout
+    assert is_removed(Path(home)), done.stdout
 
 
-def gone(path):
-    """Whether the directory goes; the supervisor removes it after the server has ended."""
+def is_removed(path):
+    """Whether the directory is removed. The supervisor removes it after the server has ended."""
     deadline = time.monotonic() + 20
     while path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Test databases: tests drop and truncate tables in any order. Other databases refuse that."""
+"""release_audit_log(): in test databases, and only there, tests may drop and truncate tables in any order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def database(cluster):
     cluster.drop(database)
 
 
-def test_drop_all_and_create_all(database, postgres):
+def test_drop_all_and_create_all_work_in_a_test_database(database, postgres):
     engine = create_engine(database.dsn().replace("postgresql:", "postgresql+psycopg:"))
     metadata = MetaData()
     metadata.reflect(engine, only=["users", "audit_logs"])
@@ -35,11 +35,11 @@ def test_drop_all_and_create_all(database, postgres):
     assert is_test_database(postgres)
     release_audit_log(postgres)
     release_audit_log(postgres)
-    mine = MetaData()
-    mine.reflect(engine, only=["users"])
+    users_only = MetaData()
+    users_only.reflect(engine, only=["users"])
     for _ in range(2):
-        mine.drop_all(engine)
-        mine.create_all(engine)
+        users_only.drop_all(engine)
+        users_only.create_all(engine)
     postgres.execute("truncate users")
     with GoTrue(database.dsn("supabase_auth_admin")) as auth:
         user_id = auth.sign_up_email("ada@example.com")
@@ -48,7 +48,7 @@ def test_drop_all_and_create_all(database, postgres):
     engine.dispose()
 
 
-def test_a_real_database_keeps_its_protection(database, postgres, superuser):
+def test_a_database_that_is_not_a_test_database_is_refused(database, postgres, superuser):
     superuser.execute("comment on schema auth is null")
     assert not is_test_database(postgres)
     with pytest.raises(SettingsError, match="has not made this database"):

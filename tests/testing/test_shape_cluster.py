@@ -1,4 +1,4 @@
-"""Making such databases: repeatedly, at once, and only where that is honest."""
+"""Creating roles and databases: repeatedly, concurrently, and only where the roles behave like Supabase's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from usersync.testing import SupabaseCluster, create_supabase_roles
 
 
-def test_roles_can_be_created_at_once_and_again(cluster, server):
+def test_roles_can_be_created_concurrently_and_repeatedly(cluster, server):
     def create(_: int) -> None:
         with SupabaseCluster.on(server):
             pass
@@ -19,7 +19,7 @@ def test_roles_can_be_created_at_once_and_again(cluster, server):
         list(workers.map(create, range(8)))
 
 
-def test_roles_are_not_created_where_postgres_is_the_superuser():
+def test_roles_are_not_created_if_postgres_is_the_superuser():
     class Connection:
         class info:  # noqa: N801 - psycopg's name
             user = "postgres"
@@ -28,7 +28,7 @@ def test_roles_are_not_created_where_postgres_is_the_superuser():
         create_supabase_roles(Connection(), {})
 
 
-def test_the_first_process_builds_a_template_once(cluster, server):
+def test_a_template_is_built_once_for_all_processes(cluster, server):
     built = []
 
     def clone(_: int) -> str:
@@ -45,7 +45,7 @@ def test_the_first_process_builds_a_template_once(cluster, server):
     assert len(built) == 1
 
 
-def test_a_clone_is_owned_by_postgres_and_has_the_time_limit(database):
+def test_a_clone_is_owned_by_postgres_and_has_a_statement_timeout(database):
     with database.connect() as connection:
         row = connection.execute(
             "select datdba::regrole::text from pg_database where datname = %s", [database.name]
@@ -55,7 +55,7 @@ def test_a_clone_is_owned_by_postgres_and_has_the_time_limit(database):
         connection.execute("create table public.mine ()")
 
 
-def test_dropping_ends_the_sessions_inside(cluster):
+def test_dropping_a_database_ends_its_sessions(cluster):
     database = cluster.create()
     with database.connect() as connection:
         cluster.drop(database)
@@ -64,10 +64,10 @@ def test_dropping_ends_the_sessions_inside(cluster):
     cluster.drop(database)
 
 
-def test_a_role_without_a_password_is_named(database):
+def test_the_dsn_of_a_role_without_a_password_raises(database):
     with pytest.raises(KeyError, match="dashboard_user"):
         database.dsn("dashboard_user")
 
 
-def test_passwords_stay_out_of_a_traceback(database):
+def test_the_repr_of_a_database_contains_no_password(database):
     assert database.passwords["postgres"] not in repr(database)

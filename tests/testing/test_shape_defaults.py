@@ -1,4 +1,4 @@
-"""What a new object in ``public`` is open to, under both regimes (facts 1.3)."""
+"""The default privileges of new objects in ``public``, under both of Supabase's regimes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ API_ROLES = ["anon", "authenticated", "service_role"]
 
 
 @pytest.fixture
-def made(postgres):
+def new_objects(postgres):
     postgres.execute("create table public.thing (id bigserial primary key)")
     postgres.execute("create function public.deed() returns int language sql return 1")
     postgres.execute("create schema usersync create table thing (id int)")
@@ -17,7 +17,7 @@ def made(postgres):
 
 
 def allowed(connection, role):
-    """Which of these privileges the role has on public.thing, its sequence, and public.deed()."""
+    """The role's privileges on public.thing, its sequence, and public.deed()."""
     privileges = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
     on_table = (
         "select array_agg(p) from unnest(%s::text[]) p where has_table_privilege(%s, 'public.thing', p)"
@@ -32,8 +32,8 @@ def allowed(connection, role):
 
 @pytest.mark.parametrize("role", API_ROLES)
 @pytest.mark.parametrize("regime", ["old"])
-def test_the_old_regime_opens_everything(made, role):
-    table, sequence, function = allowed(made, role)
+def test_the_old_regime_grants_all_privileges(new_objects, role):
+    table, sequence, function = allowed(new_objects, role)
     assert len(table) == 7
     assert sequence
     assert function
@@ -41,30 +41,30 @@ def test_the_old_regime_opens_everything(made, role):
 
 @pytest.mark.parametrize("role", API_ROLES)
 @pytest.mark.parametrize("regime", ["new"])
-def test_the_new_regime_leaves_two_traps(made, role):
-    table, sequence, function = allowed(made, role)
+def test_the_new_regime_still_grants_execute_and_truncate(new_objects, role):
+    table, sequence, function = allowed(new_objects, role)
     assert table == ["TRUNCATE", "REFERENCES", "TRIGGER"]
     assert not sequence
-    assert function, "through PUBLIC, which a default of one schema cannot take away"
+    assert function, "through PUBLIC, which default privileges of one schema cannot revoke"
 
 
 @pytest.mark.parametrize("regime", ["old"])
-def test_revoking_from_public_is_not_enough_under_the_old_regime(made):
-    made.execute("revoke all on function public.deed() from public")
-    assert allowed(made, "anon")[2]
+def test_revoking_from_public_is_not_enough_under_the_old_regime(new_objects):
+    new_objects.execute("revoke all on function public.deed() from public")
+    assert allowed(new_objects, "anon")[2]
 
 
 @pytest.mark.parametrize("regime", ["new"])
-def test_revoking_from_public_is_enough_under_the_new_regime(made):
-    made.execute("revoke all on function public.deed() from public")
-    assert not allowed(made, "anon")[2]
+def test_revoking_from_public_is_enough_under_the_new_regime(new_objects):
+    new_objects.execute("revoke all on function public.deed() from public")
+    assert not allowed(new_objects, "anon")[2]
 
 
 @pytest.mark.parametrize("regime", ["old", "new"])
-def test_a_schema_of_ones_own_has_no_default_grants(made):
+def test_objects_in_another_schema_have_no_default_grants(new_objects):
     acls = """
         select (select relacl from pg_class where oid = 'usersync.thing'::regclass),
                (select proacl from pg_proc where oid = 'usersync.deed()'::regprocedure),
                has_schema_privilege('anon', 'usersync', 'USAGE')
     """
-    assert made.execute(acls).fetchone() == (None, None, False)
+    assert new_objects.execute(acls).fetchone() == (None, None, False)

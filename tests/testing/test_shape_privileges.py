@@ -1,4 +1,4 @@
-"""Who may do what on auth.users, as measured on the platform's own images (facts 1.2)."""
+"""Privileges on auth.users, equal to those measured on Supabase's own images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRIGGER = "create or replace trigger hook after insert on auth.users execute fun
 
 
 @pytest.fixture
-def hooked(postgres):
+def with_trigger(postgres):
     postgres.execute(FUNCTION)
     postgres.execute(TRIGGER)
     return postgres
@@ -25,7 +25,7 @@ def test_postgres_bypasses_row_security_and_is_not_a_superuser(postgres):
     assert row == (False, True, True, True, True)
 
 
-def test_the_privileges_on_auth_users(postgres):
+def test_the_privileges_on_auth_users_equal_the_platforms(postgres):
     acl = "select relacl::text, relowner::regrole::text from pg_class where oid = 'auth.users'::regclass"
     granted, owner = postgres.execute(acl).fetchone()
     assert owner == "supabase_auth_admin"
@@ -36,8 +36,8 @@ def test_the_privileges_on_auth_users(postgres):
     )
 
 
-def test_postgres_can_create_and_replace_a_trigger(hooked):
-    hooked.execute(TRIGGER)
+def test_postgres_can_create_and_replace_a_trigger(with_trigger):
+    with_trigger.execute(TRIGGER)
 
 
 def test_postgres_can_reference_auth_users(postgres):
@@ -46,10 +46,10 @@ def test_postgres_can_reference_auth_users(postgres):
     )
 
 
-def test_dropping_our_function_takes_the_trigger_along(hooked):
-    hooked.execute("drop function public.hook() cascade")
+def test_dropping_a_function_with_cascade_drops_its_trigger(with_trigger):
+    with_trigger.execute("drop function public.hook() cascade")
     triggers = "select count(*) from pg_trigger where tgrelid = 'auth.users'::regclass and not tgisinternal"
-    assert hooked.execute(triggers).fetchone() == (0,)
+    assert with_trigger.execute(triggers).fetchone() == (0,)
 
 
 @pytest.mark.parametrize(
@@ -68,21 +68,21 @@ def test_dropping_our_function_takes_the_trigger_along(hooked):
         "set session_replication_role = replica",
     ],
 )
-def test_postgres_may_not(hooked, forbidden):
+def test_postgres_is_not_allowed_to_change_auth_users_itself(with_trigger, forbidden):
     with pytest.raises(errors.InsufficientPrivilege):
-        hooked.execute(forbidden)
+        with_trigger.execute(forbidden)
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
-def test_the_api_roles_see_nothing_of_auth_users(database, role):
+def test_the_api_roles_cannot_read_auth_users(database, role):
     with database.connect(role) as connection:
         assert connection.execute("select current_user, session_user").fetchone() == (role, "authenticator")
         with pytest.raises(errors.InsufficientPrivilege):
             connection.execute("select from auth.users")
 
 
-def test_a_trigger_that_is_not_a_definer_has_no_right_in_the_application(postgres, auth):
-    """The most common of all reports: permission denied, as supabase_auth_admin runs the trigger."""
+def test_a_trigger_function_without_security_definer_has_no_privileges(postgres, auth):
+    """The most common error of users: supabase_auth_admin runs the trigger, and permission is denied."""
     postgres.execute("create table public.users (id uuid)")
     postgres.execute("""
         create function public.hook() returns trigger language plpgsql as $$
@@ -110,12 +110,12 @@ def test_a_trigger_that_is_not_a_definer_has_no_right_in_the_application(postgre
         ("service_role", "lock_timeout", "8s"),
     ],
 )
-def test_the_settings_of_a_session(database, role, setting, value):
+def test_each_role_has_its_session_settings(database, role, setting, value):
     with database.connect(role) as connection:
         assert connection.execute("select current_setting(%s)", [setting]).fetchone() == (value,)
 
 
-def test_auth_uid_reads_the_claims_in_both_forms(database):
+def test_auth_uid_reads_both_forms_of_the_claims(database):
     claims = (
         "select set_config('request.jwt.claims', %s, true), set_config('request.jwt.claim.sub', %s, true)"
     )
@@ -133,7 +133,7 @@ def test_auth_uid_reads_the_claims_in_both_forms(database):
         assert connection.execute("select auth.uid()::text").fetchone() == (two,)
 
 
-def test_the_columns_and_indexes_of_auth_users(superuser):
+def test_auth_users_has_its_columns_and_indexes(superuser):
     columns = """
         select count(*), count(*) filter (where attnotnull), count(*) filter (where attgenerated <> '')
         from pg_attribute where attrelid = 'auth.users'::regclass and attnum > 0
@@ -149,6 +149,6 @@ def test_the_columns_and_indexes_of_auth_users(superuser):
 
 
 @pytest.mark.parametrize(("table", "columns"), [("auth.sessions", 15), ("auth.mfa_factors", 13)])
-def test_no_column_of_a_newer_auth_server_is_missing(superuser, table, columns):
+def test_tables_have_the_columns_of_a_current_auth_server(superuser, table, columns):
     counted = "select count(*) from pg_attribute where attrelid = %s::regclass and attnum > 0"
     assert superuser.execute(counted, [table]).fetchone() == (columns,)

@@ -1,4 +1,4 @@
-"""What docs/testing.md shows, run as it is shown."""
+"""The files and commands of docs/testing.md, run unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write(directory, *names):
 
 
 @pytest.mark.timeout(300)
-def test_the_files_pass_in_their_order_in_one_directory(pytester):
+def test_the_test_files_of_the_page_pass_in_their_order(pytester):
     passed = {}
     for name in FILES:
         write(pytester.path, name)
@@ -45,7 +45,7 @@ def test_the_files_pass_in_their_order_in_one_directory(pytester):
     }  # fmt: skip
 
 
-def test_every_block_is_a_file_or_a_command_that_exists():
+def test_each_code_block_is_a_file_or_an_existing_command():
     text = PAGE.read_text("utf-8")
     commands = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert text.count("\n```") == 2 * (len(FILES) + len(commands))
@@ -56,7 +56,7 @@ def test_every_block_is_a_file_or_a_command_that_exists():
     assert re.search(r"^live:", (PAGE.parents[1] / "Makefile").read_text("utf-8"), re.MULTILINE)
 
 
-def test_the_script_keeps_a_server_until_it_is_told_to_end(tmp_path):
+def test_the_script_keeps_the_server_until_it_reads_a_line(tmp_path):
     write(tmp_path, "supabase_server.py")
     with subprocess.Popen(
         [sys.executable, tmp_path / "supabase_server.py"],
@@ -80,7 +80,7 @@ create policy own_files on storage.objects for insert to authenticated
 """
 
 
-def test_the_stubs_are_enough_for_a_migration_of_a_real_project(postgres):
+def test_a_migration_of_a_real_project_runs_with_the_stubs(postgres):
     (pattern,) = re.findall(r"`re\.sub\(r\"([^\"]+)\", \"\", migration\)`", PAGE.read_text("utf-8"))
     postgres.execute(FILES["platform.sql"])
     postgres.execute(re.sub(pattern, "", MIGRATION))
