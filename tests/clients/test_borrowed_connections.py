@@ -142,7 +142,7 @@ def test_a_call_on_an_idle_connection_without_autocommit_begins_a_transaction(
     assert project.row(user) is not None
 
 
-def erasable(project):
+def create_user_to_erase(project):
     user = project.auth.sign_up_email("ada@example.com")
     project.owner.execute(
         "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', 'a.b', "
@@ -154,7 +154,7 @@ def erasable(project):
 
 
 def test_erase_raises_in_a_transaction_of_the_application(project):
-    user = erasable(project)
+    user = create_user_to_erase(project)
     with psycopg.connect(project.database.dsn()) as connection:
         with pytest.raises(UsersyncError, match="transaction of its own") as caught:
             UserSync(connection).erase(user)
@@ -217,7 +217,7 @@ def count_events(project):
 
 def test_another_threads_statements_are_not_part_of_the_transaction_of_erase(project, log):
     """erase() begins and commits a transaction on a connection in autocommit mode."""
-    user = erasable(project)
+    user = create_user_to_erase(project)
     with psycopg.connect(project.database.dsn(), autocommit=True) as connection:
         stop, seen = threading.Event(), []
 

@@ -215,17 +215,17 @@ def test_a_database_url_of_another_database_is_skipped_and_reported(
     empty_directory, monkeypatch, caplog, url
 ):
     monkeypatch.setenv("DATABASE_URL", url)
-    said = f"DATABASE_URL (environment) is for {OTHER_DATABASES[url]}"
+    message = f"DATABASE_URL (environment) is for {OTHER_DATABASES[url]}"
     for find in (find_dsn, find_source):
         with pytest.raises(SettingsError) as caught:
             find()
-        assert said in str(caught.value)
+        assert message in str(caught.value)
         assert SECRET not in f"{caught.value} {caught.value.hint}"
     caplog.clear()
     monkeypatch.setenv("SUPABASE_URL", "https://abcdefghijklmnopqrst.supabase.co")
     monkeypatch.setenv("SUPABASE_SECRET_KEY", API_KEY)
     assert isinstance(find_source(), DataApi)
-    assert caplog.messages == [f"{said} and is not used"]
+    assert caplog.messages == [f"{message} and is not used"]
     (empty_directory / ".env").write_text("DATABASE_URL=postgresql://env/d\n")
     assert find_source() == find_dsn() == "postgresql://env/d"
     monkeypatch.setenv("SUPABASE_DB_URL", url)

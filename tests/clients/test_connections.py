@@ -248,7 +248,7 @@ def test_a_role_without_privileges_raises_privilege_missing(project):
     assert caught.value.hint
 
 
-def test_the_service_role_may_call_the_functions_for_clients(project):
+def test_service_role_can_call_the_functions_for_clients(project):
     user = project.auth.sign_up_email("ada@example.com")
     with UserSync(project.database.dsn("service_role")) as client:
         assert client.ensure_user_exists(user) is True
@@ -312,7 +312,7 @@ def test_a_cancelled_call_leaves_the_client_usable(project, transport):
     async def waiting() -> None:
         with project.database.connect("supabase_admin") as superuser:
             async with asyncio.timeout(90):
-                while not superuser.execute(WAITING).fetchone():  # noqa: ASYNC110 - no event of ours
+                while not superuser.execute(WAITING).fetchone():  # noqa: ASYNC110 - no asyncio event exists
                     await asyncio.sleep(0.005)
 
     async def check(client, other):

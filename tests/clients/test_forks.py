@@ -61,7 +61,7 @@ def in_child(work):
     return result
 
 
-def backend(client):
+def backend_pid(client):
     """The id of the server process that answers this client."""
     return client._transport._own.info.backend_pid
 
@@ -80,13 +80,13 @@ def user(project):
 def test_a_parent_and_two_children_get_their_own_answers(project, user):
     with UserSync(project.database.dsn()) as client:
         assert client.user_exists(user)
-        children = [in_child(lambda: (ask(client, user), backend(client))) for _ in range(2)]
-        here = ask(client, user), backend(client)
+        children = [in_child(lambda: (ask(client, user), backend_pid(client))) for _ in range(2)]
+        here = ask(client, user), backend_pid(client)
         found = [here, *(child() for child in children)]
         assert [right for right, _ in found] == [True] * 3
         assert len({session for _, session in found}) == 3
         assert ask(client, user), "the children have ended"
-        assert backend(client) == here[1]
+        assert backend_pid(client) == here[1]
 
 
 def test_a_child_can_use_the_client_while_a_thread_of_the_parent_waits(project, user):
@@ -135,9 +135,9 @@ def test_a_connection_or_pool_of_the_parent_raises_in_a_child(project, user):
     ):
         for client in (UserSync(connection), UserSync(pool)):
             assert client.user_exists(user)
-            said = in_child(lambda client=client: client.user_exists(user))()
-            assert said.startswith("ConnectionFailedError: this ")
-            assert f"created in process {os.getpid()}" in said
+            answer = in_child(lambda client=client: client.user_exists(user))()
+            assert answer.startswith("ConnectionFailedError: this ")
+            assert f"created in process {os.getpid()}" in answer
             assert ask(client, user)
 
 
@@ -154,10 +154,10 @@ def test_children_get_right_answers_while_the_parent_is_busy(project, user):
         with ThreadPoolExecutor(4) as threads:
             loads = [threads.submit(load) for _ in range(4)]
             try:
-                said = [in_child(lambda: ask(client, user))() for _ in range(10)]
+                answer = [in_child(lambda: ask(client, user))() for _ in range(10)]
             finally:
                 stop.set()
-            assert said == [True] * 10
+            assert answer == [True] * 10
             assert all(each.result(30) for each in loads)
 
 
@@ -182,9 +182,9 @@ def test_gunicorn_workers_with_preload_get_right_answers(project, user, tmp_path
             def get(number):
                 connection = http.client.HTTPConnection(*listener.getsockname(), timeout=60)
                 connection.request("GET", f"/{user if number % 2 else UNKNOWN_USER}")
-                said, pid = connection.getresponse().read().split()
+                answer, pid = connection.getresponse().read().split()
                 connection.close()
-                return said == str(bool(number % 2)).encode(), pid
+                return answer == str(bool(number % 2)).encode(), pid
 
             with ThreadPoolExecutor(8) as threads:
                 answers = list(threads.map(get, range(300)))

@@ -29,7 +29,7 @@ from waiting import until
 
 
 @pytest.fixture
-def bare(german_cluster):
+def empty_database(german_cluster):
     database = german_cluster.clone(german_cluster.template("supabase_old", regime="old"))
     yield database
     german_cluster.drop(database)
@@ -88,7 +88,7 @@ def cancel_when_busy(database, cancelled):
     cancelled.set()
 
 
-def test_messages_are_german(owner):
+def test_the_messages_of_the_server_are_german(owner):
     with pytest.raises(psycopg.errors.UndefinedTable, match="existiert nicht"):
         owner.execute("select from nowhere")
 
@@ -117,10 +117,13 @@ def test_a_statement_that_an_administrator_cancels_is_not_tried_again(database, 
     assert caught.value.sqlstate == "57014"
 
 
-def test_errors_have_the_same_classes(bare, database, owner, client, auth):
-    with UserSync(bare.dsn()) as nothing, pytest.raises(NotInstalledError):
+def test_errors_have_the_same_classes(empty_database, database, owner, client, auth):
+    with UserSync(empty_database.dsn()) as nothing, pytest.raises(NotInstalledError):
         nothing.status()
-    with UserSync(bare.dsn().replace(bare.name, "nowhere")) as refused, pytest.raises(ConnectionFailedError):
+    with (
+        UserSync(empty_database.dsn().replace(empty_database.name, "nowhere")) as refused,
+        pytest.raises(ConnectionFailedError),
+    ):
         refused.status()
     with owner.transaction(), UserSync(database.dsn()) as waiting:
         owner.execute("lock table usersync.sync_failures in access exclusive mode")
@@ -157,8 +160,8 @@ def test_events_are_stored_and_rejected(database, owner, auth, tmp_path, caplog)
     assert "verletzt Check-Constraint" in caplog.text
     # record() sends no such value.
     event = '[{"action": "product.created", "user_id": "ada@example.com"}]'
-    (said,) = owner.execute("select public.record_audit_events(%s)", [event]).fetchone()
-    assert "ungültige Eingabesyntax" in said["rejects"][0]["reason"]
+    (answer,) = owner.execute("select public.record_audit_events(%s)", [event]).fetchone()
+    assert "ungültige Eingabesyntax" in answer["rejects"][0]["reason"]
     rejects = owner.execute("select sqlstate from usersync.audit_rejects order by 1").fetchall()
     assert rejects == [("22P02",), ("23514",)]
     assert owner.execute("select count(*) from public.audit_logs where user_id = %s", [user]).fetchone() == (
@@ -181,7 +184,7 @@ def test_a_tracked_money_value_is_the_same_in_any_locale(owner):
     assert first == second
 
 
-def test_the_function_that_raised_and_its_trigger_are_named(owner):
+def test_the_function_that_raised_and_its_trigger_are_found(owner):
     owner.execute(
         """
         create function public.refuse(text) returns void language plpgsql as $$ begin raise 'no'; end $$;

@@ -42,7 +42,7 @@ def test_a_hundred_thousand_users_take_three_transaction_ids(project, sql, subtr
             project.auth.copy_users(f"u{n}@example.com" for n in range(100_000))
         else:
             project.auth.import_users(100_000)
-        assert subtransactions() <= 2  # and one for the transaction itself
+        assert subtransactions() <= 2  # plus one for the transaction itself
     assert complete_rows(sql) == 100_000
     assert project.client.status().in_step
 

@@ -131,7 +131,7 @@ def check_that_a_duplicate_name_fails(project, sync_failures):
 
 
 def test_a_plan_made_with_an_older_snapshot_is_not_kept(project, sql, sync_failures):
-    """The session plans in a transaction that does not see the ALTER TABLE, and is not told of it later."""
+    """The session plans in a transaction that does not see the ALTER TABLE, and gets no message of it."""
     session = project.auth.connection
     project.auth.sign_up_email()
     with session.transaction():
@@ -182,7 +182,7 @@ def waits_for(project, sql):
 def test_an_alter_table_while_the_sign_up_waits_before_its_insert_is_noticed(
     project, sql, sync_failures, waits_for
 ):
-    """The statement's snapshot is older than the ALTER TABLE. The session is told of it before it plans."""
+    """The statement's snapshot is older than the ALTER TABLE, but the session is notified before it plans."""
     sql("create table public.gate ()")
     sql(
         "create function public.wait() returns trigger language plpgsql security definer as"

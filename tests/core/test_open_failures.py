@@ -1,4 +1,4 @@
-"""A sync failure stays open until the user's row exists and is in sync, whoever wrote the row."""
+"""A sync failure stays open until the user's row is in sync, even if the application wrote the row."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ BREAKAGES = {
         "D020",
         fixed_by_pasting=False,
     ),
-    # Rights.
+    # Privileges.
     "a function for anon": Breakage("grant execute on function public.user_sync_status() to anon", "D009"),
     "a function for public": Breakage(
         "grant execute on function public.ensure_user_exists(uuid) to public", "D009"

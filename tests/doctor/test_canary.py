@@ -68,7 +68,7 @@ def snapshot(connection):
     )
 
 
-def test_a_healthy_project_accepts_every_request_and_keeps_nothing(checked, canary, root):
+def test_a_healthy_project_accepts_each_request_and_is_unchanged(checked, canary, root):
     checked.project.auth.sign_up_email("ada@example.com")
     before = snapshot(root)
     for connection in (checked.project.owner, root):

@@ -156,7 +156,7 @@ UNSAFE = {
 
 
 @pytest.mark.parametrize("how", UNSAFE)
-def test_other_objects_are_reported_and_not_changed(checked, doctor, root, how):
+def test_other_damage_is_reported_and_not_changed(checked, doctor, root, how):
     code, damage = UNSAFE[how]
     names = {
         "{users}": checked.project.users,

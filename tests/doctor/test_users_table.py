@@ -52,7 +52,7 @@ def test_d012_reports_a_key_that_is_not_unique(checked):
 
 
 @pytest.mark.newest_server
-def test_d012_advice_for_a_person_changes_nothing_when_pasted(checked):
+def test_d012_prints_advice_for_a_person_as_comments(checked):
     column = checked.project.column("banned_until")
     change(checked, f"alter table {{users}} alter column {column} type date")
     check = checked.check("D012")
@@ -89,7 +89,7 @@ def test_d013_reports_a_key_that_fails_deletions_until_it_is_fixed(checked):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("policy", ["anonymize", "delete"])
-def test_d013_gives_the_key_the_action_of_on_delete(checked, policy):
+def test_d013_proposes_the_foreign_key_action_that_fits_on_delete(checked, policy):
     """A row that stays after its user's deletion cannot reference the user. A deleted row can."""
     checked.settings = dataclasses.replace(checked.settings, on_delete=policy)
     change(checked, REFERENCE)
@@ -137,7 +137,7 @@ def keys_of(project):
 
 
 @pytest.mark.newest_server
-def test_d013_has_the_message_of_plan(checked):
+def test_d013_has_the_same_message_in_doctor_and_plan(checked):
     change(checked, REFERENCE)
     planned = run(installation.plan(checked.settings), checked.project.owner)
     assert [each.message for each in planned.findings if each.code == "D013"] == [

@@ -266,7 +266,7 @@ def test_a_condition_that_excludes_anonymous_users_is_recognized(condition):
     assert found[1].only == {"permanent"}
 
 
-def test_values_in_variables_are_followed():
+def test_values_that_are_assigned_to_variables_are_parsed():
     parsed = parse_function("""
         declare name text := coalesce(new.raw_user_meta_data->>'name', ''); mail text;
         begin mail := lower(new.email);
@@ -281,7 +281,7 @@ def test_values_in_variables_are_followed():
     }
 
 
-def test_a_conditional_variable_is_not_followed():
+def test_a_variable_that_is_assigned_under_a_condition_is_not_parsed():
     parsed = parse("if new.phone is null then x := 'a'; end if; insert into users (x) values (x)")
     assert "has a condition that usersync does not know" in parsed.other_effects
 

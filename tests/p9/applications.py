@@ -42,11 +42,11 @@ class Application:
 
     sql: str
     table: str
-    #: What the hand-written function does for a new user, as its body.
+    #: The body of the hand-written function.
     body: str
     #: The trigger that runs it.
     trigger: str
-    #: When that fires.
+    #: The event on which the trigger fires.
     when: str
     columns: tuple[str, ...] = ()
     features: tuple[str, ...] = field(default=(), compare=False)
@@ -56,7 +56,7 @@ class Application:
 
 
 def function(name: str, body: str) -> str:
-    """A hand-written trigger function."""
+    """SQL that creates a hand-written trigger function."""
     return (
         f"create or replace function public.{name}() returns trigger language plpgsql security definer"
         f" set search_path = '' as $$\nbegin\n    {body}\n    return new;\nend $$;"
@@ -64,13 +64,13 @@ def function(name: str, body: str) -> str:
 
 
 def trigger(name: str, when: str, runs: str, *, on: str = "auth.users", each: str = "row") -> str:
-    """A trigger."""
+    """SQL that creates a trigger."""
     return f"create trigger {name} {when} on {on} for each {each} execute function public.{runs}();"
 
 
 @st.composite
 def applications(draw: st.DrawFn) -> Application:
-    """A users table, and the triggers that keep it."""
+    """A users table, and the triggers that write to it."""
     chosen = draw(st.lists(st.sampled_from(sorted(COLUMNS)), min_size=1, max_size=4, unique=True))
     cascades = draw(st.booleans())
     key = draw(st.sampled_from(("id", "id", "user_id")))

@@ -72,7 +72,7 @@ class Side:
         try:
             self.owner.execute(statement)
         except psycopg.errors.InsufficientPrivilege:
-            self.admin.execute(statement)  # the platform lets postgres drop triggers there
+            self.admin.execute(statement)  # Supabase allows postgres to drop these triggers
         except psycopg.Error as error:
             return f"{error.sqlstate} {error.diag.message_primary}"
         return "ok"

@@ -36,7 +36,7 @@ class Schema:
         return run(installation.rollback(settings, **options), self.connection)
 
     def subjects(self, settings: Settings) -> list[str]:
-        """The planned changes, in words."""
+        """The kind and the subject of each planned change."""
         return [f"{change.kind} {change.subject}" for change in self.plan(settings).changes]
 
 

@@ -117,7 +117,7 @@ def test_without_adopt_nothing_is_replaced_and_the_error_names_the_trigger(insta
 
 
 @pytest.mark.parametrize("name", ["on_auth_user_created", "mine"])
-def test_a_trigger_that_does_more_stays_and_works(installer, catalog, auth, name):
+def test_a_trigger_with_other_effects_stays_and_works(installer, catalog, auth, name):
     run_sql(installer, TABLE, MORE, TRIGGERS.replace("on_auth_user_created", name))
     before = catalog()
     notes = [each for each in schema_of(installer, adopt=True).findings if "handle_new_user" in each.message]
@@ -179,7 +179,7 @@ def test_a_disabled_trigger_stays_unchanged(installer, catalog, superuser, auth)
     assert catalog() == before
 
 
-def test_a_deferred_constraint_trigger_stops_the_installation(installer, catalog):
+def test_a_deferred_constraint_trigger_prevents_the_installation(installer, catalog):
     """Only the owner of the table could remove it, and at COMMIT it inserts the row again."""
     run_sql(
         installer,
@@ -204,7 +204,7 @@ DEFERRED = "constraint trigger mine after insert on auth.users deferrable initia
     ["trigger zz after insert on auth.users for each statement", DEFERRED],
     ids=["late", "deferred"],
 )
-def test_a_trigger_that_would_insert_the_row_again_stops_the_installation(installer, catalog, trigger):
+def test_a_trigger_that_would_insert_the_row_again_prevents_the_installation(installer, catalog, trigger):
     run_sql(installer, TABLE, HANDWRITTEN, f"create {trigger} execute function public.handle_new_user()")
     before = catalog()
     (error,) = installer.plan(SETTINGS).errors

@@ -142,7 +142,7 @@ def test_nothing_is_recorded_in_the_table_of_the_application(installer):
 
 
 @APPLY_AND_SCRIPT
-def test_an_existing_table_of_the_name_is_a_conflict(installer, how):
+def test_an_existing_table_with_the_name_of_the_log_is_a_conflict(installer, how):
     installer.connection.execute(APPLICATION.partition(";")[0])
     error = ConflictError if how == "apply" else psycopg.errors.DuplicateTable
     with pytest.raises(error) as caught:

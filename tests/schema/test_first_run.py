@@ -43,7 +43,7 @@ def test_rows_that_fire_a_trigger_are_reported(installer, auth):
     ]
 
 
-def test_rows_without_a_trigger_need_no_advice(installer, auth):
+def test_rows_that_fire_no_trigger_are_reported_without_a_fix(installer, auth):
     installer.connection.execute(PROFILES)
     auth.sign_up_email()
     found = finding_of_first_run(installer)
@@ -51,7 +51,7 @@ def test_rows_without_a_trigger_need_no_advice(installer, auth):
     assert found.fix is None
 
 
-def test_a_run_of_an_installed_usersync_is_not_called_the_first(installer, auth):
+def test_after_the_installation_the_finding_says_next_run(installer, auth):
     installer.connection.execute(PROFILES)
     installer.apply(SETTINGS)
     auth.sign_up_email()

@@ -80,7 +80,7 @@ FUNCTION = re.compile(r"^create (or replace )?function ", re.MULTILINE)
 
 
 @pytest.mark.timeout(600)  # one installation for every second statement
-def test_an_interrupted_apply_leaves_nothing_or_can_be_completed(interruption, installer, catalog):
+def test_an_interrupted_apply_leaves_no_change_or_can_be_completed(interruption, installer, catalog):
     """Interrupted before each statement, and before every eighth of those that create functions."""
     bare, sent, states = catalog(), [], []
     run(
@@ -144,7 +144,7 @@ def test_an_interrupted_rollback_can_be_repeated(cluster, catalog):
     assert steps > 30
 
 
-def test_an_error_during_apply_leaves_nothing(installer, catalog, superuser):
+def test_an_error_during_apply_leaves_no_change(installer, catalog, superuser):
     before = catalog()
     superuser.execute(
         "create function refuse() returns event_trigger language plpgsql as $$ begin "

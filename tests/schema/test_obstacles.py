@@ -107,14 +107,14 @@ def test_a_missing_source_table_is_reported(installer, catalog):
     assert "source_table" in installer.plan(settings).errors[0].hint
 
 
-def test_a_column_that_an_older_auth_server_lacks_is_named(installer, catalog, superuser):
+def test_a_mapped_column_that_auth_users_lacks_is_reported(installer, catalog, superuser):
     superuser.execute("alter table auth.users drop column is_anonymous")
     assert obstacles(installer, catalog, with_audit_log()) == [
         "columns.is_anonymous: auth.users has no column is_anonymous"
     ]
 
 
-def test_a_type_that_does_not_exist_is_named(installer, catalog):
+def test_a_type_that_does_not_exist_is_reported(installer, catalog):
     columns = {"a": {"from": "email", "type": "integr"}, "b": {"from": "email", "type": "app.mood"}}
     assert obstacles(installer, catalog, with_audit_log({"columns": columns})) == [
         "columns.a.type: this database has no type integr",
@@ -358,7 +358,7 @@ MISSING = {
 
 
 @pytest.mark.parametrize("taken", MISSING)
-def test_each_missing_privilege_is_named(limited, database, superuser, catalog, taken):
+def test_each_missing_privilege_is_reported(limited, database, superuser, catalog, taken):
     settings = with_audit_log({"users_table": "app.users"}) if "app" in taken else EMAIL
     superuser.execute(taken.format(database=database.name, role=limited.name))
     before = catalog()
@@ -372,7 +372,7 @@ def test_each_missing_privilege_is_named(limited, database, superuser, catalog, 
     assert catalog() == before
 
 
-def test_a_schema_without_usage_is_named(limited, superuser):
+def test_a_schema_without_the_usage_privilege_is_reported(limited, superuser):
     superuser.execute(f"revoke usage on schema auth from {limited.name}")
     with limited.connect() as connection:
         for attempt in (installation.plan, installation.apply):

@@ -82,7 +82,7 @@ def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
     superuser.execute(_parsed(body))
     with superuser.transaction(force_rollback=True):
         superuser.execute(read_sql("statements/bootstrap.sql"))
-        # The tables whose rows functions return.
+        # Tables whose row types the functions use.
         for migration in ("0001_core", "0002_audit", "0016_subscriptions", "0017_attempts", "0018_backfill"):
             superuser.execute(read_sql(f"migrations/{migration}.up.sql"))
         superuser.execute("set local check_function_bodies = on")
@@ -113,7 +113,7 @@ EXCEPTIONS = {
 
 
 @pytest.mark.parametrize("names", NAMES)
-def test_a_linter_of_migrations_finds_nothing_in_the_script(tmp_path, names):
+def test_squawk_finds_nothing_in_the_script(tmp_path, names):
     squawk = Path(sys.executable).with_name("squawk")
     if not squawk.exists():
         pytest.skip("squawk is not installed")

@@ -12,7 +12,7 @@ from usersync.errors import SettingsError
 HISTORY = TableName("app", "history")
 
 
-def test_a_setting_without_effect_is_read_with_a_warning_that_says_why():
+def test_a_retired_setting_is_read_with_a_warning_that_says_why():
     with pytest.warns(RetiredSettingWarning, match=r"removal_cap has no effect any more.*--remove-orphans"):
         assert parse_settings({"removal_cap": 0.5, "key": "ident"}) == Settings(key="ident")
 
@@ -52,7 +52,7 @@ def test_the_warning_names_the_file(tmp_path):
         load_settings(path)
 
 
-def test_stored_settings_of_every_release_are_read():
+def test_stored_settings_of_each_release_are_read():
     """There is no warning, because the next apply replaces the stored settings."""
     former = Settings().describe() | {"removal_cap": 0.05, "audit_table": "app.history", "of_the_future": 1}
     former["audit"] = {"columns": {}, "personal": ["email"], "of_the_future": 1}

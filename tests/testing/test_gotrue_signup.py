@@ -106,7 +106,7 @@ def test_sign_up_by_wallet(auth, recorded, superuser):
     assert provider == ("web3", metadata["sub"])
 
 
-def test_creation_by_an_administrator(auth, recorded):
+def test_sign_up_by_an_administrator(auth, recorded):
     options = {"role": "editor", "app_metadata": {"plan": "pro"}, "ban": timedelta(days=1)}
     user_id, writes = recorded(auth.admin_create, phone="15550001111", email="a@example.com", **options)
     assert (writes.operations, writes.transactions) == ("IUUUUUU", 1)
@@ -116,7 +116,7 @@ def test_creation_by_an_administrator(auth, recorded):
     assert auth.user(user_id)["last_sign_in_at"] is None
 
 
-def test_invitation(auth, recorded):
+def test_sign_up_by_invitation(auth, recorded):
     user_id, writes = recorded(auth.invite)
     assert (writes.operations, writes.transactions) == ("IUU", 1)
     assert writes.changed[1] == {"confirmation_token", "confirmation_sent_at", "invited_at"}
