@@ -112,7 +112,7 @@ def client(request, project, make_client):
 
 @pytest.fixture(params=["dsn", API])
 def dsn_or_api(request, project) -> Any:
-    """A DSN, and the Data API: with both a client opens its own connections."""
+    """A DSN or the Data API, with which a client opens its own connections."""
     return request.getfixturevalue("api") if request.param == API else project.database.dsn()
 
 

@@ -167,7 +167,7 @@ HOLDS = """
 
 @pytest.mark.settings(on_delete="delete")
 def test_a_failed_deletion_is_a_failure_of_kind_removal(project, sql):
-    """It is counted in ``removal_failed``, and not as a user without a row."""
+    """The failure is counted in ``removal_failed``, and not as a user without a row."""
     user = project.auth.sign_up_email("ada@example.com")
     sql(HOLDS)
     project.auth.hard_delete(user)

@@ -43,7 +43,7 @@ FINDINGS = {
 
 @pytest.fixture
 def database(cluster, regime):
-    """A database with usersync and its log."""
+    """A database with usersync and an audit log."""
     database = clone_installed(cluster, with_audit_log(), regime=regime)
     yield database
     cluster.drop(database)
@@ -51,7 +51,7 @@ def database(cluster, regime):
 
 @pytest.fixture
 def advised(superuser):
-    """The lints that report something, with what they report."""
+    """A function that runs the advisor, and returns its findings by lint."""
     # Otherwise the functions of "auth" would be shown without their schema.
     superuser.execute("set search_path = ''")
 

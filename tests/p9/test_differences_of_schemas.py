@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(900)]
 
 
 def people(side, twins):
-    """Some existing users."""
+    """Create users before usersync is installed."""
     for kind, arguments in (
         ("sign_up_email", ["ada@example.com"]),
         ("sign_up_oauth", ["google", "bea@example.com"]),

@@ -67,7 +67,7 @@ class Application(RuleBasedStateMachine):
         self.numbers = count(1)
         self.app = self.done = None
         self.kinds = set()
-        #: The announcements of apply, one word each.
+        #: The effects of the differences that apply announced.
         self.effects = set()
 
     def teardown(self):

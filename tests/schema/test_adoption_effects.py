@@ -107,7 +107,7 @@ def test_on_conflict_of_another_column_prevents_replacement(plan_adoption, does)
     assert f"{wanted} that has the same email" in stays["make"]
 
 
-def test_the_time_of_writing_is_an_effect(plan_adoption):
+def test_a_column_set_to_now_that_is_not_mapped_prevents_replacement(plan_adoption):
     """The triggers set terms_accepted_at = now() at a sign-up and last_login_at = now() at a sign-in."""
     adopted, stays = plan_adoption(
         {},
@@ -124,7 +124,7 @@ def test_the_time_of_writing_is_an_effect(plan_adoption):
 @pytest.mark.parametrize(
     ("sets", "entry"), [("now()", {"expression": "now()"}), ("'active'", {"value": "active"})]
 )
-def test_a_value_written_by_updates_differs_from_the_initial_value(plan_adoption, sets, entry):
+def test_a_trigger_for_updates_stays_if_its_column_is_mapped_for_new_rows_only(plan_adoption, sets, entry):
     """The column is set at each sign-in, but mapped as a value that only a new row gets."""
     adopted, _ = plan_adoption(
         {"last": entry},
@@ -137,7 +137,7 @@ def test_a_value_written_by_updates_differs_from_the_initial_value(plan_adoption
     assert adopted == {"make"}
 
 
-def test_the_time_of_writing_can_be_mapped_or_be_the_default(plan_adoption):
+def test_now_may_be_a_mapped_expression_or_the_column_default(plan_adoption):
     adopted, _ = plan_adoption(
         {"terms_accepted_at": {"expression": "now()"}},
         PROFILES.format("terms_accepted_at timestamptz, made_at timestamptz default now()"),

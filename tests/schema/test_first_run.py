@@ -74,7 +74,7 @@ def test_empty_values_are_filled_and_others_overwritten(installer, auth):
 
 
 @pytest.mark.parametrize("policy", ["keep", "anonymize"])
-def test_rows_of_deleted_users_count_as_in_the_status(installer, policy):
+def test_plan_and_status_count_the_same_orphaned_rows(installer, policy):
     """A row whose user does not exist is orphaned, unless on_delete is keep."""
     columns = {"email": "email"}
     settings = with_audit_log({"users_table": "public.profiles", "on_delete": policy, "columns": columns})

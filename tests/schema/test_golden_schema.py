@@ -88,7 +88,7 @@ def test_other_settings_change_only_the_recorded_lines(installed):
     compare(without_line_numbers(found), GOLDEN / "schema_elsewhere.diff")
 
 
-def test_other_roles_have_no_access_to_the_recorded_schema(installer, catalog):
+def test_execute_is_granted_to_service_role_only(installer, catalog):
     installer.apply(with_audit_log())
     granted = {
         key: value

@@ -148,7 +148,7 @@ def test_an_installation_works_after_pg_upgrade(root):
 
 
 def test_a_dump_of_18_is_restored_into_17(servers):
-    """Tracking continues: no function uses features of 18."""
+    """Tracking continues, because no function uses features of 18."""
     programs = servers.server(NEW).bin_dir
     if not (programs / "pg_dump").exists():
         skip_without("pg_dump", f"none in {programs}")

@@ -135,7 +135,7 @@ LATER_MIGRATIONS = {
 
 @pytest.mark.parametrize("migration", LATER_MIGRATIONS.values(), ids=LATER_MIGRATIONS)
 def test_an_adopted_trigger_that_is_created_again_is_adopted_again(installer, auth, catalog, migration):
-    """It replaces usersync's trigger. doctor reports this, and apply adopts the trigger again."""
+    """The new trigger replaces usersync's. doctor reports this, and apply adopts the trigger again."""
     run_sql(installer, PROFILES, function(INSERT), trigger())
     before = catalog()
     apply(installer, adopt=True)
@@ -199,7 +199,7 @@ STAYS = f"{INSERT}; insert into public.credits values (new.id)"
 def test_a_trigger_that_stays_keeps_its_name_and_fires_first(  # noqa: PLR0917 - fixtures
     installer, catalog, auth, name, expected, again
 ):
-    """It fires once for each sign-up, also after it was created again."""
+    """The trigger fires once for each sign-up, also after it was created again."""
     run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
     run_sql(installer, function(STAYS), trigger(name))
     before = catalog()

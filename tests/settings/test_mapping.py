@@ -159,7 +159,7 @@ def test_text_after_the_name_of_a_type_is_rejected(name):
         *("org id", "tenant_id", "orgId", "approved", "plan", "groups", "isadmin"),
     ],
 )
-def test_user_metadata_is_not_mapped_to_a_privilege_without_trusted(name):
+def test_mapping_user_metadata_to_a_privilege_requires_trusted(name):
     error = error_of(name, {"from": ["app_metadata.x", "user_metadata.x"]})
     assert "app_metadata" in error.hint
     assert "trusted = true" in error.hint

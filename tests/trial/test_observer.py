@@ -278,7 +278,7 @@ def test_existing_users_are_not_changed(run_trial, database, superuser):
     assert superuser.execute("select xmin, * from auth.users where id = %s", [user_id]).fetchone() == before
 
 
-def test_a_random_key_varies_also_in_rows_that_the_flow_does_not_write(run_trial):
+def test_a_random_key_also_varies_in_rows_that_the_flow_does_not_write(run_trial):
     """The requests before the flow create the rows, with another key each time."""
     sql = (
         "create table public.people (id uuid primary key);"
