@@ -168,7 +168,7 @@ def stop_after(pages: int, error: type[BaseException]):
     def on_progress(progress):
         with lock:
             seen.append(progress)
-            if len(seen) >= pages:  # the other workers, too, however late they hear of it
+            if len(seen) >= pages:  # also stops workers that finish a page later
                 raise error
 
     return on_progress
