@@ -13,23 +13,20 @@ import pytest
 SECRET = "s3cr3t-Pa55"  # noqa: S105 - this is what must not be shown
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
 def addresses(database):
     """Connection strings, each with another error."""
     right = f"postgresql://postgres:{database.passwords['postgres']}@{database.host}:{database.port}"
-    return {
-        "password": f"postgresql://postgres:{SECRET}@{database.host}:{database.port}/{database.name}",
-        "user": f"postgresql://nobody:{SECRET}@{database.host}:{database.port}/{database.name}",
-        "database": f"{right}/no_such_database",
-        "host": f"postgresql://postgres:{SECRET}@no-such-host.invalid/postgres",
-        "port": f"postgresql://postgres:{SECRET}@127.0.0.1:{free_port()}/postgres",
-    }
+    with socket.socket() as bound:  # The port is taken, and nobody listens.
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        yield {
+            "password": f"postgresql://postgres:{SECRET}@{database.host}:{database.port}/{database.name}",
+            "user": f"postgresql://nobody:{SECRET}@{database.host}:{database.port}/{database.name}",
+            "database": f"{right}/no_such_database",
+            "host": f"postgresql://postgres:{SECRET}@no-such-host.invalid/postgres",
+            "port": f"postgresql://postgres:{SECRET}@127.0.0.1:{port}/postgres",
+        }
 
 
 @pytest.mark.newest_server

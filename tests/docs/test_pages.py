@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import sys
-import time
 from collections import deque
 from contextlib import closing
 from dataclasses import replace
@@ -41,6 +40,7 @@ from usersync.testing import GoTrue
 from usersync.testing.install import install
 from usersync.transports.jetstream import StreamAddress
 from usersync.worker.worker import Worker
+from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
@@ -213,10 +213,8 @@ def test_subscriptions(page, database, postgres, monkeypatch):
     with closing(Worker(database.dsn(), page.python["handlers"])) as worker:
         worker.start()
         user = sign_up(database)
-        deadline = time.monotonic() + 20
-        while not (found := postgres.execute("select owner_id from public.workspaces").fetchall()):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        owners = "select owner_id from public.workspaces"
+        found = until(lambda: postgres.execute(owners).fetchall())
         assert found == [(user,)]
         monkeypatch.setenv("DATABASE_URL", database.dsn("postgres"))
         monkeypatch.setenv("BROKER_URL", "memory://")
@@ -274,12 +272,9 @@ def test_streams(page, database, postgres, nats):
     page.run(1)
     with closing(Worker(database.dsn(), ingest=nats.url)) as worker:
         worker.start()
-        assert page.python["audit"].flush(20)
-        deadline = time.monotonic() + 20
+        assert page.python["audit"].flush(90)
         paid = "select count(*) from public.audit_logs where action = 'order.paid'"
-        while postgres.execute(paid).fetchone() == (0,):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: postgres.execute(paid).fetchone() != (0,))
     page.python["audit"].close()
     page.run(2)
     page.pass_over()

@@ -47,10 +47,10 @@ def test_events_reach_the_table_through_a_stream(working, nats, opened, caplog):
     assert repr(log) == f"<AuditLog: {nats.url}>"
     record(log, range(5, 10))
     with working.worker(ingest=nats.url):
-        assert log.drain(20)
+        assert log.drain(90)
         wait_stored(working, range(10))
         record(log, range(10, 1200))
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(1200))
         assert log.stats().stored == 1200
         # Acknowledged messages are deleted, and the metadata has the installation.
@@ -107,7 +107,7 @@ def test_a_lost_acknowledgement_does_not_store_an_envelope_twice(working, nats, 
     monkeypatch.setattr("usersync.audit.spool.intake._RETRY_S", 0.0)
     log = opened(nats.url)
     record(log, range(20))
-    assert log.flush(20)
+    assert log.flush(90)
     assert not failing
     found = envelopes(nats)
     assert len(set(ids_of(found))) == len(found)
@@ -148,7 +148,7 @@ def test_an_event_that_cannot_be_stored_is_quarantined_and_does_not_block_others
         nats.run(publish)
         log = opened(nats.url)
         record(log, range(3))
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(3))
         wait_empty(nats)
     (spool,) = survey_spools(tmp_path / "worker")
@@ -201,20 +201,20 @@ def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nat
     log = log_that_always_checks
     with working.worker(ingest=nats.url):
         record(log, range(5))
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(5))
     # No worker stores these events before the stream is deleted.
     record(log, range(5, 50))
-    assert log.flush(20)
+    assert log.flush(90)
     nats.delete_streams()
     record(log, range(50, 60))
     with working.worker(ingest=nats.url):
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(60))
         # The worker also notices that the stream was deleted.
         nats.delete_streams()
         record(log, range(60, 70))
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(70))
 
 
@@ -224,7 +224,7 @@ def test_applications_send_events_again_after_a_failover_of_the_database(
     log = log_that_always_checks
     with working.worker(ingest=nats.url):
         record(log, range(5))
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(5))
     # After the promotion of a lagging standby, rows are missing and the WAL position differs.
     with working.project.database.connect("supabase_admin") as admin:
@@ -263,7 +263,7 @@ def test_killed_workers_neither_lose_nor_duplicate_events(working, nats, opened)
         stack.enter_context(working.worker(ingest=nats.url))
         stack.enter_context(working.worker(ingest=nats.url))
         record(log, range(2000, 4000))
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(4000))
 
 
@@ -279,7 +279,7 @@ def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
     wait_for(lambda: log.stats().last_error, "the refusal")
     assert "maximum bytes exceeded" in log.stats().last_error
     with working.worker(ingest=nats.url):
-        assert log.flush(30)
+        assert log.flush(90)
         wait_stored(working, range(300))
     assert not log.stats().quarantined
 
@@ -300,7 +300,7 @@ def test_a_worker_without_a_database_returns_its_messages_for_redelivery(
     log = opened(nats.url)
     with working.worker(ingest=nats.url):
         record(log, range(700))
-        assert log.flush(20)
+        assert log.flush(90)
         wait_stored(working, range(700))
     assert not failures
     # JetStream redelivers them at once, without waiting for ack_wait.

@@ -131,7 +131,7 @@ def test_every_event_is_published_whatever_it_contains(nats):
 def test_the_login_of_a_stream_is_stored_encrypted_and_never_shown(
     working, command, tmp_path, monkeypatch, caplog
 ):
-    options = 'authorization { user: "us er", password: "p:w@rd" }'
+    options = 'authorization { timeout: 60, user: "us er", password: "p:w@rd" }'
     with nats_server(tmp_path / "nats", options) as server:
         url = server.url.replace("//", "//us%20er:p%3Aw%40rd@")
         arguments = ("add", "siem", "--stream", url, "--on", "a.b", "--json")
@@ -260,7 +260,7 @@ def test_a_credentials_file_logs_in_to_the_server(tmp_path):
 
 def test_a_client_certificate_logs_in_to_the_server(tmp_path, certificate):
     files = f'cert_file: "{certificate}", key_file: "{certificate}", ca_file: "{certificate}"'
-    with nats_server(tmp_path / "nats", f"tls {{ {files}, verify: true }}") as server:
+    with nats_server(tmp_path / "nats", f"tls {{ timeout: 60, {files}, verify: true }}") as server:
         url = f"tls://127.0.0.1:{server.port}?ca={certificate}"
         reach(f"{url}&certificate={certificate}&key={certificate}")
         with pytest.raises(StreamError, match="cannot connect"):
@@ -268,7 +268,7 @@ def test_a_client_certificate_logs_in_to_the_server(tmp_path, certificate):
 
 
 def test_the_servers_certificate_is_verified(tmp_path, certificate):
-    options = f'tls {{ cert_file: "{certificate}", key_file: "{certificate}" }}'
+    options = f'tls {{ timeout: 60, cert_file: "{certificate}", key_file: "{certificate}" }}'
 
     with nats_server(tmp_path / "nats", options) as server:
         secure = f"tls://127.0.0.1:{server.port}"
@@ -297,7 +297,9 @@ def test_the_error_for_invalid_credentials_shows_no_part_of_them(tmp_path, conte
     path.write_text(content)
     user = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
     with (
-        nats_server(tmp_path / "nats", f"authorization {{ users: [{{ nkey: {user} }}] }}") as server,
+        nats_server(
+            tmp_path / "nats", f"authorization {{ timeout: 60, users: [{{ nkey: {user} }}] }}"
+        ) as server,
         pytest.raises(StreamError, match="the file of credentials is not valid") as caught,
     ):
         asyncio.run(connect(StreamAddress.parse(f"{server.url}?credentials={path}"), "test"))

@@ -180,7 +180,7 @@ def test_the_servers_directory_is_removed_after_a_run_was_killed(pytester, signa
         str(pytester.path),
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "WITH": signal}, timeout=60
+        command, capture_output=True, text=True, check=False, env={**os.environ, "WITH": signal}, timeout=110
     )
     home = next(line for line in done.stdout.splitlines() if "usersync-pg-" in line).strip(".")
     assert is_removed(Path(home)), done.stdout
@@ -188,7 +188,7 @@ def test_the_servers_directory_is_removed_after_a_run_was_killed(pytester, signa
 
 def is_removed(path):
     """Whether the directory is removed. The supervisor removes it after the server has ended."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     return not path.exists()

@@ -66,7 +66,7 @@ def test_the_script_keeps_the_server_until_it_reads_a_line(tmp_path):
     ) as script:
         with psycopg.connect(script.stdout.readline().strip()) as connection:
             assert connection.execute("select count(*) from auth.users").fetchone() == (0,)
-        script.communicate("\n", timeout=30)
+        script.communicate("\n", timeout=90)
     assert script.returncode == 0
 
 
