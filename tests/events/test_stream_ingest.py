@@ -25,7 +25,7 @@ from usersync.audit.spool.listing import survey_spools
 from usersync.config.extras import EXTRAS, Requirement
 from usersync.errors import MissingExtraError, SettingsError
 from usersync.transports.jetstream.stream import INGEST_CONSUMER, INSTALLATION, POSITION
-from usersync.worker import ingest
+from usersync.worker import garbage, ingest
 
 pytestmark = [pytest.mark.newest_server, pytest.mark.usefixtures("own_spools")]
 
@@ -126,8 +126,8 @@ def test_a_lost_acknowledgement_does_not_store_an_envelope_twice(working, nats, 
         wait_stored(working, range(20))
 
 
-def test_an_event_that_cannot_be_stored_is_quarantined_and_does_not_block_others(
-    working, nats, opened, tmp_path
+def test_what_is_not_an_event_is_quarantined_within_limits_and_blocks_no_event(
+    working, nats, opened, tmp_path, monkeypatch
 ):
     poison = [
         b"garbage",
@@ -135,15 +135,20 @@ def test_an_event_that_cannot_be_stored_is_quarantined_and_does_not_block_others
         b"\xff\xfe",
         b'{"action": "cut\x00',
         b"[1]",
+        b"[" * 100_000,
         b"",
         b"\n\n",
+        b'{"action": "a.b", "id": "no uuid"}',
+        # More than a worker keeps in an hour.
+        b"\n".join(b"%d " % number * 5_000 for number in range(20)),
     ]
 
     async def publish(connection):
         for number, body in enumerate(poison):
             await connection.publish(f"{ENVELOPES}.events", body, f"poison {number}", headers={}, limit=5)
 
-    with working.worker(ingest=nats.url):
+    monkeypatch.setattr(garbage, "KEPT_PER_HOUR", 8)
+    with working.worker(ingest=nats.url) as worker:
         wait_for_stream(nats)
         nats.run(publish)
         log = opened(nats.url)
@@ -152,10 +157,17 @@ def test_an_event_that_cannot_be_stored_is_quarantined_and_does_not_block_others
         wait_stored(working, range(3))
         wait_empty(nats)
     (spool,) = survey_spools(tmp_path / "worker")
-    quarantined = sum(len(each.quarantined) for each in spool.files)
-    (rejected,) = working.owner.execute("select count(*) from usersync.audit_rejects").fetchone()
-    # Empty lines are skipped. The database rejects and keeps valid JSON that is not an event.
-    assert (quarantined, rejected) == (4, 1)
+    quarantined = [each for file in spool.files for each in file.quarantined]
+    (reason,) = working.owner.execute("select reason from usersync.audit_rejects").fetchone()
+    counters = worker.ingest_monitor.counters
+    # Empty lines are skipped. The database rejects and keeps an event that is not valid.
+    assert (counters.quarantined, counters.dropped, counters.rejected) == (8, 18, 1)
+    assert len(quarantined) == 8
+    assert "id" in reason
+    # The others of this list are shorter.
+    assert [each.event for each in quarantined if "4096" in str(each.event)] == 3 * [
+        {"unreadable": "4096 bytes"}
+    ]
 
 
 def test_messages_with_invalid_headers_do_not_block_others(working, nats):

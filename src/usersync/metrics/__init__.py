@@ -258,6 +258,7 @@ def of_ingested(counters: Counters) -> Iterator[Sample]:
         "duplicate": counters.duplicates,
         "rejected": counters.rejected,
         "quarantined": counters.quarantined,
+        "discarded": counters.dropped,
     }
     yield from (Sample(INGEST_EVENTS, count, (result,)) for result, count in results.items())
     yield Sample(INGEST_FAILURES, counters.failures)

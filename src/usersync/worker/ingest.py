@@ -39,6 +39,7 @@ from usersync.transports.jetstream.stream import (
     write_position,
 )
 from usersync.worker.attempts import describe
+from usersync.worker.garbage import Garbage
 
 if TYPE_CHECKING:
     import threading
@@ -86,6 +87,7 @@ class Ingest:
         directory = SpoolDirectory(Path(default_spool_dir()) / destination.directory)
         #: For events that the database cannot store in any form.
         self._quarantine = Intake(directory, options, self._counters, destination, maintained=False)
+        self._garbage = Garbage(self._counters, self._quarantine_event)
         self._position: DatabasePosition | None = None
 
     def run(self) -> None:
@@ -181,7 +183,9 @@ class Ingest:
     async def _store(self, connection: Connection, messages: Sequence[Msg]) -> None:
         """Store the events of messages, and acknowledge the messages. Naks those that it cannot store."""
         source = Envelopes(
-            [events_of(each.data) for each in messages], self._position, self._quarantine_event
+            [self._garbage.without(events_of(each.data)) for each in messages],
+            self._position,
+            self._quarantine_event,
         )
         done = failures = 0
         async with _heartbeat(connection, messages):
