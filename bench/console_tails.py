@@ -76,25 +76,35 @@ def main() -> None:
         cluster.drop(database)
 
 
-async def follow(url, pid, database, options) -> None:
-    """Open the streams, and record events at a steady rate."""
-    got, begun, streams = [0] * options.tails, asyncio.Event(), 0
+class Tails:
+    """The pages, and what they have got."""
 
-    async def tail(client: httpx.AsyncClient, number: int) -> None:
-        nonlocal streams
+    def __init__(self, url: str, tails: int) -> None:
+        self.url = url
+        self.got, self.begun, self.streams = [0] * tails, asyncio.Event(), 0
+
+    async def follow(self, client: httpx.AsyncClient, number: int) -> None:
+        """Follow as one page: after the end of a stream, connect again with the last position."""
+        position: dict[str, str] = {}
         while True:
-            streams += 1
-            async with client.stream("GET", url) as stream:
+            self.streams += 1
+            async with client.stream("GET", self.url, headers=position) as stream:
                 async for line in stream.aiter_lines():
                     if line == "event: begin":
-                        begun.set()
-                    got[number] += line.startswith("data: <tr>")
+                        self.begun.set()
+                    if line.startswith("id: "):
+                        position["Last-Event-ID"] = line.removeprefix("id: ")
+                    self.got[number] += line.startswith("data: <tr>")
             await asyncio.sleep(_RETRY_S)
 
+
+async def follow(url, pid, database, options) -> None:
+    """Open the streams, and record events at a steady rate."""
+    pages = Tails(url, options.tails)
     limits = httpx.Limits(max_connections=options.tails)
     async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-        tails = [asyncio.create_task(tail(client, number)) for number in range(options.tails)]
-        await begun.wait()
+        tails = [asyncio.create_task(pages.follow(client, number)) for number in range(options.tails)]
+        await pages.begun.wait()
         await asyncio.sleep(3)
         print(f"{'minutes':>7} {'events':>8} {'MiB':>7} {'connections':>11} {'streams':>7}  least of a page")
         with database.connect() as owner:
@@ -102,11 +112,12 @@ async def follow(url, pid, database, options) -> None:
             for period in range(options.periods + 1):
                 done = options.events * period // options.periods
                 await asyncio.sleep(max(started + done / options.a_second - time.monotonic(), 0))
+                minutes = (time.monotonic() - started) / 60
                 (open_ones,) = owner.execute(
                     "select count(*) from pg_stat_activity where datname = current_database()"
                 ).fetchone()
-                figures = f"{(time.monotonic() - started) / 60:7.1f} {done:8,} {resident(pid):7.1f}"
-                print(f"{figures} {open_ones - 1:11} {streams:7,} {min(got):10,}", flush=True)
+                print(f"{minutes:7.1f} {done:8,} {resident(pid):7.1f} {open_ones - 1:11}", end=" ")
+                print(f"{pages.streams:7,} {min(pages.got):10,}", flush=True)
                 if period < options.periods:
                     await record(owner, options)
         for each in tails:

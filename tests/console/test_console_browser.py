@@ -147,13 +147,15 @@ def test_new_events_appear_without_a_reload(project, seen):
     page.goto(f"{address}/events?action=live.*")
     page.get_by_text("No event matches").wait_for()
     page.goto(f"{address}/events?action=invoice.*")
-    page.get_by_role("button", name="Follow new events").click()
-    page.get_by_text("Following. 0 new.").wait_for()
     with project.database.connect() as owner:
-        owner.execute(NEW_EVENT)
-        page.get_by_role("link", name="invoice.<b>new</b>").wait_for()
-    page.get_by_text("Following. 1 new.").wait_for()
-    assert page.locator(".events tbody tr").count() == 51
+        # An event that is recorded before the page follows, and one afterwards.
+        for number in (1, 2):
+            owner.execute(NEW_EVENT)
+            if number == 1:
+                page.get_by_role("button", name="Follow new events").click()
+            page.get_by_text(f"Following. {number} new.").wait_for()
+    assert page.get_by_role("link", name="invoice.<b>new</b>").count() == 2
+    assert page.locator(".events tbody tr").count() == 52
     page.get_by_role("button", name="Follow new events").click()
     assert complaints == []
 
@@ -185,7 +187,7 @@ def test_relative_times_are_updated_and_exact_times_can_be_shown(project, seen):
     page.locator(".events tbody tr").nth(2).select_text()
     page.keyboard.press("Control+C")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\s+invoice.sent", copied), copied
+    assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\s+invoice\.", copied), copied
     assert "ago" not in copied
     page.clock.run_for(1)
     assert "ago" in page.locator(".events tbody time").nth(2).inner_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 from contextlib import ExitStack
@@ -117,13 +118,57 @@ def test_the_queue_of_a_slow_page_is_bounded():
     async def fill():
         feed = live.Live(None)
         feed._reader = asyncio.current_task()
-        queue = asyncio.Queue(live._WAITING)
-        feed._pages.add(queue)
-        for number in range(10 * live._WAITING):
+        page = live._Page()
+        feed._pages.add(page)
+        for number in range(live._WAITING):
             feed._give([number])
-        return [queue.get_nowait().event for _ in range(queue.qsize())]
+        assert not page.has_missed
+        for number in range(live._WAITING, 10 * live._WAITING):
+            feed._give([number])
+        assert page.has_missed
+        return [page.queue.get_nowait().event for _ in range(page.queue.qsize())]
 
     assert asyncio.run(fill()) == list(range(9 * live._WAITING, 10 * live._WAITING))
+
+
+def begun(client, address, position=None, url_position=""):
+    """What a stream sends until it has begun, and the position that it gives."""
+    path = f"{address}/events/stream?action=again.*{url_position}"
+    headers = {"Last-Event-ID": position} if position else {}
+    seen = []
+    with client.stream("GET", path, headers=headers) as stream:
+        for line in stream.iter_lines():
+            seen.append(line)
+            if line == "event: begin":
+                break
+    (given,) = (each.removeprefix("id: ") for each in seen if each.startswith("id: "))
+    return "\n".join(seen), given
+
+
+def test_a_page_that_connects_again_misses_nothing_or_says_so(project, address, monkeypatch):
+    with httpx.Client(timeout=30) as client, project.database.connect() as owner:
+        _, position = begun(client, address)
+        owner.execute(RECORD, ["again.between"])
+        owner.execute(RECORD, ["unrelated"])
+        seen, later = begun(client, address, position)
+        assert seen.count("again.between") == 1
+        assert "unrelated" not in seen
+        assert "missed" not in seen
+        # Neither with the later position, nor without one.
+        for given in (later, None):
+            assert "again.between" not in begun(client, address, given)[0]
+        # The first stream continues after the page.
+        page = client.get(f"{address}/events?action=again.*").text
+        (from_page,) = re.findall(r"position=([^\"&]+)", page)
+        owner.execute(RECORD, ["again.after-the-page"])
+        seen, _ = begun(client, address, url_position=f"&position={from_page}")
+        assert ("again.after-the-page" in seen, "again.between" in seen) == (True, False)
+        # Too many, and positions that nobody has given.
+        monkeypatch.setattr(live, "_WAITING", 1)
+        for odd in (position, "-", "1", "1:2:;;x", "' or true --"):
+            seen, _ = begun(client, address, odd)
+            assert "event: missed" in seen
+            assert "again." not in seen
 
 
 def test_an_invalid_filter_of_a_stream_is_answered_with_400(project, address):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit import reading
+from usersync.audit.models import SnapshotCursor
 from usersync.errors import UsersyncError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ _EVERY_S, _AFTER_ERROR_S = 1.0, 5.0
 #: Events that wait for one page. A page that is slower misses the older ones.
 _WAITING = 100
 _PING_S = 15.0
+_PING = ": still here\n\n"  # So that a closed connection is noticed.
 #: Then the browser connects again, so that a proxy or a restart does not wait for ever.
 _LONGEST_S = 600.0
 
@@ -29,11 +32,20 @@ _EQUAL = (
 )
 
 
-class _Found:
-    """A new event. All pages at one address get the same row, so it is rendered once."""
+#: The page has missed events: more than it can get, or none knows which.
+_MISSED = "event: missed\ndata:\n\n"
+_POSITION = re.compile(r"(\d{1,20}:\d{1,20}:[\d,]{0,9999});((?:\d{1,20}:\d{1,20}:[\d,]{0,9999})?);(\d{1,19})")
 
-    def __init__(self, event: EventRecord) -> None:
+
+class _Found:
+    """A new event. All pages at one address get the same row, so it is rendered once.
+
+    The last one of a batch has the ``position`` after the batch.
+    """
+
+    def __init__(self, event: EventRecord, position: str = "") -> None:
         self.event = event
+        self.position = position
         self._rows: dict[str, str] = {}
 
     def row(self, root: str, render: Callable[[EventRecord], str]) -> str:
@@ -44,51 +56,107 @@ class _Found:
         return self._rows[root]
 
 
+class _Page:
+    """An open page: the events that it has not got yet."""
+
+    def __init__(self) -> None:
+        self.queue = asyncio.Queue[_Found](_WAITING)
+        #: Whether it was too slow, so that events were dropped.
+        self.has_missed = False
+
+    def put(self, found: _Found) -> None:
+        if self.queue.full():
+            with suppress(asyncio.QueueEmpty):
+                self.queue.get_nowait()
+            self.has_missed = True
+        self.queue.put_nowait(found)
+
+
+def position_of(cursor: TailCursor | None) -> str:
+    """A position as text. Empty for an audit table of the application, which has none that is short."""
+    if not isinstance(cursor, SnapshotCursor):
+        return ""
+    return f"{cursor.snapshot};{cursor.target or ''};{cursor.after}"
+
+
+def _cursor_of(position: str) -> SnapshotCursor | None:
+    found = _POSITION.fullmatch(position)
+    return SnapshotCursor(found[1], found[2] or None, int(found[3])) if found else None
+
+
 class Live:
     """The new events of one database, while at least one page is open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pages: set[asyncio.Queue[_Found]] = set()
+        self._pages: set[_Page] = set()
         self._reader: asyncio.Task[None] | None = None
+        self._position = ""
         #: Set when the reader has a position: later events are sent.
         self._begun = asyncio.Event()
 
     async def stream(
-        self, wanted: EventFilter, render: Callable[[EventRecord], str], root: str
+        self, wanted: EventFilter, render: Callable[[EventRecord], str], root: str, after: str | None = None
     ) -> AsyncIterator[str]:
         """The matching events as server-sent events, for at most ten minutes.
 
-        ``root`` is the path before the links of a row. The event ``begin`` says that later events are sent.
+        ``root`` is the path before the links of a row. ``after`` is the position of the page: that of its
+        first events, or of an earlier stream. The event ``begin`` says that the page has all events up to
+        now, or ``missed`` that it has not.
         """
         now = asyncio.get_running_loop().time
-        ends, has_begun = now() + _LONGEST_S, False
-        async with self._page() as queue:
+        ends = now() + _LONGEST_S
+        async with self._page() as page:
             yield "retry: 3000\n\n"
+            while not await _is_set(self._begun):
+                yield _PING
+            try:
+                earlier, known = await self._earlier(
+                    after, wanted, lambda event: _Found(event).row(root, render)
+                )
+            except UsersyncError:
+                return  # The browser connects again, with the same position.
+            yield earlier + "event: begin\ndata:\n\n"
             while now() < ends:
                 try:
-                    if not has_begun:
-                        await asyncio.wait_for(self._begun.wait(), _PING_S)
-                        has_begun = True
-                        yield "event: begin\ndata:\n\n"
-                    found = await asyncio.wait_for(queue.get(), _PING_S)
+                    found = await asyncio.wait_for(page.queue.get(), _PING_S)
                 except TimeoutError:
-                    yield ": still here\n\n"  # So that a closed connection is noticed.
+                    yield _PING
                     continue
-                if matches(wanted, found.event):
+                if page.has_missed:
+                    page.has_missed = False
+                    yield _MISSED
+                if found.event.id not in known and matches(wanted, found.event):
                     yield found.row(root, render)
+                if found.position:
+                    yield _at(found.position)
+
+    async def _earlier(
+        self, after: str | None, wanted: EventFilter, row: Callable[[EventRecord], str]
+    ) -> tuple[str, set[Any]]:
+        """The events since a position, and their ids. Without a position, none are missing."""
+        if after is None:
+            return _at(self._position), set()
+        if (cursor := _cursor_of(after)) is None:
+            return _MISSED + _at(self._position), set()
+        database, operation = self._database, reading.tail(cursor, wanted)
+        batch = await database.read(lambda: database.run(operation))
+        if len(batch.events) > _WAITING:
+            return _MISSED + _at(self._position), set()
+        rows = "".join(map(row, batch.events))
+        return rows + _at(position_of(batch.cursor)), {each.id for each in batch.events}
 
     @asynccontextmanager
-    async def _page(self) -> AsyncIterator[asyncio.Queue[_Found]]:
-        queue = asyncio.Queue[Any](_WAITING)
-        self._pages.add(queue)
+    async def _page(self) -> AsyncIterator[_Page]:
+        page = _Page()
+        self._pages.add(page)
         if self._reader is None:
             self._begun.clear()
             self._reader = asyncio.create_task(self._read())
         try:
-            yield queue
+            yield page
         finally:
-            self._pages.discard(queue)
+            self._pages.discard(page)
             if not self._pages and self._reader is not None:
                 self._reader.cancel()
                 self._reader = None
@@ -105,8 +173,9 @@ class Live:
                     await asyncio.sleep(_AFTER_ERROR_S)
                     continue
                 cursor = batch.cursor
+                self._position = position_of(cursor)
                 self._begun.set()
-                self._give(batch.events[-_WAITING:])
+                self._give(batch.events)
                 await asyncio.sleep(_EVERY_S)
         finally:
             self._database.close_kept()
@@ -115,13 +184,26 @@ class Live:
         return await self._database.read(lambda: self._database.run_kept(reading.tail(cursor)))
 
     def _give(self, events: Sequence[EventRecord]) -> None:
-        found = list(map(_Found, events))
-        for queue in self._pages:
+        found = list(map(_Found, events[-_WAITING:]))
+        if found:
+            found[-1].position = self._position
+        for page in self._pages:
+            page.has_missed = page.has_missed or len(events) > _WAITING
             for each in found:
-                if queue.full():
-                    with suppress(asyncio.QueueEmpty):
-                        queue.get_nowait()
-                queue.put_nowait(each)
+                page.put(each)
+
+
+async def _is_set(event: asyncio.Event) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), _PING_S)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _at(position: str) -> str:
+    """The position that the browser sends if it connects again."""
+    return f"id: {position or '-'}\n\n"
 
 
 def matches(wanted: EventFilter, event: EventRecord) -> bool:

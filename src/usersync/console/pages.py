@@ -30,7 +30,7 @@ from usersync.console.filters import (
     number_of,
     options_of,
 )
-from usersync.console.live import Live
+from usersync.console.live import Live, position_of
 from usersync.console.shown import as_json
 from usersync.console.spools import leftovers
 from usersync.core import user_names, users, why
@@ -264,14 +264,27 @@ class Pages:
         """The search for events, the newest first. The first page has a histogram."""
         given = given_filters(request)
         is_first = "after" not in request.query_params
-        found: dict[str, Any] = {"page": EventPage((), None), "histogram": None, "error": None}
+        found: dict[str, Any] = {
+            "page": EventPage((), None),
+            "histogram": None,
+            "error": None,
+            "position": "",
+        }
         try:
             wanted, after = filter_of(given), request.query_params.get("after")
             search = reading.search(wanted, after=after or None, limit=_PAGE)
 
             def read() -> dict[str, Any]:
+                # Before the search, so that a page that follows new events misses none. A role with few
+                # privileges may only search.
+                follows = self._part(reading.tail()).value if is_first else None
                 page = self._search(search)
-                return {"page": page, "histogram": self._histogram(wanted) if is_first else None}
+                histogram = self._histogram(wanted) if is_first else None
+                return {
+                    "page": page,
+                    "histogram": histogram,
+                    "position": position_of(follows.cursor if follows else None),
+                }
 
             found |= await self._database.read(read)
         except (ArgumentValueError, _TooSlowError) as error:
@@ -344,12 +357,14 @@ class Pages:
     async def events_stream(self, request: Request) -> Response:
         """The rows of new events for an open page, as server-sent events."""
         wanted = filter_of(given_filters(request))
+        # A browser that connects again sends the position of the last event that it got.
+        after = request.headers.get("last-event-id") or request.query_params.get("position") or None
 
         def render(event: EventRecord) -> str:
             return self._part_of_page(request, "event_row.html", event=event)
 
         return StreamingResponse(
-            self._live.stream(wanted, render, request.scope.get("root_path", "")),
+            self._live.stream(wanted, render, request.scope.get("root_path", ""), after),
             media_type="text/event-stream",
             headers={"X-Accel-Buffering": "no"},  # nginx would collect the events.
         )

@@ -8,10 +8,15 @@ function follow(place) {
   const status = place.querySelector("[role=status]");
   let source = null;
   let count = 0;
+  let missed = "";
   place.hidden = false;
 
   function show(text) {
     status.textContent = text;
+  }
+
+  function tell() {
+    show(`Following. ${count} new.${missed}`);
   }
 
   function stop() {
@@ -23,10 +28,15 @@ function follow(place) {
 
   function start() {
     count = 0;
+    missed = "";
     source = new EventSource(place.dataset.stream);
     button.setAttribute("aria-pressed", "true");
     show("Connecting.");
-    source.addEventListener("begin", () => show(`Following. ${count} new.`));
+    source.addEventListener("begin", tell);
+    source.addEventListener("missed", () => {
+      missed = " Some new events are missing: load the page again.";
+      tell();
+    });
     source.onerror = () => show("Not connected. Trying again.");
     source.onmessage = (message) => {
       const rows = document.querySelector("#content .events tbody");
@@ -36,13 +46,18 @@ function follow(place) {
       }
       const held = document.createElement("template");
       held.innerHTML = message.data; // A row that the server has rendered and escaped.
+      // After a lost connection, the server may send a row again.
+      const link = held.content.querySelector("th a");
+      if (link && [...rows.querySelectorAll("th a")].some((each) => each.href === link.href)) {
+        return;
+      }
       showTimes(held.content);
       rows.prepend(held.content);
       while (rows.rows.length > MOST_ROWS) {
         rows.rows[rows.rows.length - 1].remove();
       }
       count += 1;
-      show(`Following. ${count} new.`);
+      tell();
     };
   }
 
