@@ -27,7 +27,7 @@ def chromium():
         skip_without("Chromium")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=arguments)
+        browser = playwright.chromium.launch(executable_path=binary, args=arguments, timeout=100_000)
         yield browser
         browser.close()
 

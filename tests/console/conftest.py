@@ -19,6 +19,8 @@ from usersync.audit.feed import number_events
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
 from usersync.config.redaction import Redactor
+from usersync.console import customer_pages, pages
+from usersync.core import user_names
 from usersync.events import subscriptions
 from usersync.events.models import Subscription
 from usersync.testing import GoTrue
@@ -47,6 +49,15 @@ class Shown:
     #: An event of the tenant acme, and one of the tenant globex with the same entity and request.
     own: UUID
     foreign: UUID
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine, too, charts and searches are complete. Tests of a time limit set another one."""
+    for name in ("_CHART_LIMIT_S", "_SEARCH_LIMIT_S", "_HISTOGRAM_LIMIT_S"):
+        monkeypatch.setattr(pages, name, 60.0)
+    monkeypatch.setattr(customer_pages, "_LIMIT_S", 60.0)
+    monkeypatch.setattr(user_names, "_LIMIT_MS", 60_000)
 
 
 @pytest.fixture(scope="module")

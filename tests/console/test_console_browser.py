@@ -230,8 +230,7 @@ def test_without_scripts_and_in_a_saved_page_times_are_exact(project, link, chro
     context.close()
 
 
-def test_dragging_over_the_histogram_selects_a_period(seen, monkeypatch):
-    monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 60)
+def test_dragging_over_the_histogram_selects_a_period(seen):
     page, address, complaints, _ = seen
     page.goto(f"{address}/events?action=invoice.*")
     page.get_by_text("Drag over the bars").wait_for()

@@ -437,7 +437,6 @@ def test_charts_show_counts_or_name_the_missing_index(project, browser):
 
 
 def test_a_histogram_counts_the_events_of_the_filters(project, browser, monkeypatch):
-    monkeypatch.setattr("usersync.console.pages._HISTOGRAM_LIMIT_S", 60)
     page = shown(browser, "/events?action=order.*")
     (chart,) = page.all("svg")
     assert "Events by time" in chart["aria-label"]

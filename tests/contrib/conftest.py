@@ -14,6 +14,7 @@ from auth_server import AuthServer
 from audit_settings import with_audit_log
 from fixtures_project import clone_installed
 from usersync import AuditLog
+from usersync.contrib import ensuring
 from usersync.testing import GoTrue
 from waiting import until
 
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     import psycopg
 
     from usersync.testing import SupabaseCluster, SupabaseDatabase
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests wait for a row for a minute, and flushes longer, except where a test passes a time limit."""
+    init = ensuring._Ensurer.__init__
+
+    def wait_longer(self: Any, timeout: float = ensuring.TIMEOUT_S) -> None:
+        init(self, 60.0 if timeout == ensuring.TIMEOUT_S else timeout)
+
+    monkeypatch.setattr(ensuring._Ensurer, "__init__", wait_longer)
+    monkeypatch.setattr(AuditLog.flush, "__defaults__", (90.0,))
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ INDEXES = [
 
 
 @pytest.fixture
-def users_by_name(project):
+def users_by_name(project, monkeypatch):
+    monkeypatch.setattr(user_names, "_LIMIT_MS", 60_000)
     names = ("Ada Lovelace", "Grace Hopper", "100%_sure", "Adam")
     return {
         name: project.auth.sign_up_email(f"user{n}@example.com", data={"full_name": name})

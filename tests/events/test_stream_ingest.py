@@ -195,7 +195,10 @@ def test_a_process_that_ends_right_after_recording_sends_its_events(nats, tmp_pa
     nats.ask(f"STREAM.CREATE.{ENVELOPES}", config)
     # Uses a host name: asyncio would resolve it in a thread, and Python starts no thread at exit.
     url = f"nats://localhost:{nats.port}"
-    script = "import sys, usersync; usersync.AuditLog(sys.argv[1], spool_dir=sys.argv[2]).record('a.b')"
+    script = (
+        "import sys, usersync\n"
+        "usersync.AuditLog(sys.argv[1], spool_dir=sys.argv[2], exit_timeout=90).record('a.b')"
+    )
     subprocess.run([sys.executable, "-c", script, url, tmp_path], check=True)
     assert len(envelopes(nats)) == 1
 
