@@ -27,14 +27,14 @@ def serve() -> Iterator[Callable[..., Gateway]]:
     binary = find_postgrest()
     if binary is None:
         skip_without("PostgREST")
-    with ExitStack() as everything:
+    with ExitStack() as exit_stack:
 
         def start(database: SupabaseDatabase, **settings: str) -> Gateway:
             # Not tmp_path: the path of a Unix socket is limited to about 100 characters.
-            directory = everything.enter_context(tempfile.TemporaryDirectory(prefix="usersync-"))
+            directory = exit_stack.enter_context(tempfile.TemporaryDirectory(prefix="usersync-"))
             upstream = PostgREST(binary, database, Path(directory), **settings)
-            everything.callback(upstream.kill)
-            return everything.enter_context(Gateway(upstream))
+            exit_stack.callback(upstream.kill)
+            return exit_stack.enter_context(Gateway(upstream))
 
         yield start
 

@@ -86,7 +86,7 @@ class Pair:
         shutil.chown(home / "pgdata" / "recovery.signal", (home / "pgdata").stat().st_uid)
         return self.second(home)
 
-    def lose_events(self, everything: ExitStack, **options: Any) -> tuple[list[str], EmbeddedPostgres]:
+    def lose_events(self, exit_stack: ExitStack, **options: Any) -> tuple[list[str], EmbeddedPostgres]:
         """Record five events, then seven, and restore the database to the point between them.
 
         Returns the ids of all events, and the restored server, to which the application now connects.
@@ -102,7 +102,7 @@ class Pair:
         with psycopg.connect(self.primary.dsn(), autocommit=True) as connection:
             connection.execute("select pg_switch_wal()")
         self.primary.stop()
-        restored = everything.enter_context(self.restored(home, point))
+        restored = exit_stack.enter_context(self.restored(home, point))
         self.fail_over_to(restored)
         return ids, restored
 
@@ -116,22 +116,22 @@ class Pair:
 
 
 @pytest.fixture
-def everything():
+def exit_stack():
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
-def pair(servers, everything):
+def pair(servers, exit_stack):
     # A directory that the account that runs the server can read.
     root = Path(tempfile.mkdtemp(prefix="pair", dir=servers._root))
     root.chmod(0o711)
-    everything.callback(shutil.rmtree, root, ignore_errors=True)
-    primary = everything.enter_context(EmbeddedPostgres(data_dir=root / "first", settings=SETTINGS))
-    cluster = everything.enter_context(SupabaseCluster.on(primary))
+    exit_stack.callback(shutil.rmtree, root, ignore_errors=True)
+    primary = exit_stack.enter_context(EmbeddedPostgres(data_dir=root / "first", settings=SETTINGS))
+    cluster = exit_stack.enter_context(SupabaseCluster.on(primary))
     database = cluster.create()
     install(database, with_audit_log())
-    front = everything.enter_context(Proxy(primary.host, primary.port))
+    front = exit_stack.enter_context(Proxy(primary.host, primary.port))
     dsn = front.through(database.dsn())
     cluster.maintenance.close()
     return Pair(root, primary, database.name, dsn, front)

@@ -26,10 +26,10 @@ def options(request, durability, spool_dir):
     return {"spool_dir": spool_dir, "durability": durability, **fast, **request.param}
 
 
-def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, caplog):
-    lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    standby = everything.enter_context(pair.standby(lag))
-    log = everything.enter_context(AuditLog(pair.dsn, **options))
+def test_a_standby_that_lags_is_promoted(pair, exit_stack, options, eventually, caplog):
+    lag = exit_stack.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    standby = exit_stack.enter_context(pair.standby(lag))
+    log = exit_stack.enter_context(AuditLog(pair.dsn, **options))
     ids = [log.record("before") for _ in range(50)]
     assert log.flush(30)
     eventually(lambda: has_replayed(pair.primary, standby))
@@ -61,9 +61,9 @@ def test_a_standby_that_lags_is_promoted(pair, everything, options, eventually, 
     assert "100 audit events" in caplog.text
 
 
-def test_a_restore_to_a_point_in_time(pair, everything, spool_dir, eventually):
+def test_a_restore_to_a_point_in_time(pair, exit_stack, spool_dir, eventually):
     """The process that recorded has ended. Another process takes over the events that it kept."""
-    ids, restored = pair.lose_events(everything, spool_dir=spool_dir)
+    ids, restored = pair.lose_events(exit_stack, spool_dir=spool_dir)
 
     eventually(lambda: is_writable(restored))
     assert len(pair.ids(restored)) == 5

@@ -1,4 +1,4 @@
-"""Fixtures that call the command in this process, or start it as a process."""
+"""Fixtures that call the command in this process, or start it as another process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ADDRESSES = (
     *("SUPABASE_DB_URL", "DATABASE_URL", "SUPABASE_URL", "SUPABASE_SECRET_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
     "SUPABASE_AUTH_URL",
 )
-_OURS = (*_ADDRESSES, "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
+_REMOVED_VARIABLES = (*_ADDRESSES, "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
 
 
 Usersync = "Callable[..., CommandResult]"
@@ -30,7 +30,7 @@ Usersync = "Callable[..., CommandResult]"
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, and an environment without usersync's variables."""
     monkeypatch.chdir(tmp_path)
-    for name in _OURS:
+    for name in _REMOVED_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""A pseudo terminal for the command."""
+"""Runs the command on a pseudo terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """The command on a pseudo terminal of 80 columns. Its output is in ``seen``."""
+    """The command on a pseudo terminal with 80 columns. Its output is in ``seen``."""
 
     def __init__(self, *arguments: object, **env: str) -> None:
         self._screen, inside = pty.openpty()

@@ -1,4 +1,4 @@
-"""Small applications after ``init`` and ``apply`` without answers: their users work as before."""
+"""Small applications with hand-written triggers behave as before after ``init`` and ``apply``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make(body, on="insert", name="make", trigger="on_auth_user_created"):
 
 @pytest.fixture
 def adopted(usersync, database, monkeypatch, postgres):
-    """Run ``init`` and ``apply`` on an application, without an answer to any question."""
+    """Run ``init`` and ``apply`` on an application, with the default answer to every question."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
     def adopt(*options, table=None):
@@ -43,7 +43,10 @@ PEOPLE = """
 
 
 def test_a_sign_up_claims_the_invited_row(adopted, postgres, auth):
-    """Input: on conflict (email) do update set id = excluded.id; the first run anonymized the invitation."""
+    """Input: on conflict (email) do update set id = excluded.id.
+
+    The first run must not anonymize the invitation.
+    """
     postgres.execute(
         PEOPLE
         + make(

@@ -1,4 +1,4 @@
-"""The command with a URL and a key, without a connection string."""
+"""Commands over the Data API, with a URL and a key but no connection string."""
 
 from __future__ import annotations
 

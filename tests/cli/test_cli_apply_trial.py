@@ -1,4 +1,4 @@
-"""``usersync apply`` tries the auth server's flows before and after, and installs nothing without consent."""
+"""The trial of ``usersync apply``: flows before and after, and consent to differences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIGGER = """
     create trigger {name} {when} on auth.users for each row execute function public.{name}();
 """
 
-#: A plain INSERT when the address is confirmed. With usersync, the row already exists.
+#: A trigger with a plain INSERT when the e-mail is confirmed. With usersync, the row already exists.
 CONFIRMED = USERS + TRIGGER.format(
     name="when_confirmed",
     when="after update",
@@ -43,7 +43,7 @@ def words(text):
     return " ".join(text.split())
 
 
-def test_an_installation_that_changes_nothing_that_worked(usersync, project):
+def test_apply_installs_if_no_flow_differs(usersync, project):
     project(USERS)
     done = usersync("apply", "--yes")
     assert done.code == 0, done.out + done.err
@@ -75,7 +75,7 @@ def test_a_flow_that_would_fail_is_shown_and_nothing_is_installed(usersync, proj
 
 
 def test_objects_from_before_the_installation_are_not_undone(usersync, project, catalog):
-    """`drop schema usersync cascade` leaves the log, without partitions, and the functions in `public`."""
+    """`drop schema usersync cascade` leaves the log without its partitions, and the functions in `public`."""
     project(USERS, SETTINGS + "[audit]\nenabled = true\n")
     assert usersync("apply", "--yes", "--no-trial").code == 0
     project("drop schema usersync cascade;" + CONFIRMED.removeprefix(USERS), SETTINGS)
@@ -105,7 +105,7 @@ def test_accept_changes_installs_despite_differences(usersync, project, auth):
         auth.sign_up_email("ada@example.com")
 
 
-def test_an_installation_that_could_not_sync_a_user_says_why_it_ends_with_1(usersync, project, auth):
+def test_apply_explains_exit_code_1_if_a_user_could_not_be_synced(usersync, project, auth):
     project("create table public.users (id uuid primary key, email text not null);")
     auth.sign_up_phone("15550001")
     said = "Exit code 1: 1 user could not be synced, see: usersync failures"
@@ -127,7 +127,7 @@ def test_on_a_terminal_apply_asks_about_differences(project, catalog):
     assert catalog() == before
 
 
-def test_flows_that_fail_already_are_printed_first(usersync, project, database):
+def test_flows_that_already_fail_are_printed_first(usersync, project, database):
     project(USERS + "create table public.old (id uuid);" + TRIGGER.format(
         name="left_over", when="after insert", body="insert into public.old values (new.id);"
     ) + "drop table public.old;")  # fmt: skip
@@ -144,7 +144,10 @@ def test_flows_that_fail_already_are_printed_first(usersync, project, database):
 
 
 def test_a_flow_that_adoption_fixes_is_printed(usersync, project):
-    """Single sign-on sends an address twice, which the table refuses. usersync leaves it out of the row."""
+    """The second sign-up with the same address by single sign-on fails.
+
+    With usersync, its row has no address.
+    """
     project("create table public.users (id uuid primary key, email text unique);" + TRIGGER.format(
         name="on_auth_user_created",
         when="after insert",
@@ -192,7 +195,7 @@ def test_a_trigger_that_calls_another_server_is_not_run_without_consent(usersync
     assert done.code == 0
 
 
-def test_a_database_whose_flows_cannot_be_tried(usersync, project, superuser):
+def test_a_database_without_the_privileges_for_a_trial_requires_consent(usersync, project, superuser):
     superuser.execute("revoke insert on auth.users from postgres")
     project(USERS)
     done = usersync("apply", "--yes")
@@ -235,7 +238,7 @@ def test_a_rule_that_refuses_sign_ups_requires_a_decision(usersync, project, cat
 
 
 def test_failures_from_before_the_adoption_are_separate_from_new_ones(usersync, project):
-    """The replaced trigger refuses a user without a name, and so does another one, which stays."""
+    """The adopted trigger refuses a user without a name, and so does a trigger that stays."""
     project(
         "create table public.users (id uuid primary key, name text not null, updated_at timestamptz);"
         + TRIGGER.format(
@@ -259,7 +262,7 @@ def test_failures_from_before_the_adoption_are_separate_from_new_ones(usersync, 
 
 
 def test_a_difference_that_skip_causes_names_the_setting(usersync, project):
-    """Input: today everyone gets a row; the settings skip anonymous users."""
+    """Input: today every user gets a row. The settings skip anonymous users."""
     project(
         USERS
         + TRIGGER.format(

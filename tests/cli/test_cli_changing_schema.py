@@ -1,4 +1,4 @@
-"""The application's migrations between the steps of an installation: each step reports them."""
+"""Migrations of the application between the steps of an installation: each step reports them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROJECT = """
 
 @pytest.fixture
 def step(usersync, database, monkeypatch, postgres, directory):
-    """Call the command and return its result. ``init`` was called before."""
+    """A function that calls the command after ``init``, and returns the result."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     postgres.execute(PROJECT)
 
@@ -49,7 +49,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_between_init_and_apply(step, postgres, catalog, change):
+def test_plan_and_apply_report_a_change_made_after_init(step, postgres, catalog, change):
     postgres.execute(change)
     before = catalog()
     blocks = "would be created" not in CHANGES[change]
@@ -61,10 +61,10 @@ def test_between_init_and_apply(step, postgres, catalog, change):
         assert catalog() == before
 
 
-#: PostgreSQL then refuses to change the key's type, because the audit log refers to it.
+#: The log's foreign key to the key column: PostgreSQL refuses to change the column's type.
 @pytest.mark.parametrize("change", [each for each in CHANGES if "column id" not in each])
-def test_after_apply_sign_ups_go_on_and_doctor_says_what_is_wrong(step, postgres, auth, catalog, change):
-    """rollback then removes usersync, whatever the table looks like."""
+def test_after_a_change_sign_ups_succeed_and_doctor_reports_it(step, postgres, auth, catalog, change):
+    """rollback removes usersync also after the change."""
     step("apply", "--adopt", "--yes")
     postgres.execute(change)
     user = auth.sign_up_email("ada@example.com")
@@ -79,7 +79,7 @@ def test_after_apply_sign_ups_go_on_and_doctor_says_what_is_wrong(step, postgres
 
 @pytest.mark.parametrize("kind", ["text", "varchar(200)"])
 def test_a_new_column_is_not_mistaken_for_the_renamed_one(step, postgres, kind):
-    """The application renames a mapped column and adds one of another meaning: only the first is the same."""
+    """The application renames a mapped column, and adds another column with the old name."""
     step("apply", "--adopt", "--yes")
     postgres.execute(
         f"alter table public.users alter column full_name type {kind};"
@@ -114,13 +114,13 @@ def test_commands_that_compare_name_a_missing_mapped_column(step, postgres, auth
     config.write_text(config.read_text().replace(f'"{name}"', "elsewhere"))
     step("apply", "--yes")
     step("erase", user, "--yes")
-    step("status", code=1)  # The deletion that failed is still recorded.
+    step("status", code=1)  # The failed deletion is still in the failures table.
     step("retry")
     step("status")
 
 
 def test_a_hand_written_trigger_is_created_again_after_its_adoption(step, postgres, auth, catalog):
-    """The user has consented before, so apply adopts it again without --adopt."""
+    """The user has already agreed to the adoption, so apply adopts the trigger again without --adopt."""
     before = catalog()
     step("apply", "--adopt", "--yes")
     again = PROJECT[PROJECT.index("create trigger") :].replace("create trigger", "create or replace trigger")
@@ -135,7 +135,7 @@ def test_a_hand_written_trigger_is_created_again_after_its_adoption(step, postgr
     assert catalog() == before
 
 
-def test_the_function_that_was_adopted_is_changed_before_rollback(step, postgres, auth):
+def test_rollback_restores_an_adopted_trigger_with_the_changed_function(step, postgres, auth):
     step("apply", "--adopt", "--yes")
     postgres.execute(
         "create or replace function public.handle_new_user() returns trigger language plpgsql as "

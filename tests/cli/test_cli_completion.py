@@ -1,4 +1,4 @@
-"""``usersync completion``: real bash, and what the scripts of the other shells ask."""
+"""``usersync completion``: with a real bash, and with the requests that the scripts of zsh and fish send."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from usersync.cli.completion import SHELLS
 BIN = Path(sys.executable).parent
 
 
-def asked(shell, line, word):
-    """The answer to a shell that completes ``word`` after ``line``."""
+def completions(shell, line, word):
+    """The completions that a shell gets for ``word`` after ``line``."""
     words = f"usersync {line} {word}".split()
     position = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - bool(word))}
     if shell == "fish":
@@ -34,12 +34,12 @@ def asked(shell, line, word):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_script_asks_for_commands_options_and_codes(usersync, shell):
+def test_commands_options_and_codes_are_completed(usersync, shell):
     done = usersync("completion", shell)
     assert (done.code, done.err) == (0, "")
     assert f"_USERSYNC_COMPLETE={shell}_complete" in done.out
-    assert "status" in asked(shell, "", "sta")
-    assert "--only" in asked(shell, "doctor", "--on")
+    assert "status" in completions(shell, "", "sta")
+    assert "--only" in completions(shell, "doctor", "--on")
 
 
 def test_completion_imports_no_command_to_name_them():
@@ -55,7 +55,7 @@ def test_completion_imports_no_command_to_name_them():
     assert "plain,apply" in done.stdout
 
 
-def test_bash_completes(tmp_path):
+def test_completion_works_in_bash(tmp_path):
     bash = shutil.which("bash") or skip_without("bash")
     script = """
         set -e

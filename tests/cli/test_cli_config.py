@@ -19,7 +19,10 @@ URL = "https://abcdefghijklmnopqrst.supabase.co"
 
 @pytest.fixture
 def shown(usersync):
-    """Call the command and return exit code and document. Checks that neither form contains a secret."""
+    """A function that calls the command and returns the JSON document.
+
+    Checks that the output has no secret.
+    """
 
     def call(*arguments, code=0):
         done = [usersync("config", *arguments, *form) for form in ((), ("--json",))]
@@ -67,7 +70,7 @@ def test_without_a_connection_string_the_data_api_is_used(shown, directory):
 
 
 @pytest.mark.parametrize("name", ["SUPABASE_JWT_SECRET", "USERSYNC_SECRET_KEY"])
-def test_other_secrets_are_used_beside_a_connection_string(shown, directory, name):
+def test_other_secrets_are_listed_beside_a_connection_string(shown, directory, name):
     (directory / ".env").write_text(f"DATABASE_URL={DSN}\n{name}={PASSWORD}\n")
     assert (name, ".env:2") in used(shown())
 
@@ -83,7 +86,7 @@ def test_other_secrets_are_used_beside_a_connection_string(shown, directory, nam
         (f"SUPABASE_URL=https://u:hunter2@h\nSUPABASE_SECRET_KEY={SECRET_KEY}", "a password"),
     ],
 )
-def test_an_invalid_value_is_a_problem(shown, directory, line, problem):
+def test_an_invalid_value_is_listed_as_a_problem(shown, directory, line, problem):
     (directory / ".env").write_text(line)
     document = shown(code=1)
     assert any(problem in (each["problem"] or "") for each in document["variables"])
@@ -121,7 +124,7 @@ id = "event_id"
 
 
 @pytest.mark.parametrize("name", ["usersync.toml", "pyproject.toml", "other.toml"])
-def test_each_setting_has_its_line(shown, directory, name):
+def test_each_setting_is_listed_with_its_line_in_the_file(shown, directory, name):
     text = SETTINGS
     if name == "pyproject.toml":
         text = text.replace("# a comment", "[tool.usersync]").replace("[columns", "[tool.usersync.columns")
@@ -145,8 +148,8 @@ VALUES = st.sampled_from(
 
 
 @given(st.lists(st.tuples(KEYS, VALUES), max_size=6, unique_by=lambda each: each[0]), st.integers(0, 3))
-def test_the_line_of_a_key_is_found(entries, blanks):
-    """A key or table inside a string value is not one."""
+def test_the_line_of_a_key_is_found_in_any_toml(entries, blanks):
+    """Text inside a string value that looks like a key or a table is not one."""
     gap = "\n# c = 1\n" * blanks
     text = "".join(f"{gap}{key} = {value}\n" for key, value in entries)
     tomllib.loads(text)

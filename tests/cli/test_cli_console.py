@@ -1,4 +1,4 @@
-"""``usersync console``: the link works once, Ctrl-C ends it."""
+"""``usersync console``: the link works once, and Ctrl-C ends the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_command_prints_a_link_and_serves_until_ctrl_c(database, spawn):
     assert process.communicate() == ("", "")
 
 
-def test_a_data_api_alone_is_not_enough(usersync, monkeypatch):
+def test_the_console_requires_a_database_connection(usersync, monkeypatch):
     monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:1")
     done = usersync("console")
     assert done.code == 2

@@ -37,7 +37,7 @@ def user(project):
     return project.auth.sign_up_email("ada@example.com")
 
 
-def test_a_user_without_references(plan, project, user):
+def test_a_user_without_references_can_be_deleted(plan, project, user):
     before = project.row(user)
     done = plan("ada@example.com")
     assert done.code == 0
@@ -50,7 +50,7 @@ def test_a_user_without_references(plan, project, user):
     assert (done.code, "is deleted" in done.out, "TRUNCATE" in done.out) == (0, True, False)
 
 
-def test_an_unknown_user(plan):
+def test_an_unknown_user_is_refused(plan):
     unknown = plan(uuid.uuid4())
     assert (unknown.code, "US401" in unknown.err) == (1, True)
     assert "has this e-mail address" in plan("nobody@example.com").err
@@ -66,7 +66,7 @@ def test_an_unknown_user(plan):
         ("set default", "set default"),
     ],
 )
-def test_each_action_of_a_foreign_key(plan, project, user, action, effect):
+def test_the_effect_of_each_foreign_key_action_is_named(plan, project, user, action, effect):
     project.owner.execute(
         f"create table public.notes (owner uuid references auth.users on delete {action});"
         f"insert into public.notes values ('{user}'), ('{user}'), (null)"
@@ -88,7 +88,7 @@ def test_set_null_on_a_not_null_column_blocks(plan, project, user):
     assert "owner is NOT NULL" in plan(user).out
 
 
-def test_cycles_self_references_composite_keys_and_partitions(plan, project, user):
+def test_cycles_self_references_composite_keys_and_partitions_are_followed(plan, project, user):
     project.owner.execute(f"""
         create table public.teams (id int, part int, owner uuid references auth.users on delete cascade,
             boss int, primary key (id, part)) partition by list (part);
@@ -120,7 +120,7 @@ def test_cycles_self_references_composite_keys_and_partitions(plan, project, use
     assert done.code == 0
     project.owner.execute("""update public."we""ird %s" set last_post = 1 where id = 3""")
     assert plan(user).code == 1
-    # The server agrees.
+    # PostgreSQL deletes the user as planned.
     with pytest.raises(Exception, match="Database error deleting user"):
         project.auth.hard_delete(user)
     project.owner.execute("""update public."we""ird %s" set last_post = null where id = 3""")
@@ -129,7 +129,7 @@ def test_cycles_self_references_composite_keys_and_partitions(plan, project, use
 
 
 def test_unreadable_tables_are_named(project, user):
-    """As the auth server's role, which can read few of the application's tables."""
+    """Runs as the auth server's role, which can read few of the application's tables."""
     project.owner.execute(f"""
         create table public.secrets (owner uuid references auth.users on delete restrict);
         create table public.hidden (owner uuid references auth.users on delete restrict);
@@ -151,7 +151,7 @@ def test_unreadable_tables_are_named(project, user):
     assert "row-level security" in reason
 
 
-def test_more_rows_than_are_counted_and_no_index(plan, project, user, monkeypatch):
+def test_many_rows_are_counted_up_to_a_limit_and_a_missing_index_is_named(plan, project, user, monkeypatch):
     monkeypatch.setattr(delete_plan, "MOST_ROWS", 5)
     project.owner.execute(
         "create table public.notes (owner uuid references auth.users on delete cascade);"
@@ -166,7 +166,7 @@ def test_more_rows_than_are_counted_and_no_index(plan, project, user, monkeypatc
 
 
 @pytest.mark.parametrize("policy", ["delete"], indirect=True)
-def test_a_key_that_blocks_only_the_deletion_of_the_row(plan, project, user):
+def test_a_foreign_key_to_the_users_table_blocks_only_the_rows_deletion(plan, project, user):
     project.owner.execute(
         f"create table public.notes (owner uuid references {project.users});"
         f"insert into public.notes values ('{user}')"

@@ -36,7 +36,7 @@ def test_the_demo_shows_all_steps(usersync):
     ):
         assert words in done.out
     assert all(len(line) <= 80 and line == line.rstrip() for line in done.out.splitlines())
-    # The README quotes this output.
+    # The README contains this output.
     shown = re.findall(r"^```text\n(.+?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)[0]
     assert _without_ids(shown) in _without_ids(done.out)
 
@@ -101,7 +101,7 @@ def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
     assert len(json.loads(out)["steps"]) == 9
 
 
-def test_the_demo_ends_in_the_browser(spawn, directory):
+def test_the_demo_opens_the_console_at_its_end(spawn, directory):
     process = spawn("demo", "--console")
     lines = iter(process.stdout.readline, "")
     url = next(line.strip() for line in lines if "http://127.0.0.1" in line)

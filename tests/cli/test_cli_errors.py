@@ -1,4 +1,4 @@
-"""Errors of connection strings and of the output."""
+"""Errors of connection strings, of the database and of the output: messages and exit codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRET = "s3cr3t-Pa55"  # noqa: S105 - this is what must not be shown
 
 @pytest.fixture
 def addresses(database):
-    """Connection strings, each with another error."""
+    """Connection strings that fail, each with another error."""
     right = f"postgresql://postgres:{database.passwords['postgres']}@{database.host}:{database.port}"
     with socket.socket() as bound:  # The port is taken, and nobody listens.
         bound.bind(("127.0.0.1", 0))
@@ -103,7 +103,7 @@ def test_a_role_without_privileges_gets_an_error(usersync, project):
     assert done.json["error"]["code"] in {"US202", "US301"}
 
 
-def test_a_bug_is_reported_without_a_traceback(usersync, monkeypatch):
+def test_an_unexpected_exception_is_reported_without_a_traceback(usersync, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oh \x1b[2J no")
 
@@ -124,7 +124,7 @@ def test_a_closed_pipe_ends_the_command_quietly(spawn):
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_cause_no_error(closed, tmp_path):
+def test_closed_standard_streams_cause_no_error(closed, tmp_path):
     for arguments, code in (("sql", 0), ("apply --dsn postgresql://h/d", 2)):
         done = subprocess.run(
             ["/bin/sh", "-c", f'exec "$0" -m usersync {arguments} {closed}', sys.executable],
@@ -146,7 +146,7 @@ def test_ctrl_c_while_connecting_ends_the_command_quietly(spawn):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         process = spawn("status", "--dsn", f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
-        accepted, _ = silent.accept()  # the command waits for a response that never comes
+        accepted, _ = silent.accept()  # the command waits for an answer that never arrives
         os.kill(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=90)
         accepted.close()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("code", "words"), [("US301", "usersync apply"), ("d004", "on_auth_user_created"), ("US003", "budget_ms")]
 )
-def test_a_code_is_explained(usersync, code, words):
+def test_explain_prints_the_section_of_a_code(usersync, code, words):
     done = usersync("explain", code)
     assert done.code == 0
     assert done.out.startswith(code.upper())
@@ -30,14 +30,14 @@ def test_a_code_is_explained(usersync, code, words):
     assert "**" not in done.out
 
 
-def test_an_explanation_as_json(usersync):
+def test_explain_prints_json(usersync):
     found = json.loads(usersync("explain", "US301", "--json").out)
     assert found["code"] == "US301"
     assert "NotInstalledError" in found["text"]
 
 
 @pytest.mark.parametrize("name", [each.name for each in fields(Settings)])
-def test_a_setting_is_explained(usersync, name):
+def test_explain_prints_the_section_of_each_setting(usersync, name):
     done = usersync("explain", name)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"{name}\n")
@@ -59,11 +59,11 @@ def test_a_setting_is_explained(usersync, name):
         ("removal_cap", "no effect any more"),
     ],
 )
-def test_a_setting_is_explained_as_it_is_written(usersync, name, words):
+def test_a_setting_is_found_in_any_spelling(usersync, name, words):
     assert words in usersync("explain", name).out
 
 
-def test_a_mistyped_setting_is_suggested(usersync):
+def test_the_closest_setting_is_suggested_for_a_mistyped_one(usersync):
     done = usersync("explain", "users_tabel")
     assert done.code == 2
     assert "Did you mean 'users_table'?" in done.err
@@ -75,7 +75,7 @@ def test_an_unknown_code_is_refused(usersync):
     assert "US301" in done.err
 
 
-def test_settings_without_effect_are_not_offered():
+def test_settings_without_effect_are_not_suggested():
     offered = _complete(None, None, "")
     assert {"US001", "US301", "D004", "on_delete", "user_events"} <= set(offered)
     assert not {*RETIRED, *MOVED} & set(offered)
@@ -86,7 +86,7 @@ def test_every_check_has_an_explanation():
     assert {check.code for check in CHECKS} <= set(sections())
 
 
-def test_a_wheel_carries_the_pages(tmp_path):
+def test_the_wheel_contains_the_pages(tmp_path):
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
         for name in PAGES:

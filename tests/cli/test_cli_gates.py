@@ -1,4 +1,4 @@
-"""A rule that refuses sign-ups today, and with usersync would refuse only the row, requires a decision."""
+"""Gates: a rule that refuses sign-ups today, but only the row with usersync, requires a decision."""
 
 from __future__ import annotations
 

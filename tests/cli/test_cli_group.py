@@ -22,13 +22,13 @@ COMMANDS = {words: entry for words, entry in ENTRIES.items() if not isinstance(e
 GROUPS = {words: entry.load() for words, entry in ENTRIES.items() if words not in COMMANDS}
 
 
-def test_version(usersync):
+def test_version_prints_the_versions(usersync):
     done = usersync("--version")
     assert (done.code, done.out) == (0, f"usersync {__version__}\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
-def test_help_says_what_this_is_and_names_every_command(usersync, arguments):
+def test_help_describes_usersync_and_lists_every_command(usersync, arguments):
     done = usersync(*arguments)
     assert done.code == 0
     assert "in sync with Supabase Auth" in done.out
@@ -37,7 +37,7 @@ def test_help_says_what_this_is_and_names_every_command(usersync, arguments):
 
 
 @pytest.mark.parametrize("words", GROUPS)
-def test_a_group_names_what_is_in_it(usersync, words):
+def test_the_help_of_a_group_lists_its_commands(usersync, words):
     done = usersync(*words.split())
     assert done.code == 0
     assert all(f"  {name} " in done.out for name in GROUPS[words].entries)
@@ -57,7 +57,7 @@ def test_help_and_version_load_neither_a_driver_nor_rich(option):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_is_explained_with_examples(usersync, name):
+def test_the_help_of_each_command_has_a_description_and_examples(usersync, name):
     done = usersync(*name.split(), "--help")
     assert done.code == 0
     assert f"Usage: usersync {name}" in done.out
@@ -66,12 +66,12 @@ def test_each_command_is_explained_with_examples(usersync, name):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_the_table_of_commands_says_what_the_commands_say(name):
+def test_the_list_of_commands_has_the_summaries_of_the_commands(name):
     assert inspect.cleandoc(ENTRIES[name].load().help).splitlines()[0] == ENTRIES[name].help
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_option_of_each_command_is_explained(name):
+def test_each_option_of_each_command_has_a_help_text(name):
     options = [each for each in ENTRIES[name].load().params if isinstance(each, click.Option)]
     assert [option.name for option in options if not option.help] == []
     assert {"as_json", "verbose"} <= {option.name for option in options}
@@ -102,7 +102,7 @@ def test_each_option_of_each_command_is_explained(name):
         (["status", "\udcff\x1b[2J" * 100_000], "unexpected extra argument"),
     ],
 )
-def test_wrong_usage_is_refused_with_exit_code_2(usersync, arguments, words):
+def test_invalid_arguments_are_refused_with_exit_code_2(usersync, arguments, words):
     done = usersync(*arguments)
     assert done.code == 2
     report = done.err or done.json["error"]["message"]
@@ -111,14 +111,14 @@ def test_wrong_usage_is_refused_with_exit_code_2(usersync, arguments, words):
     assert "\x1b" not in report
 
 
-def test_an_option_of_another_command_suggests_nothing(usersync):
+def test_no_suggestion_is_made_for_an_option_of_another_command(usersync):
     assert usersync("status", "--yes").err.splitlines()[0] == (
         "usersync: error US101: usersync status has no option '--yes'"
     )
 
 
 @pytest.mark.parametrize("group", [[], ["audit"]])
-def test_an_option_before_the_command_says_where_it_belongs(usersync, group):
+def test_the_error_for_an_option_before_the_command_says_where_to_put_it(usersync, group):
     done = usersync(*group, "--config", "usersync.toml", "status")
     path = " ".join(["usersync", *group])
     assert done.code == 2
@@ -126,7 +126,7 @@ def test_an_option_before_the_command_says_where_it_belongs(usersync, group):
 
 
 def test_an_option_that_takes_a_list_can_be_repeated():
-    """Otherwise click keeps the last value, and drops the others without a word."""
+    """Otherwise click keeps the last value only, without an error."""
     lists = {
         f"{name} {option.opts[0]}": option.multiple
         for name in COMMANDS
@@ -142,11 +142,11 @@ def _takes_list(option):
 
 
 @pytest.mark.parametrize("given", [["a,b", " a , c,"], ["a", "b", "c"], ["a,b,c"]])
-def test_names_are_separated_by_commas_or_the_option_is_repeated(given):
+def test_names_may_be_separated_by_commas_or_by_repeated_options(given):
     assert names(None, None, tuple(given)) == ("a", "b", "c")
 
 
-def test_an_error_is_wrapped_at_words_on_a_terminal_and_one_line_in_a_file():
+def test_an_error_is_wrapped_on_a_terminal_and_one_line_in_a_file():
     error = SettingsError(" ".join(["word"] * 60), hint=" ".join(["hint"] * 60))
     on_terminal = [click.unstyle(line) for line in error_lines(error, 60, wraps=True)]
     assert max(map(len, on_terminal)) <= 60
@@ -160,7 +160,7 @@ def test_the_first_line_of_an_error_is_wrapped_on_a_terminal():
     assert all(len(line) <= 80 for line in terminal.text.splitlines())
 
 
-def test_wrong_usage_is_json_too(usersync):
+def test_errors_of_invalid_arguments_are_json_with_json(usersync):
     done = usersync("sync", "--workers", "none", "--json")
     assert (done.code, done.err) == (2, "")
     error = done.json["error"]

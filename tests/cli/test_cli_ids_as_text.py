@@ -1,4 +1,4 @@
-"""Each command on a table whose key holds the auth server's id as text, as Prisma makes it."""
+"""Commands on a table whose key stores the auth server's id as text, as Prisma creates it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fixtures_project import CITEXT_SCHEMA, add_citext
 from usersync import AuditLog
 from usersync.config.settings import load_settings
 
-#: The type of the key, and of the columns that refer to it.
+#: The type of the key and of the columns that reference it.
 KINDS = {"text": "text", "citext": f"{CITEXT_SCHEMA}.citext"}
 
 PRISMA = """
@@ -37,7 +37,7 @@ def kind(request, database):
 
 @pytest.fixture
 def users(database, postgres, auth, monkeypatch, kind):
-    """Three users with rows, as the application made them, the last with a post; and one without a row."""
+    """Three users whose rows the application created, the last one with a post, and a user without a row."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     postgres.execute(PRISMA.format(kind=kind))
     made = [auth.sign_up_email(f"user{n}@example.com") for n in range(4)]
@@ -51,7 +51,7 @@ def users(database, postgres, auth, monkeypatch, kind):
 
 @pytest.fixture
 def proposed(users, usersync):
-    """What init proposes, with the answer to its question: usersync makes the rows."""
+    """The proposal of init, with the answer that usersync creates the rows."""
     done = usersync("init", "--yes", "--no-trial", "--json")
     assert done.json["settings"]["key_type"] == str(load_settings().key_type) != "uuid"
     path = Path("usersync.toml")
@@ -75,7 +75,7 @@ def ids(postgres):
 
 
 @pytest.mark.newest_server
-def test_init_to_rollback(proposed, usersync, postgres, auth, catalog):
+def test_init_apply_sync_and_rollback_work(proposed, usersync, postgres, auth, catalog):
     before = catalog()
     applied = usersync("apply", "--yes")
     assert applied.code == 0, applied.out + applied.err
@@ -87,14 +87,15 @@ def test_init_to_rollback(proposed, usersync, postgres, auth, catalog):
     assert usersync("status", "--json").json["in_step"]
     found = usersync("doctor", "--canary", "--json").json["checks"]
     problems = {each["code"]: each["detail"] for each in found if each["status"] == "problem"}
-    # The table is open to the API roles, and its unique address is taken by single sign-on.
+    # The API roles have access to the table, and its e-mail is UNIQUE although single sign-on allows
+    # duplicates.
     assert set(problems) <= {"D010", "D011", "D034"}, problems
     assert usersync("rollback", "--yes").code == 0
     after = {key: body for key, body in catalog().items() if key not in before}
     assert not after
 
 
-def test_what_is_known_of_a_user_and_what_a_deletion_does(installed, usersync, postgres, auth):
+def test_why_sync_and_delete_plan_find_the_user(installed, usersync, postgres, auth):
     _, changed, author, _ = installed
     why = usersync("why", changed, "--json").json
     assert (why["has_row"], why["prospect"]) == (True, "nothing")
@@ -106,7 +107,7 @@ def test_what_is_known_of_a_user_and_what_a_deletion_does(installed, usersync, p
     assert (plan["in_auth"], plan["has_row"]) == (True, True)
 
 
-def test_events_their_links_and_their_erasure(installed, usersync, postgres, auth, database):
+def test_events_are_linked_and_erased(installed, usersync, postgres, auth, database):
     first, gone, *_ = installed
     postgres.execute('insert into public."Post" values (%s, %s::text)', ["tracked", first])
     assert usersync("audit", "track", "public.Post").code == 0
@@ -133,7 +134,7 @@ def test_events_their_links_and_their_erasure(installed, usersync, postgres, aut
     assert postgres.execute(addressed).fetchall() == [(str(first),)]
 
 
-def test_failures_orphans_and_metrics(installed, usersync, postgres, auth, superuser):
+def test_failures_orphans_and_metrics_are_reported(installed, usersync, postgres, auth, superuser):
     rule = "check (email not like 'new%') not valid"
     postgres.execute(f'alter table public."User" add constraint rule {rule}')
     new = auth.sign_up_email("new@example.com")
@@ -150,7 +151,7 @@ def test_failures_orphans_and_metrics(installed, usersync, postgres, auth, super
     assert "usersync_users" in metrics.out
 
 
-def test_the_script_installs_the_same(proposed, usersync, postgres, auth):
+def test_the_script_installs_the_same_objects(proposed, usersync, postgres, auth):
     postgres.execute(usersync("sql").out)
     assert usersync("plan", "--json").json["changes"] == []
     new = auth.sign_up_email("new@example.com")

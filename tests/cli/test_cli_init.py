@@ -1,4 +1,4 @@
-"""``usersync init``: what it finds, what it writes, and what it does not change."""
+"""``usersync init``: the detected table and columns, the written settings file, and no other change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def dsn(database, monkeypatch):
 
 @pytest.fixture
 def proposed(usersync, dsn, directory):
-    """The proposal as data. Checks that the file has the same settings."""
+    """A function that returns the proposal as JSON. Checks that the file has the same settings."""
 
     def call(*arguments, code=0):
         done = usersync("init", "--json", "--force", *arguments)
@@ -90,7 +90,7 @@ def test_on_a_terminal_init_asks_before_it_overwrites(dsn, directory, postgres, 
     assert (path.read_text() == "# mine\n") == (answer == "n")
 
 
-def test_stdout_is_the_file_and_nothing_else(usersync, dsn, directory, postgres):
+def test_with_stdout_only_the_file_is_printed(usersync, dsn, directory, postgres):
     postgres.execute(USERS)
     done = usersync("init", "--stdout")
     (directory / "piped.toml").write_text(done.out)
@@ -122,7 +122,7 @@ def test_on_a_terminal_init_asks_about_several_tables(usersync, dsn, directory, 
 
 
 @pytest.mark.parametrize("key", ["end of input", "Ctrl-C"])
-def test_leaving_the_question_writes_nothing(dsn, directory, postgres, key):
+def test_aborting_the_question_writes_no_file(dsn, directory, postgres, key):
     postgres.execute(SEVERAL)
     with Terminal("init") as terminal:
         terminal.wait_for("Which one holds your users? [1]: ")
@@ -135,14 +135,14 @@ def test_leaving_the_question_writes_nothing(dsn, directory, postgres, key):
     assert not (directory / "usersync.toml").exists()
 
 
-def test_a_table_can_be_named_whether_it_exists_or_not(proposed, postgres):
+def test_the_table_option_accepts_an_existing_and_a_new_table(proposed, postgres):
     postgres.execute("create schema app; create table app.folks (n int, who uuid unique, mail text)")
     data = proposed("--table", "app.folks")
     assert data["settings"]["users_table"] == "app.folks"
     assert data["settings"]["key"] == "who"
     assert entries(data) == {"n": None, "mail": {"from": ["email"]}}
     assert "usersync creates it" in proposed("--table", "app.members")["toml"]
-    assert "usersync creates it" in proposed()["toml"]  # app.folks has no rows, and an unusual name
+    assert "usersync creates it" in proposed()["toml"]  # app.folks has no rows and an unusual name
 
 
 @pytest.mark.parametrize("name", ["a.b.c", "", "we$ird", "x" * 70])
@@ -178,7 +178,7 @@ def test_a_table_that_cannot_be_used_is_refused_with_the_reason(usersync, dsn, d
     assert not (directory / "usersync.toml").exists()
 
 
-def test_a_table_that_cannot_be_used_does_not_hide_one_that_can(proposed, postgres):
+def test_an_unusable_table_does_not_prevent_the_choice_of_a_usable_one(proposed, postgres):
     postgres.execute(
         "create table public.users (id bigserial primary key);"
         "create table public.profiles (id bigserial primary key, email text, "
@@ -188,7 +188,7 @@ def test_a_table_that_cannot_be_used_does_not_hide_one_that_can(proposed, postgr
     assert (data["users_table"], data["key"]) == ("public.profiles", "user_id")
 
 
-def test_the_table_that_a_hand_written_trigger_fills_comes_first(proposed, postgres):
+def test_a_table_that_a_hand_written_trigger_fills_is_preferred(proposed, postgres):
     postgres.execute(SEVERAL)
     postgres.execute(
         "create function public.f() returns trigger language plpgsql as "
@@ -207,7 +207,7 @@ def test_the_table_that_a_hand_written_trigger_fills_comes_first(proposed, postg
 PRIVILEGES = ("role", "is_admin", "isAdmin", "permissions", "plan", "email_verified", "org_id")
 
 
-def test_what_looks_like_a_privilege_never_comes_from_what_users_write(proposed, postgres, auth):
+def test_columns_that_look_like_privileges_are_never_mapped_from_user_metadata(proposed, postgres, auth):
     columns = ", ".join(f'"{name}" text' for name in PRIVILEGES)
     postgres.execute(
         f"create table public.users (id uuid primary key references auth.users, nickname text, {columns})"
@@ -240,7 +240,7 @@ HOSTILE = (
 )
 
 
-def test_special_characters_in_names_are_escaped_in_the_file(proposed, usersync, postgres, auth):
+def test_special_characters_in_names_are_escaped_in_the_settings_file(proposed, usersync, postgres, auth):
     quoted = {name: '"' + name.replace('"', '""') + '"' for name in HOSTILE}
     columns = ", ".join(f"{name} text not null" for name in quoted.values())
     postgres.execute(
@@ -264,7 +264,7 @@ def test_special_characters_in_names_are_escaped_in_the_file(proposed, usersync,
     assert "1 of 1 sampled users violate ch?eck" in data["toml"]
     done = usersync("plan")
     assert done.code == 1
-    assert "fix 4 errors first" in done.out  # nothing fills the four columns
+    assert "fix 4 errors first" in done.out  # no source fills the four columns
 
 
 def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth):
@@ -283,7 +283,7 @@ def test_values_are_tried_before_anything_is_installed(proposed, postgres, auth)
         "select id, 'taken@example.com', 'theirs' from auth.users where email is distinct from "
         "'taken@example.com' limit 1"
     )
-    notes = proposed(code=1)["notes"]  # Question: who creates the rows
+    notes = proposed(code=1)["notes"]  # the question who creates the rows
     assert "2 of 5 sampled users have a value that does not fit into age (public.positive)." in notes
     # "ada", and the default for a user without a value.
     assert any("2 of 5 sampled users violate long_enough" in each for each in notes)
@@ -315,7 +315,7 @@ def test_deferred_constraints_are_named(proposed, postgres):
     assert late == ["plays_for", "users_email_key"]
 
 
-def test_a_check_that_cannot_be_tried_says_so(proposed, postgres, auth):
+def test_a_check_that_cannot_be_tried_is_reported(proposed, postgres, auth):
     postgres.execute("""
         create table public.users (id uuid primary key references auth.users, email text);
         create function public.strict(text) returns boolean language plpgsql as
@@ -368,7 +368,7 @@ def test_triggers_of_the_users_table_are_explained(proposed, usersync, postgres)
     assert "usersync apply --adopt sets the function's own search path" in said
 
 
-def test_an_audit_table_of_the_applications_own_is_left_alone(proposed, usersync, postgres):
+def test_an_audit_table_of_the_application_is_not_changed(proposed, usersync, postgres):
     postgres.execute(USERS + "; create table public.audit_logs (id int)")
     assert proposed()["settings"]["audit"]["table"] == "public.audit_events"
     assert usersync("plan").code == 0
@@ -385,14 +385,14 @@ def test_large_and_unusual_metadata_cause_no_error(proposed, postgres, auth):
     assert entries(data)["nickname"]["from"] == ["user_metadata.nickname"]
 
 
-def test_without_the_auth_servers_table_the_error_names_the_setting(usersync, dsn, directory, superuser):
+def test_the_error_without_auth_users_names_the_setting(usersync, dsn, directory, superuser):
     superuser.execute("drop schema auth cascade")
     done = usersync("init", "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "US303")
     assert "source_table" in done.json["error"]["hint"]
 
 
-def test_the_auth_servers_table_is_the_one_that_the_file_names(usersync, dsn, directory, superuser):
+def test_init_reads_the_source_table_that_the_file_names(usersync, dsn, directory, superuser):
     superuser.execute("alter table auth.users rename to people")
     path = directory / "usersync.toml"
     path.write_text('source_table = "auth.people"')
@@ -428,7 +428,7 @@ def test_init_does_not_wait_long_for_a_locked_table(usersync, dsn, postgres, sup
         assert usersync("init").code == 0
 
 
-def test_a_lost_file_can_be_written_again(usersync, dsn, directory, postgres, proposed):
+def test_init_restores_a_lost_file_from_the_installation(usersync, dsn, directory, postgres, proposed):
     postgres.execute("create table public.users (id uuid primary key, mail text, nick text, at timestamptz)")
     path = directory / "usersync.toml"
     path.write_text("""
@@ -450,8 +450,8 @@ def test_a_lost_file_can_be_written_again(usersync, dsn, directory, postgres, pr
     assert usersync("plan", "--json").json["state"] == "up to date"
 
 
-def test_a_value_that_a_user_has_fits(usersync, database, postgres, auth):
-    """The mapping is tried where none of usersync's functions is installed."""
+def test_existing_values_are_tried_without_usersyncs_functions(usersync, database, postgres, auth):
+    """init tries the mapping although usersync's functions are not installed."""
     postgres.execute(USERS.replace("email text", "email text, full_name text default 'nobody'"))
     auth.sign_up_email(data={"full_name": "Ada"})
     done = usersync("init", "--yes", "--dsn", database.dsn())

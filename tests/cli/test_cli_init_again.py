@@ -1,4 +1,4 @@
-"""``usersync init`` after ``apply`` proposes what is installed."""
+"""``usersync init`` after ``apply`` proposes the installed settings again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("sql", INPUTS.values(), ids=INPUTS)
-def test_init_proposes_what_is_installed(  # noqa: PLR0917 - fixtures
+def test_init_proposes_the_installed_settings_again(  # noqa: PLR0917 - fixtures
     usersync, database, directory, monkeypatch, postgres, auth, sql
 ):
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())

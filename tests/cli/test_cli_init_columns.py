@@ -19,7 +19,7 @@ MAKE = """
 
 @pytest.fixture
 def proposed(usersync, database, monkeypatch, postgres):
-    """What init proposes for the columns of public.profiles."""
+    """A function that returns the proposal of init for the columns of public.profiles."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
     def propose(*scripts, code=0):
@@ -36,7 +36,7 @@ def entries(data):
     return data["settings"]["columns"]
 
 
-def test_a_column_that_the_trigger_leaves_alone_is_left_alone(proposed, auth):
+def test_a_column_that_the_trigger_does_not_fill_is_not_mapped(proposed, auth):
     """Input: profiles(id, role default 'member'), insert of id only, one user with app_metadata.role."""
     auth.admin_create(app_metadata={"role": "editor"})
     data = proposed(PROFILES.format("role text default 'member', email text"), MAKE.format("id", "new.id"))
@@ -77,7 +77,7 @@ def test_a_column_that_the_trigger_updates_is_mirrored(proposed):
     }
 
 
-def test_constants_and_computed_values_are_mapped_as_they_are(proposed, usersync):
+def test_constants_and_computed_values_of_the_trigger_are_mapped(proposed, usersync):
     """Input: constants and a username of random characters in NOT NULL columns."""
     data = proposed(
         PROFILES.format(
@@ -102,7 +102,7 @@ def test_constants_and_computed_values_are_mapped_as_they_are(proposed, usersync
     assert "usersync does the same" in str(planned["changes"])
 
 
-def test_a_column_that_a_trigger_of_the_table_fills_needs_no_decision(proposed):
+def test_a_column_that_a_trigger_of_the_table_fills_requires_no_decision(proposed):
     """Input: slug text not null, set by a BEFORE INSERT trigger."""
     data = proposed(
         PROFILES.format("full_name text, slug text not null"),
@@ -121,8 +121,8 @@ def test_a_not_null_column_without_a_source_is_a_question(proposed):
     assert any(each.startswith("tenant: NOT NULL and without a default") for each in data["decisions"])
 
 
-def test_a_prisma_table_is_accepted_and_updated_at_needs_a_decision(proposed):
-    """Input: "id" text, "createdAt" with a default, "updatedAt" NOT NULL without one."""
+def test_a_prisma_table_is_accepted_and_updated_at_requires_a_decision(proposed):
+    """Input: "id" of type text, "createdAt" with a default, "updatedAt" NOT NULL without a default."""
     data = proposed(
         'create table public.profiles ("id" text primary key, "email" text unique, '
         '"createdAt" timestamp(3) not null default current_timestamp, "updatedAt" timestamp(3) not null)',
@@ -149,7 +149,7 @@ def test_a_new_table_has_no_column_that_the_auth_server_lacks(usersync, database
 
 
 def test_sql_keywords_are_not_function_calls(proposed):
-    """Input: "it calls exists()", "it calls when()"."""
+    """Input: a function with the keywords exists() and when(), which look like function calls."""
     data = proposed(
         PROFILES.format("email text"),
         "create function public.check_it() returns trigger language plpgsql as $$ begin "
@@ -178,8 +178,8 @@ NAMED = PROFILES.format("name text default 'Anonymous'") + MAKE.format(
 )
 
 
-def test_null_that_the_trigger_writes_is_not_a_default(proposed, usersync, auth, postgres):
-    """Input: a column with a default, and a trigger that fills it from a key that a user may lack."""
+def test_a_null_that_the_trigger_writes_is_not_replaced_by_the_default(proposed, usersync, auth, postgres):
+    """Input: a column with a default, and a trigger that fills it from an optional metadata key."""
     data = proposed(NAMED)
     assert entries(data) == {"name": {"from": ["user_metadata.name"], "owner": "app", "absent": "null"}}
     assert 'absent = "null"' in data["toml"]
@@ -221,7 +221,7 @@ FOLLOW = """
 """
 
 
-def test_no_adoption_is_advised_where_no_trigger_can_be_adopted(proposed, usersync):
+def test_no_adoption_is_proposed_if_no_trigger_can_be_adopted(proposed, usersync):
     """Input: a trigger with usersync's usual name, which also writes to another table."""
     assert not proposed(STAYS)["needs_adoption"]
     shown = usersync("init", "--force", "--no-trial").out
@@ -249,7 +249,7 @@ def test_the_owner_of_a_constant_is_explained(proposed, usersync):
 
 
 def test_the_effect_on_a_second_sign_up_is_described_for_usersync_only(proposed, auth, postgres):
-    """Input: a trigger that stays inserts a UNIQUE address, and a soft deletion leaves it in the row."""
+    """Input: a trigger that stays inserts a UNIQUE address. A soft deletion keeps the address in the row."""
     (message,) = [each["message"] for each in proposed(STAYS)["findings"] if "UNIQUE" in each["message"]]
     assert "gets a row without it" not in message
     assert message.endswith(

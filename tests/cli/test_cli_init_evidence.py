@@ -25,8 +25,8 @@ def dsn(database, monkeypatch):
 
 
 @pytest.fixture
-def looked(usersync, dsn, postgres, auth):
-    """The output of init for a schema with two users."""
+def init_output(usersync, dsn, postgres, auth):
+    """A function that returns the output of init for a schema, with two users."""
 
     def look(*scripts, rows=(), users=2, code=0):
         for script in scripts:
@@ -46,9 +46,9 @@ def candidates(data):
     return {each["table"]: each for each in data["candidates"]}
 
 
-def test_a_table_that_a_trigger_fills_without_the_id_is_not_chosen(looked, directory):
+def test_a_table_that_a_trigger_fills_without_the_id_is_not_chosen(init_output, directory):
     """Input: teams(id default gen_random_uuid(), name, email), filled by (name, email) only."""
-    data = looked(
+    data = init_output(
         "create table public.teams (id uuid primary key default gen_random_uuid(), name text, email text)",
         MAKE.format("insert into public.teams (name, email) values ('x', new.email);"),
         code=1,
@@ -65,9 +65,9 @@ def test_a_table_that_a_trigger_fills_without_the_id_is_not_chosen(looked, direc
     assert "usersync init --force --table public.teams" in text
 
 
-def test_a_candidate_without_evidence_is_named_and_asked_about(looked, usersync, directory):
+def test_a_candidate_without_evidence_is_named_and_asked_about(init_output, usersync, directory):
     """Input: members(memberid primary key, email), no trigger, no foreign key."""
-    data = looked("create table public.members (memberid uuid primary key, email varchar(20))", code=1)
+    data = init_output("create table public.members (memberid uuid primary key, email varchar(20))", code=1)
     assert candidates(data)["public.members"]["about"] == (
         "memberid has no foreign key to the auth server's table. "
         "No trigger on the auth server's table writes new.id into it. The table has no rows."
@@ -78,11 +78,11 @@ def test_a_candidate_without_evidence_is_named_and_asked_about(looked, usersync,
     assert (str(settings.users_table), settings.key) == ("public.members", "memberid")
 
 
-def test_values_are_evidence(looked):
-    data = looked(
+def test_a_column_that_contains_user_ids_is_chosen_as_the_key(init_output):
+    data = init_output(
         "create table public.folk (who uuid primary key, email text)",
         rows=["insert into public.folk values (%s)"],
-        code=1,  # Question: who creates the rows
+        code=1,  # the question who creates the rows
     )
     assert data["settings"]["users_table"] == "public.folk"
     assert data["settings"]["key"] == "who"
@@ -92,20 +92,20 @@ def test_values_are_evidence(looked):
     ("kind", "setting"),
     [("text", "text"), ("varchar(36)", "character varying(36)"), ("char(36)", "character(36)")],
 )
-def test_text_that_holds_ids_is_evidence_too(looked, directory, kind, setting):
-    data = looked(
+def test_a_text_column_that_contains_user_ids_is_chosen_as_the_key(init_output, directory, kind, setting):
+    data = init_output(
         f'create table public."User" ("id" {kind} primary key, "email" text unique)',
         rows=['insert into public."User" (id) values (%s)'],
-        code=1,  # Question: who creates the rows
+        code=1,  # the question who creates the rows
     )
     assert (data["settings"]["users_table"], data["settings"].get("key", "id")) == ("public.User", "id")
     assert data["settings"]["key_type"] == setting
     assert str(load_settings(directory / "usersync.toml").key_type) == setting
 
 
-def test_a_private_table_without_a_mirrored_column_is_not_proposed(looked):
+def test_a_private_table_without_a_mirrored_column_is_not_proposed(init_output):
     """Input: claims(user_id primary key, claims jsonb), filled by its own triggers."""
-    data = looked(
+    data = init_output(
         "create table public.claims (user_id uuid primary key references auth.users on delete cascade, "
         "claims jsonb not null default '{}')",
         MAKE.format("insert into public.claims (user_id) values (new.id);"),
@@ -116,9 +116,9 @@ def test_a_private_table_without_a_mirrored_column_is_not_proposed(looked):
     assert "None of its other columns can be mirrored from the auth server." in about["about"]
 
 
-def test_users_in_two_tables_are_a_question(looked, auth, postgres):
+def test_init_asks_which_table_to_use_if_two_tables_have_users(init_output, auth, postgres):
     """Input: coaches and invited clients, each table with a foreign key to auth.users."""
-    data = looked(
+    data = init_output(
         "create table public.coaches (id uuid primary key references auth.users, email text);"
         "create table public.clients (id uuid primary key references auth.users, email text)",
         MAKE.format(
@@ -132,9 +132,9 @@ def test_users_in_two_tables_are_a_question(looked, auth, postgres):
     assert "1 of 2 auth users have a row." in candidates(data)["public.coaches"]["about"]
 
 
-def test_rows_for_some_users_only_beside_another_table_are_a_question(looked, postgres, auth):
+def test_init_asks_if_the_trigger_fills_one_of_two_tables_for_some_users(init_output, postgres, auth):
     """The trigger fills one of the tables, but not for every user."""
-    data = looked(
+    data = init_output(
         "create table public.coaches (id uuid primary key references auth.users, email text);"
         "create table public.clients (id uuid primary key, email text)",
         rows=["insert into public.clients select %s, 'x' where not exists (select from public.clients)"],
@@ -143,8 +143,8 @@ def test_rows_for_some_users_only_beside_another_table_are_a_question(looked, po
     assert set(candidates(data)) == {"public.coaches", "public.clients"}
 
 
-def test_the_table_that_another_ones_key_refers_to_is_the_clearer_one(looked):
-    data = looked(
+def test_a_table_that_references_auth_users_is_preferred_to_one_that_references_it(init_output):
+    data = init_output(
         "create table public.people (auth_user_id uuid primary key references auth.users, email text);"
         "create table public.profiles (id uuid primary key references public.people, email text)",
     )
@@ -169,8 +169,8 @@ def test_the_table_that_another_ones_key_refers_to_is_the_clearer_one(looked):
     ],
     ids=["wallets", "user_roles", "global_settings"],
 )
-def test_a_second_table_that_the_trigger_fills_is_not_the_users_table(looked, beside, insert):
-    data = looked(
+def test_a_second_table_that_the_trigger_fills_is_not_the_users_table(init_output, beside, insert):
+    data = init_output(
         beside
         + "; create table public.people (id bigserial primary key, auth_user_id uuid unique, email text)",
         MAKE.format(f"{insert} insert into public.people (auth_user_id, email) values (new.id, new.email);"),
@@ -179,9 +179,9 @@ def test_a_second_table_that_the_trigger_fills_is_not_the_users_table(looked, be
     assert data["settings"]["key"] == "auth_user_id"
 
 
-def test_the_key_is_the_column_with_the_evidence(looked):
-    """A random primary key, and a unique column that the trigger fills with the id."""
-    data = looked(
+def test_the_key_is_the_column_that_the_trigger_fills_with_the_id(init_output):
+    """Input: a random primary key, and a unique column that the trigger fills with the user's id."""
+    data = init_output(
         "create table public.accounts (id uuid primary key default gen_random_uuid(), "
         "owner_user_id uuid unique, created_by uuid, email text)",
         MAKE.format(
@@ -192,7 +192,7 @@ def test_the_key_is_the_column_with_the_evidence(looked):
     assert data["settings"]["key"] == "owner_user_id"
 
 
-def test_on_a_terminal_the_candidates_can_be_chosen_and_a_new_table_too(dsn, directory, postgres):
+def test_on_a_terminal_a_candidate_or_a_new_table_can_be_chosen(dsn, directory, postgres):
     postgres.execute("create table public.members (memberid uuid primary key, email varchar(20))")
     with Terminal("init") as terminal:
         terminal.wait_for("Which one holds your users? [1]")

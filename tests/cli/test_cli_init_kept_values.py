@@ -1,4 +1,4 @@
-"""``usersync init`` proposes nothing that overwrites values of the application."""
+"""``usersync init`` proposes no mapping that overwrites values of the application."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def emails(postgres):
     return sorted(postgres.execute("select email from public.users").fetchall())
 
 
-def test_an_address_that_the_application_wrote_survives_the_first_run(proposed, usersync, auth, postgres):
-    """Input: no trigger, rows that the application created, one of them with another address."""
+def test_an_address_that_the_application_wrote_is_kept_by_the_first_run(proposed, usersync, auth, postgres):
+    """Input: no trigger. The application created the rows, one of them with another address."""
     postgres.execute(USERS)
     for address, own in (("ada@example.com", "ada@work.example"), ("bea@example.com", "bea@example.com")):
         user = auth.sign_up_email(address)
@@ -57,8 +57,11 @@ def test_a_column_that_a_trigger_keeps_equal_is_mirrored(proposed, auth, postgre
     assert "owner" not in proposed(code=1)["settings"]["columns"]["email"]
 
 
-def test_one_row_with_another_value_makes_the_column_the_applications(proposed, auth, postgres):
-    """Input: a trigger that usersync cannot read makes the rows; two columns, one of them contradicted."""
+def test_a_column_with_a_differing_value_is_proposed_as_app_owned(proposed, auth, postgres):
+    """Input: a trigger that usersync cannot parse creates the rows.
+
+    One of two columns has another value in a row.
+    """
     postgres.execute(
         USERS + "; alter table public.users add phone text;"
         "create function public.make() returns trigger language plpgsql security definer as "

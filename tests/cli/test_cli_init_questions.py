@@ -30,7 +30,7 @@ ACCOUNTS = "create table public.accounts (id uuid primary key, {} name text, ema
 
 @pytest.fixture
 def asked(usersync, database, monkeypatch, postgres, auth):
-    """The output of init for a schema with two users, whose rows the statement creates."""
+    """A function that returns the output of init for a schema with two users, whose rows ``row`` inserts."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
     def ask(sql, row=None, code=1):
@@ -50,7 +50,7 @@ def creates_rows(data):
     return data["settings"].get("creates_rows", True)
 
 
-def test_rows_without_a_key_are_a_question(asked, usersync, auth, postgres, directory):
+def test_init_asks_who_creates_the_rows_if_rows_have_no_key(asked, usersync, auth, postgres, directory):
     """Input: members with a row (null, 'x@example.com'), which an UPDATE of confirmed users claims."""
     data = asked(
         MEMBERS.format(IDENTITY, "note text")
@@ -71,7 +71,7 @@ def test_rows_without_a_key_are_a_question(asked, usersync, auth, postgres, dire
 
 
 @pytest.mark.parametrize("row", [None, "insert into public.profiles (id) values (%s)"])
-def test_a_policy_by_which_users_insert_their_own_row_is_a_question(asked, usersync, row, auth, postgres):
+def test_init_asks_who_creates_the_rows_if_a_policy_lets_users_insert(asked, usersync, row, auth, postgres):
     data = asked(POLICY, row)
     assert creates_rows(data) is False
     assert "A signed-in user may insert a row (policy own)." in data["decisions"][0]
@@ -82,7 +82,7 @@ def test_a_policy_by_which_users_insert_their_own_row_is_a_question(asked, users
     assert usersync("status").code == 0
 
 
-def test_defaults_that_the_application_has_are_no_columns_to_map(asked, usersync, auth, postgres):
+def test_not_null_columns_that_the_application_fills_are_not_mapped(asked, usersync, auth, postgres):
     """Input: id and role have their defaults in Python, and the application creates the rows."""
     data = asked(
         MEMBERS.format("uuid primary key", "role varchar(20) not null"),
@@ -102,8 +102,8 @@ def test_defaults_that_the_application_has_are_no_columns_to_map(asked, usersync
     assert usersync("failures", "--json").json["failures"] == []
 
 
-def test_a_key_that_nothing_fills_may_not_be_null(asked):
-    """Without any row, nothing shows who creates the rows."""
+def test_init_proposes_a_default_for_a_primary_key_without_a_source(asked):
+    """The table is empty, so the rows do not show who creates them."""
     data = asked(
         "create table public.members (id uuid primary key, "
         "user_id uuid unique references auth.users, email text)"
@@ -113,7 +113,7 @@ def test_a_key_that_nothing_fills_may_not_be_null(asked):
     assert "NOT NULL" not in question.partition("Give it")[2]
 
 
-def test_a_column_that_a_function_of_the_application_updates_is_its_own(asked):
+def test_a_column_that_an_application_function_updates_is_app_owned(asked):
     data = asked(
         "create table public.profiles (id uuid primary key references auth.users, email text, phone text);"
         "create function public.change_my_email(wanted text) returns void language sql as "
@@ -126,7 +126,9 @@ def test_a_column_that_a_function_of_the_application_updates_is_its_own(asked):
     }
 
 
-def test_the_person_at_the_terminal_answers(database, directory, monkeypatch, postgres, auth):
+def test_on_a_terminal_the_answer_decides_who_creates_the_rows(
+    database, directory, monkeypatch, postgres, auth
+):
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     postgres.execute(POLICY)
     with Terminal("init") as terminal:
@@ -169,8 +171,8 @@ def test_team_rows_in_the_users_table_are_excluded(asked, usersync, postgres, au
     assert usersync("status", "--json").json["orphaned"] == 0
 
 
-def test_a_column_that_is_the_same_by_accident_is_a_question(asked):
-    """It may be a state of rows whose users were deleted."""
+def test_init_asks_about_a_column_with_one_value_in_all_rows(asked):
+    """The value may mark rows whose users were deleted."""
     data = asked(
         ACCOUNTS.format("status text,")
         + "insert into public.accounts values (gen_random_uuid(), 'gone', 'Ada', null)",

@@ -21,7 +21,7 @@ TOUCH = """
 
 @pytest.fixture
 def proposed(usersync, database, monkeypatch, postgres, auth):
-    """What init proposes for a table with a row for each of two users."""
+    """A function that returns the proposal of init for a table with a row for each of two users."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
     def propose(*scripts, row=True):
@@ -45,13 +45,13 @@ def proposed(usersync, database, monkeypatch, postgres, auth):
     [
         ("new.email = upper(new.email);", True),
         ("new.email = old.email;", True),
-        # A change of values that are not mirrored does not count.
+        # A change of a column that is not mirrored has no effect on the proposal.
         ("new.email = lower(new.email);", False),
         ("new.updated_at = now();", False),
     ],
     ids=["upper case", "restored", "lower case", "another column"],
 )
-def test_a_column_that_a_trigger_changes_is_filled_once(  # noqa: PLR0917 - fixtures
+def test_a_column_that_a_trigger_changes_is_proposed_as_app_owned(  # noqa: PLR0917 - fixtures
     proposed, usersync, auth, postgres, body, is_changed
 ):
     """Input: a BEFORE UPDATE trigger that upper-cases or restores the e-mail, or that sets updated_at."""
@@ -60,7 +60,7 @@ def test_a_column_that_a_trigger_changes_is_filled_once(  # noqa: PLR0917 - fixt
     )
     (email,) = [each for each in data["columns"] if each["name"] == "email"]
     assert ("a trigger of the table changes the written value" in email["why"]) is is_changed
-    assert email["entry"]["owner"] == "app"  # The application creates the rows, too.
+    assert email["entry"]["owner"] == "app"  # The application also creates rows.
     usersync("apply", "--yes", "--no-trial")
     user = auth.sign_up_email("bea@example.com")
     postgres.execute("insert into public.profiles (id) values (%s) on conflict do nothing", [user])
@@ -102,8 +102,8 @@ def test_a_value_that_a_table_trigger_sets_needs_no_decision(proposed, usersync)
     assert usersync("apply", "--yes", "--adopt").code == 0
 
 
-def test_the_line_that_init_writes_for_a_unique_address_satisfies_the_canary(proposed, usersync):
-    """Input: email is UNIQUE; on_conflict = "null" is what init writes."""
+def test_the_proposed_setting_for_a_unique_address_satisfies_the_canary(proposed, usersync):
+    """Input: email is UNIQUE, and init proposes on_conflict = "null"."""
     data = proposed(PROFILES.format("email text unique") + MAKE, row=False)
     assert data["settings"]["columns"]["email"]["on_conflict"] == "null"
     assert usersync("apply", "--yes", "--adopt", "--no-trial").code == 0
@@ -111,7 +111,7 @@ def test_the_line_that_init_writes_for_a_unique_address_satisfies_the_canary(pro
     assert checks["D034"]["status"] == "ok"
 
 
-def test_verified_addresses_come_from_the_auth_server(proposed):
+def test_only_verified_addresses_of_the_auth_server_are_mapped(proposed):
     data = proposed(PROFILES.format("email text, email_verified boolean, phone_verified boolean"))
     columns = data["settings"]["columns"]
     assert columns["email_verified"]["expression"] == "email_confirmed_at is not null"
@@ -119,7 +119,7 @@ def test_verified_addresses_come_from_the_auth_server(proposed):
     assert "looks like a privilege" not in data["toml"]
 
 
-def test_a_flag_that_the_hand_written_trigger_takes_from_metadata_stays_as_it_is(proposed, usersync):
+def test_a_flag_that_the_hand_written_trigger_takes_from_metadata_is_kept(proposed, usersync):
     make = MAKE.replace("(id, email)", "(id, email, email_verified)").replace(
         "new.email)", "new.email, (new.raw_user_meta_data->>'email_verified')::boolean)"
     )

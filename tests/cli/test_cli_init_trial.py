@@ -1,4 +1,4 @@
-"""``usersync init`` proposes what the application's triggers did in a trial."""
+"""``usersync init`` derives its proposal from the effects of the application's triggers in a trial."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def trigger(body, on="insert", name="make", declare="", when=""):
 
 @pytest.fixture
 def proposed(usersync, database, monkeypatch, postgres, catalog):
-    """The proposal after the trial. Checks that the trial leaves no change."""
+    """A function that returns the proposal after the trial. Checks that the trial leaves no change."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
     def propose(*scripts, code=0):
@@ -35,8 +35,8 @@ def proposed(usersync, database, monkeypatch, postgres, catalog):
     return propose
 
 
-def test_an_unreadable_function_is_observed_in_the_trial(proposed):
-    """Dynamic SQL, a look-up, and a concatenated value."""
+def test_a_function_that_cannot_be_parsed_is_observed_in_the_trial(proposed):
+    """Input: dynamic SQL, a value from another table, and a concatenated value."""
     data = proposed(
         PROFILES.format("email text, full_name text, plan text, handle text, seen timestamptz default now()"),
         "create table public.plans (name text); insert into public.plans values ('free')",
@@ -97,7 +97,7 @@ def test_on_delete_is_proposed_from_the_trial(proposed, reference, body, on_dele
 
 
 def test_flows_that_fail_today_are_shown_first(proposed, usersync):
-    """Input: a trigger left over from a users table that was dropped: every sign-up fails."""
+    """Input: the trigger of a users table that was dropped, so that every sign-up fails."""
     data = proposed(
         PROFILES.format("email text"),
         trigger("insert into public.gone values (new.id);"),
@@ -111,8 +111,8 @@ def test_flows_that_fail_today_are_shown_first(proposed, usersync):
     assert lines[lines.index("") + 1] == "Fails today, before usersync"
 
 
-def test_a_trial_without_an_accepted_sign_up_says_so(proposed):
-    """Input: a trigger that raises where there is no invitation."""
+def test_a_trial_in_which_every_sign_up_fails_is_reported(proposed):
+    """Input: a trigger that raises if the user has no invitation."""
     data = proposed(
         PROFILES.format("email text"),
         "create table public.invitations (email text)",
@@ -147,7 +147,7 @@ CONFIRMED = "when (old.email_confirmed_at is null and new.email_confirmed_at is 
 
 
 def test_a_row_created_at_confirmation_is_proposed_the_same_way(proposed, usersync):
-    """Input: AFTER UPDATE, when the address is confirmed: a plain INSERT into the users table."""
+    """Input: an AFTER UPDATE trigger that inserts the row when the address is confirmed."""
     data = proposed(
         PROFILES.format("email text"),
         trigger("insert into public.profiles values (new.id, new.email);", on="update", when=CONFIRMED),
@@ -155,7 +155,7 @@ def test_a_row_created_at_confirmation_is_proposed_the_same_way(proposed, usersy
     assert data["settings"]["skip"] == ["unconfirmed"]
 
 
-def test_no_row_for_anonymous_users_is_proposed_as_it_is(proposed):
+def test_skipping_anonymous_users_is_proposed_if_the_trigger_skips_them(proposed):
     data = proposed(
         PROFILES.format("email text"),
         trigger(
@@ -165,8 +165,8 @@ def test_no_row_for_anonymous_users_is_proposed_as_it_is(proposed):
     assert data["settings"]["skip"] == ["anonymous"]
 
 
-def test_a_column_that_a_soft_deletion_changes_is_not_an_email(proposed):
-    """Input: a trigger keeps a flag, whether the user has a password, which a soft deletion empties."""
+def test_a_flag_that_a_soft_deletion_changes_is_not_mapped_to_the_email(proposed):
+    """Input: a trigger stores whether the user has a password. A soft deletion clears this flag."""
     data = proposed(
         PROFILES.format("email text, has_password boolean"),
         trigger("insert into public.profiles (id, email) values (new.id, new.email);"),
@@ -190,8 +190,8 @@ CHOOSES = """
 """
 
 
-def test_a_row_of_sync_has_the_value_that_the_trigger_chooses(proposed, usersync, auth, postgres):
-    """Input: the name is the one in the metadata, else the e-mail address's local part, else empty."""
+def test_sync_writes_the_value_that_the_trigger_would_write(proposed, usersync, auth, postgres):
+    """Input: the name is the one in the metadata, or the local part of the e-mail address, or empty."""
     proposed(ACCOUNTS.format("name text not null, email text"), trigger(CHOOSES, declare="user_name text;"))
     assert usersync("apply", "--yes", "--no-trial").code == 0
     users = [
@@ -208,8 +208,8 @@ def test_a_row_of_sync_has_the_value_that_the_trigger_chooses(proposed, usersync
     assert postgres.execute(query).fetchall() == today
 
 
-def test_a_value_that_is_not_understood_is_a_question(proposed):
-    """Input: the same by an IF that usersync cannot read. The trial's users all have a name."""
+def test_init_asks_about_a_value_that_it_cannot_derive(proposed):
+    """Input: the same rule with an IF that usersync cannot parse. All users of the trial have a name."""
     data = proposed(
         ACCOUNTS.format("name text not null, email text"),
         trigger(

@@ -1,4 +1,4 @@
-"""A table that another session has locked: each command stops soon, and names the session with the lock."""
+"""Commands on a table that another session has locked: each stops soon and names that session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def locked(database, tmp_path, monkeypatch):
-    """Locks a table for as long as the test runs."""
+    """A function that locks a table until the end of the test."""
     install(database, with_audit_log())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
@@ -45,7 +45,7 @@ def locked(database, tmp_path, monkeypatch):
         (["audit", "track", "public.users"], "public.users"),
     ],
 )
-def test_a_command_says_who_holds_the_lock(locked, capsys, command, table):
+def test_the_error_names_the_session_with_the_lock(locked, capsys, command, table):
     pid, started = locked(table), time.monotonic()
     assert run(command) == 1
     said = " ".join("".join(capsys.readouterr()).split())
@@ -57,7 +57,7 @@ def test_a_command_says_who_holds_the_lock(locked, capsys, command, table):
 
 
 @pytest.mark.parametrize("table", ["public.audit_logs", "public.users", "auth.users"])
-def test_doctor_says_who_holds_the_lock(locked, capsys, table):
+def test_doctor_names_the_session_with_the_lock(locked, capsys, table):
     pid = locked(table)
     assert run(["doctor"]) == 1
     said = " ".join(capsys.readouterr().out.split())
@@ -65,8 +65,8 @@ def test_doctor_says_who_holds_the_lock(locked, capsys, table):
     assert "cannot inspect" not in said
 
 
-def test_a_command_leaves_no_setting_in_the_session_of_a_pooler(locked, database):
-    """The time-out is the session's own on a direct connection, and the function's elsewhere."""
+def test_a_command_leaves_no_setting_in_a_poolers_session(locked, database):
+    """The lock timeout is set for the session on a direct connection, and for the function otherwise."""
     with psycopg.connect(database.dsn(), autocommit=True) as connection:
         (config,) = connection.execute(
             "select proconfig from pg_proc where oid = 'public.user_sync_status()'::regprocedure"
@@ -82,15 +82,15 @@ def test_a_command_leaves_no_setting_in_the_session_of_a_pooler(locked, database
         (["audit", "track", "public.orders"], "public.orders"),
     ],
 )
-def test_a_command_that_retries_says_so_and_continues(locked, database, capsys, command, table):
-    """The lock is released when the command has named its holder."""
+def test_a_command_reports_that_it_retries_and_then_continues(locked, database, capsys, command, table):
+    """The lock is released after the command has named its session."""
     with psycopg.connect(database.dsn(), autocommit=True) as owner:
         owner.execute("create table public.orders (id int primary key)")
     with psycopg.connect(database.dsn("supabase_admin"), autocommit=True) as superuser:
         superuser.execute("drop trigger on_auth_user_created on auth.users")
     said, codes = [], []
     with psycopg.connect(database.dsn("supabase_admin")) as other:
-        # Reads are possible; only changes of the table wait.
+        # Reads do not wait. Only changes of the table do.
         other.execute(f"lock table {table} in share row exclusive mode")
         pid = other.info.backend_pid
         thread = threading.Thread(target=lambda: codes.append(run(command)))
@@ -104,7 +104,7 @@ def test_a_command_that_retries_says_so_and_continues(locked, database, capsys, 
     assert f"holds ShareRowExclusiveLock on {table}" in text
 
 
-def test_an_installer_says_that_it_waits_for_another_one(locked, database, capsys):
+def test_apply_reports_that_it_waits_for_another_installation(locked, database, capsys):
     said, codes = [], []
     with psycopg.connect(database.dsn()) as other:
         other.execute("select pg_advisory_xact_lock(%s)", [LOCK_KEY])

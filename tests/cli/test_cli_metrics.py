@@ -12,7 +12,7 @@ from usersync.transports.jetstream.stream import INGEST_CONSUMER
 
 pytestmark = pytest.mark.newest_server
 
-NOWHERE = "postgresql://nobody@127.0.0.1:1/nowhere"
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nowhere"
 
 
 def values(text):
@@ -52,7 +52,7 @@ def test_the_text_file_is_replaced_atomically(usersync, project, directory):
 
 def test_spool_metrics_are_printed_while_the_database_is_unavailable(usersync, directory):
     file = directory / "usersync.prom"
-    done = usersync("metrics", "--dsn", NOWHERE, "--dir", directory / "none", "--textfile", file)
+    done = usersync("metrics", "--dsn", UNREACHABLE, "--dir", directory / "none", "--textfile", file)
     assert done.code == 3
     assert "cannot connect" in done.err.lower() or "US101" in done.err
     assert values(file.read_text()) == {"usersync_up": 0}
@@ -60,7 +60,7 @@ def test_spool_metrics_are_printed_while_the_database_is_unavailable(usersync, d
 
 def test_the_backlog_of_a_stream_is_asked_for_without_a_worker(usersync, nats, directory, monkeypatch):
     def ingested():
-        text = usersync("metrics", "--dsn", NOWHERE, "--dir", directory / "none").out
+        text = usersync("metrics", "--dsn", UNREACHABLE, "--dir", directory / "none").out
         return {
             name.removeprefix("usersync_ingest_"): value
             for name, value in labelled(text).items()
@@ -114,7 +114,7 @@ def test_the_backlog_of_a_stream_is_asked_for_without_a_worker(usersync, nats, d
     ],
 )
 def test_invalid_options_are_refused_with_a_reason(usersync, directory, options, says):
-    done = usersync("metrics", "--dsn", NOWHERE, "--dir", directory, *options)
+    done = usersync("metrics", "--dsn", UNREACHABLE, "--dir", directory, *options)
     assert done.code == 2
     assert says in done.err + done.out
 

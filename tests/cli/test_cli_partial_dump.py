@@ -1,4 +1,4 @@
-"""A dump of the schema public holds the audit log's definition and no event: each command reports it."""
+"""A dump of the schema public alone has the audit log's table without events. Commands report this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def dump(server, usersync, database, directory, monkeypatch):
-    """A dump of the schema public of a project with an event and a tracked table."""
+    """A dump of the schema public, from a project with an event and a tracked table."""
     if not (server.bin_dir / "pg_dump").exists():
         skip_without("pg_dump", f"none in {server.bin_dir}")
     write_settings(directory)
@@ -44,7 +44,7 @@ def restored(cluster, server, dump, monkeypatch):
     cluster.drop(other)
 
 
-def test_a_dump_of_public_alone(usersync, restored):
+def test_commands_report_the_missing_events_after_a_restore_of_public(usersync, restored):
     with restored.connect() as owner:
         assert owner.execute("select count(*) from public.audit_logs").fetchone() == (0,)
     for command in (["plan"], ["doctor"], ["apply", "--yes", "--no-trial"]):

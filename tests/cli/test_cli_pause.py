@@ -12,7 +12,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def settings():
-    """The settings of a command without a settings file, with any names."""
+    """The default settings, as of a command without a settings file, with any names."""
     return Settings()
 
 
@@ -27,7 +27,7 @@ def flat(done):
     return " ".join((done.out + done.err).split())
 
 
-def test_a_pause_says_what_it_does_and_keeps_an_earlier_one(paused, usersync):
+def test_pause_explains_its_effect_and_keeps_an_earlier_pause(paused, usersync):
     again = usersync("pause")
     assert again.code == 0
     assert "was paused already since" in again.out
@@ -36,7 +36,7 @@ def test_a_pause_says_what_it_does_and_keeps_an_earlier_one(paused, usersync):
     assert usersync("pause", "--json").json["is_new"] is False
 
 
-def test_every_command_says_that_it_is_paused(paused, usersync, delete_without_triggers):
+def test_every_command_reports_the_pause(paused, usersync, delete_without_triggers):
     paused.client.resume()
     delete_without_triggers(paused.auth.sign_up_email("orphaned@example.com"))
     usersync("pause")
@@ -94,7 +94,7 @@ def doctor_causes(usersync):
 
 def test_resume_syncs_the_recorded_users(paused, usersync):
     user = paused.auth.sign_up_email("ada@example.com")
-    # A failure that the pause did not cause stays.
+    # A sync failure that the pause did not cause stays.
     paused.owner.execute(
         "insert into usersync.sync_failures (user_id, outcome, sqlstate, message, next_try_at) "
         "values (gen_random_uuid(), 'failed', '23505', 'made up', now() + interval '1 day')"
@@ -108,7 +108,7 @@ def test_resume_syncs_the_recorded_users(paused, usersync):
     assert usersync("doctor").code == 0
 
 
-def test_resume_names_sessions_that_have_not_ended(paused, usersync):
+def test_resume_names_sessions_that_still_run(paused, usersync):
     paused.owner.execute("alter function public.usersync(text, jsonb) set lock_timeout = '100ms'")
     with paused.database.connect("supabase_auth_admin") as auth_server, auth_server.transaction():
         auth_server.execute("insert into auth.users (id, email) values (gen_random_uuid(), 'a@example.com')")
@@ -146,7 +146,7 @@ def test_rollback_warns_that_changes_during_the_pause_are_not_synced(paused, use
     assert paused.client.status().in_step
 
 
-def test_over_the_data_api(paused, usersync, gateway, monkeypatch):
+def test_the_pause_is_reported_over_the_data_api(paused, usersync, gateway, monkeypatch):
     monkeypatch.delenv("SUPABASE_DB_URL")
     monkeypatch.setenv("SUPABASE_URL", gateway.url)
     monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)

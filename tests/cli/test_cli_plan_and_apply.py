@@ -35,7 +35,7 @@ def test_plan_shows_what_apply_would_change(usersync, dsn, database, postgres):
 
 @pytest.mark.parametrize("output", [(), ("--json",)], ids=["text", "json"])
 def test_each_command_names_the_project_that_it_changes(usersync, database, output):
-    """Behind a pooler, host, port and database are the same for staging and production."""
+    """Behind a pooler, staging and production have the same host, port and database name."""
     staging = make_conninfo(database.dsn(), options="-c a.project=staging")
     for command in (("plan",), ("apply", "--yes", "--no-trial"), ("sync",), ("rollback", "--yes")):
         done = usersync(*command, "--dsn", staging, *output)
@@ -44,7 +44,7 @@ def test_each_command_names_the_project_that_it_changes(usersync, database, outp
         assert f"staging@{target(database)}" in named
 
 
-def test_plan_says_by_its_exit_code_whether_changes_are_pending(usersync, dsn, postgres):
+def test_plans_exit_code_says_whether_changes_are_pending(usersync, dsn, postgres):
     assert usersync("plan", "--exit-code").code == 2
     usersync("apply", "--yes", "--no-trial")
     assert usersync("plan", "--exit-code").code == 0
@@ -69,7 +69,7 @@ def test_plan_with_warnings_only_refers_to_them(usersync, dsn, postgres):
     assert done.out.splitlines()[-1] == "Nothing to change. See the warning above."
 
 
-def test_plan_leaves_a_third_party_trigger_under_its_name(usersync, dsn, postgres):
+def test_plan_keeps_a_third_party_trigger_and_its_name(usersync, dsn, postgres):
     postgres.execute(
         "create function public.recipe() returns trigger language plpgsql as 'begin return new; end';"
         "create trigger on_auth_user_created after insert on auth.users "
@@ -81,7 +81,7 @@ def test_plan_leaves_a_third_party_trigger_under_its_name(usersync, dsn, postgre
     assert "+ trigger on_auth_user_zz_created" in done.out
 
 
-def test_plan_as_json(usersync, dsn, database):
+def test_plan_prints_json(usersync, dsn, database):
     data = usersync("plan", "--json").json
     assert data["database"] == target(database)
     assert (data["state"], data["findings"]) == ("changes", [])
@@ -192,7 +192,7 @@ def test_settings_that_differ_from_the_applied_ones_are_reported(usersync, dsn, 
     assert "warning" not in usersync("sync").err
 
 
-def test_settings_come_from_pyproject_too(usersync, dsn, directory):
+def test_settings_are_also_read_from_pyproject(usersync, dsn, directory):
     (directory / "pyproject.toml").write_text('[tool.usersync]\non_delete = "keep"')
     assert usersync("plan", "--json").json["settings"]["source"] == "pyproject.toml"
     (directory / "other.toml").write_text('on_delete = "soft"')
@@ -211,7 +211,7 @@ def test_rollback_removes_usersync_and_keeps_the_users(usersync, dsn, auth, post
     assert (again.code, again.json["error"]["code"]) == (1, "US301")
 
 
-def test_rollback_counts_as_apply_does(usersync, dsn, postgres):
+def test_rollback_prints_the_same_counts_as_apply(usersync, dsn, postgres):
     counts = []
     for command in ("apply", "rollback"):
         done = usersync(command, "--yes", *(["--no-trial"] if command == "apply" else []))
@@ -247,7 +247,7 @@ def test_colours_are_printed_only_on_a_terminal(usersync, dsn):
 
 @pytest.fixture
 def people(auth, superuser):
-    """Forty users: fifteen soft-deleted ones with rows, five without a row, twenty in sync."""
+    """Forty users: fifteen soft-deleted with rows, five without a row, twenty in sync."""
     users = auth.import_users(40)
     superuser.execute("set session_replication_role = replica")
     superuser.execute(
@@ -263,7 +263,7 @@ def people(auth, superuser):
 
 
 def test_apply_and_status_agree_with_plan(usersync, dsn, people, postgres, directory):
-    """Rows of users who were soft-deleted long ago stay as they are, and cause no error."""
+    """Rows of users that were soft-deleted long ago stay unchanged and cause no error."""
     columns = 'email = "email"\ndeleted_at = "deleted_at"\n'
     (directory / "usersync.toml").write_text(f"[columns]\n{columns}", "utf-8")
     said = " ".join(usersync("plan").out.split())
@@ -292,7 +292,7 @@ def test_apply_and_status_agree_with_plan(usersync, dsn, people, postgres, direc
 
 
 @pytest.mark.parametrize("options", [["--no-sync"], []])
-def test_with_a_copy_of_the_auth_server_the_next_step_is_from_api(usersync, dsn, directory, options):
+def test_with_a_copy_of_auth_users_the_next_step_names_from_api(usersync, dsn, directory, options):
     (directory / "usersync.toml").write_text('source_table = "usersync.auth_users"\n', "utf-8")
     done = usersync("apply", "--yes", *options)
     assert done.code == 0

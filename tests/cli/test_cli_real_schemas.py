@@ -1,6 +1,6 @@
-"""Realistic projects: init, apply, many users, an upgrade, and rollback to the original state.
+"""Realistic projects go through init, apply, changes of many users, an upgrade, and a rollback.
 
-A schema is ``tests/schemas/NAME.sql``; what ``usersync init`` proposes for it is beside it as ``NAME.toml``.
+A project's schema is ``tests/schemas/NAME.sql``. ``NAME.toml`` is the proposal of ``usersync init`` for it.
 To refresh those after a change that is meant: make golden
 """
 
@@ -62,16 +62,16 @@ CHANGES = {
 BEFORE = ("email", "oauth", "admin", "anonymous", "sso")
 
 
-def living(superuser):
+def existing_users(superuser):
     query = "select id from auth.users where deleted_at is null order by email, id"
     return [user for (user,) in superuser.execute(query)]
 
 
-def hammer(auth, superuser, *, seed, steps):
+def change_users_at_random(auth, superuser, *, seed, steps):
     """Create, change and delete users, and return the number of errors by kind."""
     choice, refused = random.Random(f"{SEED} {seed}"), Counter()  # noqa: S311 - the same each time
     for n in range(steps):
-        users = living(superuser)
+        users = existing_users(superuser)
         kinds = SIGN_UPS if n < len(SIGN_UPS) or choice.random() < 0.4 else CHANGES
         kind = list(SIGN_UPS)[n] if n < len(SIGN_UPS) else choice.choice(list(kinds))
         try:
@@ -80,7 +80,7 @@ def hammer(auth, superuser, *, seed, steps):
             elif users:
                 CHANGES[kind](auth, choice.choice(users), seed * 1000 + n)
         except GoTrueError as error:
-            if error.status == 500:  # an error of the database, not of the auth server
+            if error.status == 500:  # an error of PostgreSQL, not of the auth server
                 refused[kind] += 1
     return refused
 
@@ -120,7 +120,7 @@ class Run:
         return {user: (sqlstate, column) for user, sqlstate, column in self.superuser.execute(query)}
 
     def in_step(self):
-        """Reconcile: each user has a row or a sync failure, and a second run writes nothing."""
+        """Reconcile. Each user has a row or a sync failure, and a second run writes nothing."""
         codes = (0, 1) if self.project.sync_failures else (0,)
         self.call("sync", "--json", codes=codes)
         assert set(self.recorded_failures().values()) <= self.project.sync_failures
@@ -128,7 +128,7 @@ class Run:
         query = f'select "{key}"::text from {self.settings.users_table.quoted}'
         there = {user for (user,) in self.superuser.execute(query)}
         assert {
-            user for user in living(self.superuser) if str(user) not in there
+            user for user in existing_users(self.superuser) if str(user) not in there
         } <= self.recorded_failures().keys()
         before = self.rows()
         again = self.call("sync", "--json", codes=codes).json
@@ -142,7 +142,7 @@ def run(request, usersync, postgres, superuser, auth, database, directory, monke
     postgres.prepare_threshold = None
     postgres.execute((SCHEMAS / f"{request.param}.sql").read_text())
     for n, kind in enumerate(BEFORE):
-        with suppress(GoTrueError):  # the failure of the hand-written trigger
+        with suppress(GoTrueError):  # a failure of the hand-written trigger
             SIGN_UPS[kind](auth, n)
     return Run(request.param, usersync, postgres, superuser, auth, directory)
 
@@ -160,7 +160,7 @@ def same_as_golden(name, text):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("run", PROJECTS, indirect=True)
-def test_a_real_project_from_init_to_rollback(run, catalog):
+def test_a_realistic_project_works_from_init_to_rollback(run, catalog):
     untouched = catalog()
     if run.project.table:
         assert "QUESTION" in run.call("init", "--yes", "--stdout", codes=(1,)).out
@@ -180,18 +180,18 @@ def test_a_real_project_from_init_to_rollback(run, catalog):
     before = catalog()
     run.call("plan", "--adopt")
     assert catalog() == before
-    # tests/p9/test_differences_of_schemas.py compares the trial of these projects with what happens.
+    # tests/p9/test_differences_of_schemas.py compares the trial of these projects with the real effects.
     untried = ("--accept-changes", "--no-trial")
     run.call("apply", "--adopt", "--yes", *untried, codes=(0, 1) if run.project.sync_failures else (0,))
-    refused = hammer(run.auth, run.superuser, seed=1, steps=70)
+    refused = change_users_at_random(run.auth, run.superuser, seed=1, steps=70)
     assert set(refused) <= run.project.refused
     run.in_step()
 
     again = run.call("init", "--yes", "--json", "--stdout", codes=(0, 1)).json
-    assert parse_settings(again["settings"]) == run.settings, "init proposes what is installed"
+    assert parse_settings(again["settings"]) == run.settings, "init proposes the installed settings"
 
     upgrade(run)
-    assert set(hammer(run.auth, run.superuser, seed=2, steps=15)) <= run.project.refused
+    assert set(change_users_at_random(run.auth, run.superuser, seed=2, steps=15)) <= run.project.refused
     run.in_step()
 
     made = ["--drop-users-table"] if run.name == "no_table" else []
@@ -199,11 +199,14 @@ def test_a_real_project_from_init_to_rollback(run, catalog):
         run.postgres.execute(f"alter table {run.settings.users_table.quoted} drop column auth_confirmed_at")
     run.call("rollback", "--yes", "--drop-audit-log", *made)
     assert catalog() == before
-    hammer(run.auth, run.superuser, seed=3, steps=5)
+    change_users_at_random(run.auth, run.superuser, seed=3, steps=5)
 
 
 def upgrade(run):
-    """A new column is mapped: plan counts the values that would be overwritten, apply overwrites them."""
+    """A new column is mapped.
+
+    plan counts the values that apply would overwrite, and apply overwrites them.
+    """
     table, key = run.settings.users_table.quoted, run.settings.key
     run.postgres.execute(f"alter table {table} add column auth_confirmed_at timestamptz")
     path = run.directory / "usersync.toml"
@@ -221,5 +224,5 @@ def upgrade(run):
     assert run.superuser.execute(equal.format("")).fetchone() == (0,)
 
 
-def test_every_schema_is_among_the_projects():
+def test_every_schema_file_belongs_to_a_project():
     assert {path.stem for path in SCHEMAS.glob("*.sql")} == set(PROJECTS)

@@ -1,4 +1,4 @@
-"""Settings of earlier releases, in the file and in the database, as the commands read them."""
+"""Commands read the settings of earlier releases, in the settings file and in the database."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def audit_enabled():
 
 
 @pytest.fixture
-def remember(project):
-    """Store settings in the database in an earlier release's form."""
+def store_old_settings(project):
+    """A function that stores settings in the database in the form of an earlier release."""
 
-    def remember(**changed: object) -> None:
+    def store_old_settings(**changed: object) -> None:
         (stored,) = project.owner.execute("select settings from usersync.settings").fetchone()
         stored["audit"].pop("enabled", None)
         if "audit_table" in changed:
@@ -29,7 +29,7 @@ def remember(project):
         stored = {name: value for name, value in stored.items() if value is not None}
         project.owner.execute("update usersync.settings set settings = %s", [json.dumps(stored)])
 
-    return remember
+    return store_old_settings
 
 
 OLD_LOG = {"removal_cap": 0.05, "audit_table": "app.history"}
@@ -40,12 +40,12 @@ MAKE_HISTORY = """
 """
 
 
-def test_every_command_reads_what_an_earlier_release_remembered(project, remember, usersync):
-    """Including audit search and rollback, which use the log's stored name."""
+def test_every_command_reads_settings_that_an_earlier_release_stored(project, store_old_settings, usersync):
+    """This includes audit search and rollback, which read the log's name from the stored settings."""
     dsn = project.database.dsn()
     project.owner.execute(MAKE_HISTORY)
     run(installation.apply(with_audit_log({"audit": {"table": "app.history"}})), project.owner)
-    remember(**OLD_LOG)
+    store_old_settings(**OLD_LOG)
     for command in (
         *(("audit", "search"), ("audit", "stats"), ("status",), ("doctor",), ("why", "a@example.com")),
         ("init", "--yes", "--force"),
@@ -59,12 +59,12 @@ def test_every_command_reads_what_an_earlier_release_remembered(project, remembe
     assert "app.history" in done.out
 
 
-def test_a_new_setting_is_not_reported_as_different(project, remember, usersync):
-    """It has its default, in the database as in the file."""
+def test_a_new_setting_is_not_reported_as_different(project, store_old_settings, usersync):
+    """The new setting has its default value in the file and in the database."""
     dsn = project.database.dsn()
-    remember(**OLD_LOG | {"audit_table": "public.audit_logs", "lock_timeout_ms": None})
+    store_old_settings(**OLD_LOG | {"audit_table": "public.audit_logs", "lock_timeout_ms": None})
     assert "lock_timeout_ms" not in differing(usersync, dsn)
-    remember(lock_timeout_ms=300)
+    store_old_settings(lock_timeout_ms=300)
     assert "lock_timeout_ms" in differing(usersync, dsn)
 
 
@@ -75,7 +75,7 @@ def differing(usersync, dsn) -> list[str]:
     return found
 
 
-def test_the_command_prints_the_warning(usersync, tmp_path, project):
+def test_the_command_prints_a_warning_for_a_retired_setting(usersync, tmp_path, project):
     (tmp_path / "usersync.toml").write_text('removal_cap = 0.1\naudit_table = "app.history"\n')
     done = usersync("config", "--dsn", project.database.dsn())
     assert done.code == 0

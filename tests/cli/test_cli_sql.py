@@ -17,7 +17,7 @@ def test_the_script_is_printed_without_a_connection(usersync):
 
 
 @pytest.mark.newest_server
-def test_the_script_installs(usersync, postgres, database):
+def test_the_printed_script_installs_usersync(usersync, postgres, database):
     postgres.execute(usersync("sql").out.encode())
     assert usersync("plan", "--dsn", database.dsn(), "--json").json["state"] == "up to date"
 
@@ -29,7 +29,7 @@ def test_the_script_is_written_to_a_file(usersync, directory):
     assert (directory / "install.sql").read_text() == usersync("sql").out
 
 
-def test_a_migration_for_supabase(usersync, directory):
+def test_supabase_writes_a_migration_file(usersync, directory):
     (directory / "app" / "supabase").mkdir(parents=True)
     done = usersync("sql", "--supabase", "app")
     assert done.code == 0
@@ -39,14 +39,14 @@ def test_a_migration_for_supabase(usersync, directory):
     assert "supabase db push" in done.out
 
 
-def test_a_migration_here_is_the_default(usersync, directory):
+def test_without_option_the_migration_folder_is_in_the_current_directory(usersync, directory):
     (directory / "supabase").mkdir()
     data = usersync("sql", "--json", "--supabase").json
     assert data["next"][0] == "supabase db push"
     assert (directory / data["path"]).is_file()
 
 
-def test_the_same_migration_is_not_written_twice(usersync, directory):
+def test_an_unchanged_migration_is_not_written_again(usersync, directory):
     (directory / "supabase").mkdir()
     first = usersync("sql", "--json", "--supabase").json
     again = usersync("sql", "--json", "--supabase").json
@@ -55,11 +55,11 @@ def test_the_same_migration_is_not_written_twice(usersync, directory):
     assert "Already in" in usersync("sql", "--supabase").out
     assert len(list((directory / "supabase/migrations").iterdir())) == 1
     (directory / first["path"]).write_text("-- edited")
-    time.sleep(1.1)  # names go by the second
+    time.sleep(1.1)  # names of migrations have a resolution of one second
     assert usersync("sql", "--json", "--supabase").json["written"] is True
 
 
-def test_several_texts_are_several_files_in_their_order(usersync, directory, monkeypatch):
+def test_a_script_in_several_parts_becomes_several_files_in_order(usersync, directory, monkeypatch):
     (directory / "supabase").mkdir()
     monkeypatch.setattr("usersync.cli.sql.install_script", lambda _: ("-- 1\n", "-- 2\n"))
     assert usersync("sql").out == "-- 1\n\n-- 2\n"
@@ -72,7 +72,7 @@ def test_several_texts_are_several_files_in_their_order(usersync, directory, mon
     assert usersync("sql", "--supabase", "--json").json["written"] is False
 
 
-def test_no_migration_is_written_where_there_is_no_project(usersync, directory):
+def test_no_migration_is_written_without_a_supabase_project(usersync, directory):
     done = usersync("sql", "--supabase")
     assert done.code == 2
     assert "supabase init" in done.err
@@ -80,12 +80,12 @@ def test_no_migration_is_written_where_there_is_no_project(usersync, directory):
 
 
 @pytest.mark.parametrize("path", ["missing/x.sql", "file/x.sql"])
-def test_what_cannot_be_written_is_said(usersync, directory, path):
+def test_the_error_names_a_path_that_cannot_be_written(usersync, directory, path):
     (directory / "file").write_text("")
     done = usersync("sql", "--output", path)
     assert done.code == 2
     assert f"cannot write {path}" in done.err
 
 
-def test_two_places_at_once_are_refused(usersync):
+def test_supabase_and_output_together_are_refused(usersync):
     assert usersync("sql", "--supabase", "--output", "x").code == 2

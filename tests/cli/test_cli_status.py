@@ -26,7 +26,7 @@ def repair_table(project):
     project.owner.execute(f"alter table {project.users} drop column team")
 
 
-def test_status_of_a_healthy_project(usersync, dsn, project):
+def test_status_of_a_project_in_sync(usersync, dsn, project):
     project.auth.sign_up_email()
     done = usersync("status")
     assert (done.code, done.err) == (0, "")
@@ -34,7 +34,7 @@ def test_status_of_a_healthy_project(usersync, dsn, project):
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
-def test_status_as_json(usersync, dsn, project):
+def test_status_prints_json(usersync, dsn, project):
     project.auth.sign_up_email()
     data = usersync("status", "--json").json
     assert list(data) == [
@@ -47,7 +47,7 @@ def test_status_as_json(usersync, dsn, project):
     assert (data["auth_users"], data["users"], data["in_step"], data["last_run"]) == (1, 1, True, None)
 
 
-def test_status_of_a_broken_project(usersync, dsn, project):
+def test_status_of_a_project_with_missing_and_stale_rows(usersync, dsn, project):
     break_table(project)
     project.auth.sign_up_email()
     done = usersync("status")
@@ -61,7 +61,7 @@ def test_status_of_a_broken_project(usersync, dsn, project):
     assert data["lag_seconds"] >= 0
 
 
-def test_an_unfinished_run_is_to_be_resumed(usersync, dsn, project):
+def test_status_names_the_command_that_resumes_an_unfinished_run(usersync, dsn, project):
     project.owner.execute(
         "insert into usersync.sync_runs "
         "(run_id, part, part_count, state, next_id, last_id, page_size, examined) "
@@ -74,7 +74,7 @@ def test_an_unfinished_run_is_to_be_resumed(usersync, dsn, project):
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
-def test_watching_redraws_on_a_terminal_until_ctrl_c(dsn, project):
+def test_watch_redraws_on_a_terminal_until_ctrl_c(dsn, project):
     with Terminal("status", "--watch", "0.1") as terminal:
         terminal.wait_for("in sync")
         project.auth.sign_up_email()
@@ -82,7 +82,7 @@ def test_watching_redraws_on_a_terminal_until_ctrl_c(dsn, project):
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end() == 0
         assert "Traceback" not in terminal.text
-        assert "\x1b[1A" in terminal.seen  # the cursor goes up: in place
+        assert "\x1b[1A" in terminal.seen  # the cursor moves up, so that the status is redrawn in place
 
 
 def test_watch_without_a_terminal_prints_each_status(spawn, dsn):
@@ -96,7 +96,7 @@ def test_watch_without_a_terminal_prints_each_status(spawn, dsn):
     assert "\x1b" not in seen
 
 
-def test_watching_in_json_is_a_document_a_line(spawn, dsn, project):
+def test_watch_with_json_prints_one_document_per_line(spawn, dsn, project):
     process = spawn("status", "--watch", "0.1", "--json")
     assert json.loads(process.stdout.readline())["in_step"] is True
     break_table(project)
@@ -108,7 +108,7 @@ def test_watching_in_json_is_a_document_a_line(spawn, dsn, project):
     assert process.returncode == 1
 
 
-def test_watching_goes_on_when_the_connection_was_lost(spawn, dsn, project):
+def test_watch_continues_after_a_lost_connection(spawn, dsn, project):
     process = spawn("status", "--watch", "0.1")
     process.stdout.readline()
     with project.database.connect("supabase_admin") as superuser:
@@ -124,7 +124,7 @@ def test_watching_goes_on_when_the_connection_was_lost(spawn, dsn, project):
     assert process.returncode == 0
 
 
-def test_watching_shows_that_the_database_is_away(usersync, dsn, monkeypatch):
+def test_watch_shows_that_the_database_is_unavailable(usersync, dsn, monkeypatch):
     answers = iter([ConnectionFailedError("it is gone", hint="wait"), KeyboardInterrupt()])
     healthy = UserSync.status
 
@@ -142,7 +142,7 @@ def test_watching_shows_that_the_database_is_away(usersync, dsn, monkeypatch):
     assert "error US201: it is gone" in done.out
 
 
-def test_watching_into_a_closed_pipe_ends(spawn, dsn):
+def test_watch_ends_when_its_pipe_is_closed(spawn, dsn):
     process = spawn("status", "--watch", "0.1")
     process.stdout.readline()
     process.stdout.close()
@@ -150,7 +150,7 @@ def test_watching_into_a_closed_pipe_ends(spawn, dsn):
     assert process.wait(90) == 141
 
 
-def test_failures_say_who_and_why(usersync, dsn, project):
+def test_failures_lists_users_and_reasons(usersync, dsn, project):
     assert usersync("failures").code == 0
     break_table(project)
     ada, grace = project.auth.sign_up_email(), project.auth.sign_up_email()
@@ -164,7 +164,7 @@ def test_failures_say_who_and_why(usersync, dsn, project):
     assert "more" in usersync("failures", "--limit", 1).out
 
 
-def test_failures_as_json(usersync, dsn, project):
+def test_failures_prints_json(usersync, dsn, project):
     break_table(project)
     ada = project.auth.sign_up_email()
     done = usersync("failures", "--json")
@@ -175,7 +175,7 @@ def test_failures_as_json(usersync, dsn, project):
     assert failure["first_failed_at"][10] == "T"
 
 
-def test_what_a_stranger_typed_is_not_obeyed_by_the_terminal(usersync, dsn, project):
+def test_control_characters_in_reasons_are_escaped_on_a_terminal(usersync, dsn, project):
     project.owner.execute(f"""
         create function public.shout() returns trigger language plpgsql as $$
         begin raise exception 'no %', new.{project.column("full_name")}; end $$;
@@ -189,7 +189,7 @@ def test_what_a_stranger_typed_is_not_obeyed_by_the_terminal(usersync, dsn, proj
     assert "raised in" in done.out
 
 
-def test_a_pipe_closed_on_failures_ends_it_quietly(spawn, dsn, project):
+def test_a_closed_pipe_ends_failures_quietly(spawn, dsn, project):
     break_table(project)
     for _ in range(3):
         project.auth.sign_up_email()
@@ -199,7 +199,7 @@ def test_a_pipe_closed_on_failures_ends_it_quietly(spawn, dsn, project):
     assert process.wait(90) == 141
 
 
-def test_retry_tries_again(usersync, dsn, project):
+def test_retry_syncs_failed_users(usersync, dsn, project):
     assert "nothing to retry" in usersync("retry").out
     break_table(project)
     ada, _ = project.auth.sign_up_email(), project.auth.sign_up_email()

@@ -1,4 +1,4 @@
-"""``usersync subscriptions`` and ``usersync worker``: from the module of an application to its effects."""
+"""``usersync subscriptions`` and ``usersync worker`` with the handlers of an application's module."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def audit_enabled():
     return True
 
 
-def test_from_a_module_to_its_effects(project, usersync, spawn, directory):
+def test_the_handlers_of_a_module_are_registered_run_and_managed(project, usersync, spawn, directory):
     def call(*arguments, **options):
         return usersync(*arguments, "--dsn", project.database.dsn(), **options)
 
@@ -120,7 +120,7 @@ def test_a_health_port_in_use_is_an_error(project, usersync):
 
 
 @pytest.mark.parametrize("arguments", [("worker",), ("subscriptions", "list")])
-def test_a_service_key_alone_is_not_enough(usersync, monkeypatch, arguments):
+def test_subscriptions_and_worker_require_a_database_connection(usersync, monkeypatch, arguments):
     monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("SUPABASE_SECRET_KEY", "sb_secret_" + "x" * 30)
     refused = usersync(*arguments)

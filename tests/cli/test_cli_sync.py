@@ -24,8 +24,8 @@ def dsn(project, monkeypatch):
 
 
 @pytest.fixture
-def unseen(project, superuser_of):
-    """Create users without firing the triggers."""
+def insert_users_without_triggers(project, superuser_of):
+    """A function that inserts users with triggers disabled."""
 
     def make(number: int) -> None:
         superuser_of(project).execute(
@@ -55,8 +55,8 @@ def superuser_of():
         connection.close()
 
 
-def test_sync_syncs_all_users(usersync, dsn, project, unseen):
-    unseen(3)
+def test_sync_syncs_all_users(usersync, dsn, project, insert_users_without_triggers):
+    insert_users_without_triggers(3)
     done = usersync("sync")
     assert done.code == 0
     assert "3 users examined" in done.out
@@ -66,14 +66,16 @@ def test_sync_syncs_all_users(usersync, dsn, project, unseen):
     assert project.client.status().in_step
 
 
-def test_several_workers_sync_all_users(usersync, dsn, unseen):
-    unseen(50)
+def test_several_workers_sync_all_users(usersync, dsn, insert_users_without_triggers):
+    insert_users_without_triggers(50)
     data = usersync("sync", "--workers", 3, "--page-size", 7, "--json").json
     assert (data["examined"], data["synced"]) == (50, 50)
 
 
-def test_a_dry_run_writes_nothing_and_finds_what_differs(usersync, dsn, project, unseen):
-    unseen(30)
+def test_a_dry_run_reports_differences_and_writes_nothing(
+    usersync, dsn, project, insert_users_without_triggers
+):
+    insert_users_without_triggers(30)
     done = usersync("sync", "--dry-run")
     assert done.code == 1
     assert done.out.count("  missing") == 21  # the count, and the first twenty rows
@@ -86,8 +88,8 @@ def test_a_dry_run_writes_nothing_and_finds_what_differs(usersync, dsn, project,
     assert usersync("sync", "--dry-run").code == 0
 
 
-def test_single_users(usersync, dsn, project, unseen):
-    unseen(2)
+def test_sync_with_user_syncs_only_that_user(usersync, dsn, project, insert_users_without_triggers):
+    insert_users_without_triggers(2)
     first, second = (row[0] for row in project.owner.execute("select id from auth.users order by id"))
     compared = usersync("sync", "--dry-run", "--user", first, "--user", first, "--json")
     assert (compared.code, compared.json["missing"]) == (1, 1)
@@ -118,8 +120,8 @@ def test_resume_without_a_stopped_run_starts_a_new_one(usersync, dsn, project):
     assert "starts a new one" in done.err
 
 
-def test_a_user_who_cannot_be_synced_is_reported(usersync, dsn, project, unseen):
-    unseen(1)
+def test_a_user_who_cannot_be_synced_is_reported(usersync, dsn, project, insert_users_without_triggers):
+    insert_users_without_triggers(1)
     project.owner.execute(f"alter table {project.users} add column team text not null")
     (user,) = project.owner.execute("select id from auth.users").fetchone()
     done = usersync("sync", "--user", user)
@@ -129,16 +131,16 @@ def test_a_user_who_cannot_be_synced_is_reported(usersync, dsn, project, unseen)
 
 
 @pytest.fixture
-def orphans(usersync, dsn, project, unseen, superuser_of):
+def orphans(usersync, dsn, project, insert_users_without_triggers, superuser_of):
     """Twenty rows without an auth user."""
-    unseen(20)
+    insert_users_without_triggers(20)
     assert usersync("sync").code == 0
     superuser_of(project).execute("set session_replication_role = replica; delete from auth.users")
     key = project.settings.key
     return [user for (user,) in project.owner.execute(f'select "{key}" from {project.users} order by 1')]
 
 
-def emptied(project) -> int:
+def anonymized_rows(project) -> int:
     deleted_at = project.column("deleted_at")
     where = f"{deleted_at} is not null"
     return project.owner.execute(f"select count(*) from {project.users} where {where}").fetchone()[0]
@@ -152,7 +154,7 @@ def test_sync_keeps_orphans_and_names_the_command_that_removes_them(usersync, or
     dry = usersync("sync", "--dry-run")
     assert (dry.code, str(orphans[0]) in dry.out) == (1, True)
     assert usersync("status").code == 1
-    assert emptied(project) == 0
+    assert anonymized_rows(project) == 0
 
 
 def test_orphans_are_listed_and_counted_before_they_are_removed(usersync, orphans, project):
@@ -164,7 +166,7 @@ def test_orphans_are_listed_and_counted_before_they_are_removed(usersync, orphan
     listed = usersync("sync", "--remove-orphans", "--dry-run", "--json").json
     assert (listed["found"], listed["policy"]) == (20, "anonymize")
     assert listed["users"] == [str(each) for each in orphans]
-    assert emptied(project) == 0
+    assert anonymized_rows(project) == 0
 
 
 def test_orphans_are_removed_only_with_a_confirmation_and_a_limit(usersync, orphans, project):
@@ -175,11 +177,11 @@ def test_orphans_are_removed_only_with_a_confirmation_and_a_limit(usersync, orph
     few = usersync("sync", "--remove-orphans", "--yes", "--max", 19)
     assert few.code == 1
     assert "error US403: there are 20 rows" in few.err
-    assert emptied(project) == 0
+    assert anonymized_rows(project) == 0
     done = usersync("sync", "--remove-orphans", "--yes", "--max", 20)
     assert done.code == 0
     assert "on_delete was applied to 20 rows" in done.out
-    assert emptied(project) == 20
+    assert anonymized_rows(project) == 20
     assert usersync("status").code == 0
     assert len(orphans) == 20
 
@@ -195,10 +197,10 @@ def test_soft_deletions_are_applied_by_apply_deletions_only(usersync, dsn, proje
     why = usersync("why", user)
     assert (why.code, "--apply-deletions" in why.out) == (1, True)
     assert usersync("sync").code == 0
-    assert emptied(project) == 0
+    assert anonymized_rows(project) == 0
     done = usersync("sync", "--apply-deletions", "--yes", "--max", 1, "--json")
     assert (done.code, done.json["removed"], done.json["kind"]) == (0, 1, "deleted_upstream")
-    assert emptied(project) == 1
+    assert anonymized_rows(project) == 1
     assert usersync("status").code == 0
 
 
@@ -216,7 +218,7 @@ def test_options_that_do_not_go_together_are_refused(usersync, dsn, arguments):
 
 
 def interrupted(spawn, project, *options):
-    """Start a run, press Ctrl-C after some pages, and return the output and the number of users."""
+    """Start a run and press Ctrl-C after some pages. Returns the output and the number of synced users."""
     wait_for_locks(project.owner)
     examined = "select coalesce(sum(examined), 0) from usersync.sync_runs"
     with project.database.connect("supabase_admin") as other, other.transaction():
@@ -232,8 +234,10 @@ def interrupted(spawn, project, *options):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.usefixtures("dsn")
-def test_ctrl_c_leaves_whole_pages_and_resume_finishes(spawn, usersync, project, unseen, workers):
-    unseen(MANY)
+def test_ctrl_c_leaves_whole_pages_and_resume_finishes(
+    spawn, usersync, project, insert_users_without_triggers, workers
+):
+    insert_users_without_triggers(MANY)
     _, err = interrupted(spawn, project, "--workers", workers)
     assert "usersync sync --resume" in err
     assert "Traceback" not in err
@@ -249,15 +253,17 @@ def test_ctrl_c_leaves_whole_pages_and_resume_finishes(spawn, usersync, project,
     assert project.client.status().in_step
 
 
-def test_ctrl_c_is_reported_in_json(spawn, dsn, project, unseen):
-    unseen(MANY)
+def test_ctrl_c_is_reported_as_json(spawn, dsn, project, insert_users_without_triggers):
+    insert_users_without_triggers(MANY)
     out, err = interrupted(spawn, project, "--json")
     assert '"resume": "usersync sync --resume"' in out
     assert err == ""
 
 
-def test_ctrl_c_of_a_dry_run_says_that_nothing_was_written(dsn, project, unseen):
-    unseen(60_000)
+def test_ctrl_c_during_a_dry_run_reports_that_nothing_was_written(
+    dsn, project, insert_users_without_triggers
+):
+    insert_users_without_triggers(60_000)
     with Terminal("sync", "--dry-run", "--page-size", "10") as terminal:
         terminal.wait_for("users ")
         terminal.process.send_signal(signal.SIGINT)
@@ -265,8 +271,8 @@ def test_ctrl_c_of_a_dry_run_says_that_nothing_was_written(dsn, project, unseen)
         assert "Nothing was written" in terminal.text
 
 
-def test_on_a_terminal_a_bar_shows_rate_and_time_left(dsn, unseen):
-    unseen(5000)
+def test_on_a_terminal_a_progress_bar_shows_rate_and_remaining_time(dsn, insert_users_without_triggers):
+    insert_users_without_triggers(5000)
     with Terminal("sync", "--page-size", "50") as terminal:
         terminal.wait_for("/5,000 users")
         terminal.wait_for("/s")
@@ -274,7 +280,7 @@ def test_on_a_terminal_a_bar_shows_rate_and_time_left(dsn, unseen):
         assert "5,000 users examined" in terminal.text
 
 
-def test_without_a_terminal_progress_is_a_line_every_few_seconds():
+def test_without_a_terminal_progress_is_printed_every_few_seconds():
     told: list[str] = []
     now = [100.0]
     show = PlainProgress(told.append, every=5, clock=lambda: now[0])
@@ -287,7 +293,7 @@ def test_without_a_terminal_progress_is_a_line_every_few_seconds():
     ]
 
 
-def test_the_line_of_an_empty_table_divides_by_nothing():
+def test_the_progress_of_an_empty_table_does_not_divide_by_zero():
     told: list[str] = []
     show = PlainProgress(told.append, every=0, clock=lambda: 1.0)
     show(Progress(Counts(), total=0))

@@ -11,14 +11,14 @@ def why(usersync, project):
 
 
 def state(project):
-    """All data that ``why`` must not change."""
+    """The data that ``why`` must not change."""
     users = project.owner.execute(
         f"select xmin::text, u::text from {project.users} as u order by 2"
     ).fetchall()
     return users, project.client.failures()
 
 
-def test_a_user_in_sync(why, project):
+def test_why_reports_a_user_in_sync(why, project):
     user = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada Lovelace"})
     before = state(project)
     done = why(user)
@@ -60,11 +60,11 @@ def test_a_user_is_found_by_name(why, usersync, project):
     assert several.code == 2
     assert "2 users found by name:" in several.err
     assert f"{ada} ada Smith" in several.err
-    # A command that changes something takes no name.
+    # Commands that write do not accept a name.
     assert usersync("erase", "ada smith", "--yes", "--dsn", project.database.dsn()).code == 1
 
 
-def test_a_row_that_was_changed(why, project):
+def test_why_shows_the_difference_of_a_changed_row(why, project):
     user = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
     project.owner.execute(f"update {project.users} set {project.column('full_name')} = 'Eve' where true")
     before = state(project)
@@ -84,7 +84,7 @@ def test_a_row_that_was_changed(why, project):
     assert state(project) == before
 
 
-def test_a_user_who_could_not_be_synced(why, project):
+def test_why_shows_the_reason_of_a_sync_failure(why, project):
     project.owner.execute(f"alter table {project.users} add column team text not null default 'x'")
     project.owner.execute(f"alter table {project.users} alter column team drop default")
     user = project.auth.sign_up_email("ada@example.com")
@@ -102,7 +102,7 @@ def test_a_user_who_could_not_be_synced(why, project):
 
 
 @pytest.mark.newest_server
-def test_a_deleted_user(why, project):
+def test_why_reports_a_deleted_user(why, project):
     user = project.auth.sign_up_email("ada@example.com")
     project.auth.hard_delete(user)
     done = why(user)
@@ -113,7 +113,7 @@ def test_a_deleted_user(why, project):
 
 
 @pytest.mark.newest_server
-def test_a_column_that_is_not_mapped(why, project):
+def test_why_refuses_a_column_that_is_not_mapped(why, project):
     user = project.auth.sign_up_email()
     done = why(user, "shoe_size")
     assert done.code == 2
@@ -133,8 +133,8 @@ def test_a_renamed_users_table_refers_to_doctor(why, project):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("change", ["rename column {email} to elsewhere", "drop column {email}"])
-def test_a_mapped_column_that_the_application_renamed_or_dropped(why, project, change):
-    """A user before the change, and one after it, who is degraded: the rest of both rows is shown."""
+def test_why_reports_a_mapped_column_that_was_renamed_or_dropped(why, project, change):
+    """A user from before the change, and a degraded user from after it. The rest of both rows is shown."""
     before = project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada Lovelace"})
     project.owner.execute(f"alter table {project.users} {change.format(email=project.column('email'))}")
     after = project.auth.sign_up_email("bob@example.com", data={"full_name": "Bob"})

@@ -61,37 +61,37 @@ def _committing(client: Any, transport: str, source: Any, run: Callable[[Any], o
     return Committing(client, lambda how: None if source.closed else run(getattr(source, how)()))
 
 
-async def _async_source(transport: str, dsn: str, everything: AsyncExitStack) -> Any:
+async def _async_source(transport: str, dsn: str, exit_stack: AsyncExitStack) -> Any:
     if transport in {"dsn", API}:
         return dsn
     if transport == "pool":
         pool = AsyncConnectionPool(dsn, min_size=1, max_size=4, open=False)
-        return await everything.enter_async_context(pool)
+        return await exit_stack.enter_async_context(pool)
     connection = await psycopg.AsyncConnection.connect(dsn, autocommit=transport == "autocommit")
-    return await everything.enter_async_context(connection)
+    return await exit_stack.enter_async_context(connection)
 
 
-def _sync_source(transport: str, dsn: str, everything: ExitStack) -> Any:
+def _sync_source(transport: str, dsn: str, exit_stack: ExitStack) -> Any:
     if transport in {"dsn", API}:
         return dsn
     if transport == "pool":
-        return everything.enter_context(ConnectionPool(dsn, min_size=1, max_size=4, open=True))
-    return everything.enter_context(psycopg.connect(dsn, autocommit=transport == "autocommit"))
+        return exit_stack.enter_context(ConnectionPool(dsn, min_size=1, max_size=4, open=True))
+    return exit_stack.enter_context(psycopg.connect(dsn, autocommit=transport == "autocommit"))
 
 
 @pytest.fixture
 def make_client() -> Iterator[Callable[[str, str, str], Any]]:
     """Create a client by flavour, transport and DSN. A DataApi is used unchanged."""
-    with ExitStack() as everything:
-        runner = everything.enter_context(asyncio.Runner())
+    with ExitStack() as exit_stack:
+        runner = exit_stack.enter_context(asyncio.Runner())
 
         def make(flavour: str, transport: str, dsn: str) -> Any:
             if flavour == "sync":
-                source = _sync_source(transport, dsn, everything)
-                client = everything.enter_context(UserSync(source))
+                source = _sync_source(transport, dsn, exit_stack)
+                client = exit_stack.enter_context(UserSync(source))
                 return _committing(client, transport, source, lambda done: done)
             later = AsyncExitStack()
-            everything.callback(lambda: runner.run(later.aclose()))
+            exit_stack.callback(lambda: runner.run(later.aclose()))
             source = runner.run(_async_source(transport, dsn, later))
 
             async def build() -> AsyncUserSync:

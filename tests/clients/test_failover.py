@@ -15,12 +15,12 @@ from waiting import until
 pytestmark = pytest.mark.newest_server
 
 
-def test_the_cache_is_emptied_when_a_standby_is_promoted(pair, everything, monkeypatch):
+def test_the_cache_is_emptied_when_a_standby_is_promoted(pair, exit_stack, monkeypatch):
     monkeypatch.setattr(PositiveCache, "LOOK_SECONDS", 0.0)
-    lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    standby = everything.enter_context(pair.standby(lag))
-    auth = everything.enter_context(GoTrue(pair.primary.dsn(pair.database)))
-    client = everything.enter_context(UserSync(pair.dsn))
+    lag = exit_stack.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    standby = exit_stack.enter_context(pair.standby(lag))
+    auth = exit_stack.enter_context(GoTrue(pair.primary.dsn(pair.database)))
+    client = exit_stack.enter_context(UserSync(pair.dsn))
     there = auth.sign_up_email("there@example.com")
     until(lambda: has_replayed(pair.primary, standby))
     lag.silent.set()

@@ -33,7 +33,7 @@ EVENT = """
 """
 
 
-def test_a_standby_shows_every_page_and_an_outage_is_answered_with_503(pair, everything):
+def test_a_standby_shows_every_page_and_an_outage_is_answered_with_503(pair, exit_stack):
     direct = pair.dsn.replace(f":{pair.front.port}/", f":{pair.primary.port}/")
     with (
         GoTrue(direct.replace("postgres:", "supabase_auth_admin:", 1)) as auth,
@@ -42,8 +42,8 @@ def test_a_standby_shows_every_page_and_an_outage_is_answered_with_503(pair, eve
         user, stale = (auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
         owner.execute("update public.users set email = 'old@example.com' where id = %s", [stale])
         owner.execute(EVENT)
-    replication = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    server = everything.enter_context(pair.standby(replication))
+    replication = exit_stack.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    server = exit_stack.enter_context(pair.standby(replication))
     until(lambda: has_replayed(pair.primary, server))
     pair.fail_over_to(server)
     with TestClient(console.app(pair.dsn, authorize=lambda _: True)) as browser:

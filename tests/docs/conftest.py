@@ -1,4 +1,4 @@
-"""A page of procedures, and the project on which its blocks run."""
+"""The projects and the environment in which the code blocks of the documentation run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shell(database, server, monkeypatch, tmp_path):
 
 @pytest.fixture
 def procedure(database, shell, capsys, request):
-    """The section that this test is named after; fails if the test leaves a block out."""
+    """The section of the page with the name of this test. Fails if the test does not run every block."""
     name = request.node.function.__name__
     (text,) = [text for heading, text in request.module.SECTIONS.items() if test_name(heading) == name]
     with AuthServer(database, "secret") as auth_server:
@@ -57,8 +57,8 @@ def dumps(server):
 
 
 @pytest.fixture
-def there(cluster, regime):
-    """Another, empty project."""
+def other_project(cluster, regime):
+    """A second project, which is empty."""
     database = cluster.create(regime=regime)
     yield database
     cluster.drop(database)

@@ -1,4 +1,4 @@
-"""Pages of procedures, run as they are written.
+"""Runs the code blocks of documentation pages as they are written.
 
 The test of a procedure has the name of its heading. It prepares the project, runs the blocks in their order,
 and may check results or act as another person between two blocks.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from auth_stand_in import AuthServer
 
 DOCS = Path(__file__).parents[2] / "docs"
-#: The repository's directory, as a word of a shell.
+#: The repository's directory, quoted for a shell.
 _ROOT = shlex.quote(str(DOCS.parent))
 
 
@@ -200,10 +200,10 @@ def record(database, user, **fields):
 
 @dataclass
 class Page(Procedure):
-    """A page of explanations, run block by block in a new directory.
+    """An explanatory page, run block by block in a new directory.
 
-    Texts that a reader replaces are replaced: values of the environment by ``environment``, others by
-    ``names``. Commands that install packages or run for long are checked, not run.
+    Placeholders that a reader fills in are replaced from ``environment`` and ``names``. Commands that install
+    packages or run for a long time are checked but not run.
     """
 
     environment: dict = field(default_factory=dict)
@@ -218,14 +218,14 @@ class Page(Procedure):
             )
         super().run(count)
 
-    def pass_over(self, language="text"):
-        """The next block is a picture, or output that another test compares."""
+    def skip_block(self, language="text"):
+        """Skip the next block: it is a diagram, or output that another test compares."""
         assert self.blocks.popleft()[0] == language
 
     def usersync(self, line):
         if "--serve" in line or line.startswith(("usersync console", "usersync worker")):
             return self._until_it_serves(line)
-        # There is no terminal: the question is answered beforehand.
+        # There is no terminal, so the question is answered with --yes.
         asks = r"^usersync (?:audit enable|apply|erase(?!.*--dry-run))\b"
         follows = r"^usersync audit tail\b"
         return super().usersync(re.sub(asks, r"\g<0> --yes", re.sub(follows, r"\g<0> --no-follow", line)))
@@ -264,7 +264,7 @@ class Page(Procedure):
 
     @staticmethod
     def is_top(text):
-        """Whether the lines are settings, and not columns."""
+        """Whether the lines are top-level settings, and not columns."""
         return set(tomllib.loads(text)) <= {each.name for each in fields(Settings)}
 
     def _sh(self, text):

@@ -1,4 +1,4 @@
-"""docs/backup.md, run as it is written, on real servers: a promoted standby, a restore to a point in time."""
+"""Runs docs/backup.md as it is written, on real servers: backup, restore, failover to a standby."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ def moved(pair, capsys, monkeypatch, tmp_path, request):
     assert not procedure.blocks
 
 
-def test_restore_the_whole_project(moved, pair, everything):
-    ids, restored = pair.lose_events(everything)
+def test_restore_the_whole_project(moved, pair, exit_stack):
+    ids, restored = pair.lose_events(exit_stack)
     until(lambda: is_writable(restored))
     assert len(pair.ids(restored)) == 5
     moved.run()
     assert sorted(pair.ids(restored)) == sorted(ids)
 
 
-def test_fail_over_to_a_standby(moved, pair, everything):
-    lag = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    standby = everything.enter_context(pair.standby(lag))
+def test_fail_over_to_a_standby(moved, pair, exit_stack):
+    lag = exit_stack.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    standby = exit_stack.enter_context(pair.standby(lag))
     with AuditLog(pair.dsn) as log, GoTrue(pair.primary.dsn(pair.database)) as auth:
         ids = [log.record("before")]
         assert log.flush(30)
@@ -125,7 +125,7 @@ def restoring(shell):
 
 
 @pytest.mark.usefixtures("dumps")
-def test_a_failed_restore_is_abandoned_with_apply(restoring, auth, postgres, database, capsys):
+def test_after_a_failed_restore_apply_repairs_the_installation(restoring, auth, postgres, database, capsys):
     restore = Procedure(restoring, database, None, capsys)
     before = auth.sign_up_email("before@example.com")
     record(database, before)
@@ -158,16 +158,16 @@ def test_rows_of_deleted_users_stay_with_on_delete_keep(cluster, monkeypatch, ca
 
 
 @pytest.mark.usefixtures("dumps")
-def test_dump_and_load_data_only(procedure, auth, postgres, there, monkeypatch):
+def test_dump_and_load_data_only(procedure, auth, postgres, other_project, monkeypatch):
     user = auth.sign_up_email("ada@example.com")
     postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [user])
     record(procedure.database, user)
-    build(there)
+    build(other_project)
     monkeypatch.delenv("SUPABASE_DB_URL")
     monkeypatch.setenv("OLD_DB_URL", procedure.database.dsn())
-    monkeypatch.setenv("NEW_DB_URL", there.dsn("supabase_admin"))
+    monkeypatch.setenv("NEW_DB_URL", other_project.dsn("supabase_admin"))
     procedure.run()
-    with there.connect() as owner:
+    with other_project.connect() as owner:
         assert owner.execute("select user_id, item from public.orders").fetchall() == [(user, "bolt")]
         assert owner.execute("select user_id from public.audit_logs").fetchall() == [(user,)]
         assert row(owner, user) == ("ada@example.com", None)

@@ -1,4 +1,4 @@
-"""The documentation and the code say the same thing."""
+"""The documentation agrees with the code: error codes, generated pages, names of tests, links."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ CODES = {
 }
 
 
-#: Another owner of the name on PyPI could be installed by such a line. Remove this with the first release.
+#: Somebody else may own the name on PyPI, and such a command would install their package. Remove this with
+#: the first release.
 INSTALLS = re.compile(r"(?:pip|uv pip|pipx|uv tool) (?:install|add) [^\n`#]*\busersync\b(?!\.)|uvx usersync")
 
 
@@ -43,7 +44,7 @@ def test_every_error_has_an_entry_and_every_entry_an_error():
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_an_entry_names_the_exception_of_its_code(code):
+def test_the_entry_of_an_error_code_names_its_exception(code):
     text = (ROOT / "docs/errors.md").read_text()
     entry = text.split(f"## {code}\n")[1].split("\n## ")[0]
     assert f"`{CODES[code].__name__}`" in entry.splitlines()[1]
@@ -55,7 +56,7 @@ def test_the_tree_of_exceptions_in_the_docstring_is_complete():
     }
 
 
-def test_pages_made_from_the_code_are_fresh():
+def test_pages_generated_from_the_code_are_up_to_date():
     check = subprocess.run(
         [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False
     )
@@ -75,7 +76,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_between_pages_lead_somewhere(page):
+def test_links_between_pages_have_existing_targets(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
@@ -95,7 +96,7 @@ def test_every_test_that_a_table_of_proofs_names_exists(page):
     assert {name for name in named if f"def {name}(" not in tests} == set()
 
 
-def test_every_known_issue_is_proven():
+def test_every_known_issue_names_a_test():
     rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", (ROOT / "docs/known-issues.md").read_text(), re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
     assert all("`test_" in proof for _, proof in rows)

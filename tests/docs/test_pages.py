@@ -1,7 +1,7 @@
-"""Pages of explanations: every block runs in its order, in a new directory.
+"""Runs every code block of the explanatory pages in order, in a new directory.
 
-The test of a page has its name. It prepares the project and provides what the reader would: the id of a user,
-a table of the application.
+The test of a page has the page's name. It prepares the project and provides what a reader has, for example a
+user's id or a table of the application.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ pytestmark = pytest.mark.newest_server
 
 ROOT = DOCS.parent
 
-#: Pages whose blocks are run by another module of tests.
-ELSEWHERE = {
+#: Pages whose blocks another test module runs.
+RUN_BY_OTHER_MODULES = {
     "docs/backup.md": "tests/docs/test_backup.py",
     "docs/procedures.md": "tests/docs/test_procedures.py",
     "docs/testing.md": "tests/testing/test_testing_page.py",
@@ -61,7 +61,7 @@ ELSEWHERE = {
     "examples/flask/README.md": "tests/contrib/flask/test_flask_example.py",
 }
 
-#: Pages with nothing to run: output of --help, and sketches of decisions.
+#: Pages without executable blocks: output of --help, and sketches.
 NOTHING_TO_RUN = {"docs/commands.md", "CONTRIBUTING.md"}
 
 
@@ -78,12 +78,12 @@ def test_every_page_with_a_block_has_a_test():
         for page in pages
         if blocks(page.read_text()) and ".head." not in page.name
     }
-    here = {page for page in with_blocks if name_of(page) in globals() and page not in ELSEWHERE}
-    assert with_blocks - here - ELSEWHERE.keys() == NOTHING_TO_RUN
+    here = {page for page in with_blocks if name_of(page) in globals() and page not in RUN_BY_OTHER_MODULES}
+    assert with_blocks - here - RUN_BY_OTHER_MODULES.keys() == NOTHING_TO_RUN
     assert all(
         {"page", "example"} & inspect.signature(globals()[name_of(each)]).parameters.keys() for each in here
     )
-    assert all((ROOT / module).exists() for module in ELSEWHERE.values())
+    assert all((ROOT / module).exists() for module in RUN_BY_OTHER_MODULES.values())
 
 
 def test_no_block_is_hidden_from_the_tests():
@@ -95,7 +95,7 @@ def test_no_block_is_hidden_from_the_tests():
 
 @pytest.fixture
 def settings():
-    """The settings that usersync is installed with when the page begins; None: it is not installed."""
+    """The settings with which usersync is installed when the page begins. None: it is not installed."""
     return with_audit_log()
 
 
@@ -109,7 +109,7 @@ def database(cluster, settings):
 
 @pytest.fixture
 def page(database, shell, capsys, request):
-    """The page that the test is named after; fails if the test leaves a block out."""
+    """The page with the name of the test. Fails if the test does not run every block."""
     pages = [*DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md"), ROOT / "README.md"]
     path = {name_of(path): path for path in pages}[request.function.__name__]
     if path.parent.parent.name == "examples":
@@ -135,7 +135,7 @@ without_log = pytest.mark.parametrize("settings", [Settings()], ids=["no log"])
 @without_usersync
 def test_readme(page, database, postgres, monkeypatch):
     page.environment = {"SUPABASE_DB_URL": database.dsn()}
-    page.pass_over()
+    page.skip_block()
     page.python["user_id"] = user = sign_up(database)
     page.run(2)
     assert page.python["audit"].flush()
@@ -143,7 +143,7 @@ def test_readme(page, database, postgres, monkeypatch):
     actions = "select action from public.audit_logs where source = 'app' order by 1"
     assert postgres.execute(actions).fetchall() == [("product.created",)]
 
-    # The longer way begins with another project, and a file instead of a variable.
+    # The longer procedure begins with another project, and a file instead of a variable.
     assert page.usersync("usersync rollback --yes")[0] == 0
     postgres.execute("drop table public.users, public.audit_logs cascade")
     Path("usersync.toml").unlink()
@@ -158,7 +158,7 @@ def test_readme(page, database, postgres, monkeypatch):
         page.run(2)
     assert page.python["audit"].flush()
     assert postgres.execute(actions).fetchall() == [("product.created",), ("stock.adjusted",)]
-    page.pass_over()
+    page.skip_block()
 
 
 @without_log
@@ -184,7 +184,7 @@ def test_audit(page, database, postgres, superuser):
     page.run(1)
     assert [event.action for event in page.python["page"].events] == ["order.paid"]
     page.run(2)
-    # The rest is for a project with usersync's own table again.
+    # The remaining blocks use a project with usersync's own audit table again.
     Path("usersync.toml").unlink()
     page.names["my_app"] = role = f"my_app_{uuid4().hex}"
     superuser.execute(f"create role {role}")
@@ -224,8 +224,11 @@ def test_subscriptions(page, database, postgres, monkeypatch):
 
 
 def check_queues(module, postgres):
-    """Jobs of transactional handlers are in their transaction. The other task has the id of the event."""
-    # The servers of the tests have no pgmq, so this is a function of its name.
+    """Transactional handlers add their jobs in the same transaction.
+
+    The other handler's task has the event's id.
+    """
+    # The test servers lack the extension pgmq, so this function with its name replaces it.
     postgres.execute("create schema pgmq; create table pgmq.receipts (message jsonb)")
     postgres.execute(
         "create function pgmq.send(queue text, message jsonb) returns bigint language sql "
@@ -277,7 +280,7 @@ def test_streams(page, database, postgres, nats):
         until(lambda: postgres.execute(paid).fetchone() != (0,))
     page.python["audit"].close()
     page.run(2)
-    page.pass_over()
+    page.skip_block()
     page.run(1)
     for url in page.blocks.popleft()[1].split():
         assert StreamAddress.parse(url).servers
@@ -324,8 +327,8 @@ def test_console(page, database, monkeypatch):
 
 
 def test_how_it_works(page):
-    page.pass_over()
-    page.pass_over()
+    page.skip_block()
+    page.skip_block()
 
 
 #: A project as the page describes it.
@@ -385,7 +388,7 @@ def test_performance(page):
 
 
 def test_python(page, database, monkeypatch):
-    # The tests' servers hash passwords once, which is quick, and which pg8000 refuses.
+    # The test servers use one iteration of password hashing, to be fast. pg8000 refuses that.
     monkeypatch.setattr("scramp.core.IterationCount.MIN_ITERATION_COUNT", 1)
     models = ModuleType("models")
     models.Order = type("Order", (Model,), {"__module__": "models", "id": IntField(primary_key=True)})
@@ -415,7 +418,7 @@ def test_settings(page):
 
 
 def test_trial(page):
-    page.pass_over()  # tests/trial compares it
+    page.skip_block()  # tests/trial compares this output
 
 
 def test_troubleshooting(page, database):
@@ -426,7 +429,7 @@ def test_troubleshooting(page, database):
 
 @pytest.fixture
 def example(page, database, monkeypatch):
-    """The directory of an example, and programs as its README calls them."""
+    """The directory of an example, and a function that runs programs as the example's README does."""
     if shutil.which("psql") is None:
         skip_without("psql")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")

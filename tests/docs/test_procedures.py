@@ -1,4 +1,4 @@
-"""docs/procedures.md, run as it is written: see procedure_pages.py."""
+"""Runs docs/procedures.md as it is written: see procedure_pages.py."""
 
 from __future__ import annotations
 
@@ -113,22 +113,22 @@ def restoring(shell):
 
 @pytest.mark.usefixtures("dumps", "restoring")
 @pytest.mark.parametrize("regime", ["old", "new"])
-def test_move_to_another_project(procedure, auth, postgres, there, monkeypatch):
+def test_move_to_another_project(procedure, auth, postgres, other_project, monkeypatch):
     postgres.execute(CLOSED)
     granted = privileges(procedure.database)
-    with there.connect() as owner:
+    with other_project.connect() as owner:
         owner.execute("alter default privileges revoke execute on functions from public")
     users = [auth.sign_up_email("ada@example.com"), auth.sign_up_oauth(email="grace@example.com")]
     postgres.execute("insert into public.orders (user_id, item) values (%s, 'bolt')", [users[0]])
     monkeypatch.delenv("SUPABASE_DB_URL")
     monkeypatch.setenv("OLD_DB_URL", procedure.database.dsn())
-    monkeypatch.setenv("NEW_DB_URL", there.dsn())
+    monkeypatch.setenv("NEW_DB_URL", other_project.dsn())
     procedure.run()
-    assert privileges(there) == granted
-    with there.connect() as owner, UserSync(there.dsn()) as sync:
+    assert privileges(other_project) == granted
+    with other_project.connect() as owner, UserSync(other_project.dsn()) as sync:
         assert owner.execute("select user_id, item from public.orders").fetchall() == [(users[0], "bolt")]
         assert row(owner, users[1]) == ("grace@example.com", None)
-        with GoTrue(there.dsn("supabase_auth_admin")) as auth_there:
+        with GoTrue(other_project.dsn("supabase_auth_admin")) as auth_there:
             auth_there.sign_in(users[0])
             assert sync.user_exists(auth_there.sign_up_email("later@example.com"))
 
@@ -185,7 +185,7 @@ def test_upgrade_the_auth_server(procedure, auth, sync):
     assert (code, "auth.users has no column phone" in out) == (1, True)
 
 
-RECIPE = """
+HAND_WRITTEN_TRIGGER = """
     create table public.users (id uuid primary key, email text);
     alter table public.users enable row level security;
     create function public.handle_new_user() returns trigger language plpgsql security definer as $$
@@ -203,7 +203,7 @@ def bare(cluster):
     """A project with a hand-written trigger, without usersync."""
     database = cluster.create()
     with database.connect() as owner:
-        owner.execute(RECIPE)
+        owner.execute(HAND_WRITTEN_TRIGGER)
     yield database
     cluster.drop(database)
 
@@ -216,7 +216,7 @@ def test_replace_a_hand_written_trigger(procedure, bare, monkeypatch):
         user = auth.sign_up_email("ada@example.com")
         procedure.run(1)
         auth.change_email(user, "new@example.com")
-        # Unchanged: the hand-written trigger fills the address once, and does not follow it.
+        # The address is unchanged: the hand-written trigger inserts it once and does not update it.
         assert superuser.execute("select email from public.users").fetchall() == [("ada@example.com",)]
         procedure.run()
         after = {key: body for key, body in read_catalog(superuser).items() if "audit_logs" not in key[1]}

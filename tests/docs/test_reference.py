@@ -1,4 +1,4 @@
-"""The reference page: it has every public name, and every one of them has a description."""
+"""The reference page contains and describes every public name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def names():
-    """Every public name with its object, and every public method with its."""
+    """Every public name and every public method, each with its object."""
     sys.path.insert(0, str(DOCS))
     try:
         import generate  # noqa: PLC0415 - in docs/, which is no package
@@ -40,7 +40,7 @@ def test_every_name_is_on_the_page_and_described(names):
 
 
 def test_methods_of_the_audit_log_say_whether_they_block(names):
-    """Its class says that a method blocks only if its description says so."""
+    """The docstring of AuditLog says that a method blocks only if its description says so."""
     waiting = {
         *(
             "search",

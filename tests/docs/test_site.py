@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, links work, a browser shows every page."""
+"""The documentation site builds without warnings, its links work, and a browser shows every page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built site, from a copy: the builder writes its cache beside its sources."""
+    """The site, built from a copy of the sources, because the builder writes its cache there."""
     place = tmp_path_factory.mktemp("site")
     shutil.copy(ROOT / "mkdocs.yml", place)
     shutil.copytree(ROOT / "docs", place / "docs")
@@ -43,7 +43,7 @@ def test_every_page_is_in_the_navigation():
     assert {page for page in pages if not page.endswith(".head.md")} <= named
 
 
-def test_links_of_the_site_lead_somewhere(site):
+def test_links_of_the_site_have_existing_targets(site):
     pages = {page.relative_to(site).as_posix(): page.read_text() for page in site.rglob("*.html")}
     anchors = {name: set(re.findall(r'\bid="?([^"\s>]+)', text)) for name, text in pages.items()}
     broken = []
@@ -65,14 +65,14 @@ def test_the_reference_shows_docstrings_as_text(site):
     assert re.findall(r":(?:class|meth|func|attr|data|mod|exc):", page) == []
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
 
 @pytest.fixture(scope="module")
 def address(site):
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=site)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -81,7 +81,7 @@ def address(site):
 
 
 def test_a_browser_shows_every_page(site, address, chromium):
-    """Each kind of reader opens a quarter of the pages. Then every page must fit every width."""
+    """Each viewport opens a quarter of the pages. Then every page must fit every width."""
     pages = sorted(each.relative_to(site).as_posix() for each in site.rglob("*.html"))
     pages.remove("404.html")
     complaints, asked, wide, bright = [], [], [], set()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture
-def standby(pair, everything, tmp_path, monkeypatch):
+def standby(pair, exit_stack, tmp_path, monkeypatch):
     """A streaming standby. The connection string in the environment leads to it."""
     with psycopg.connect(pair.primary.dsn(pair.database), autocommit=True) as connection:
         connection.execute(
@@ -26,8 +26,8 @@ def standby(pair, everything, tmp_path, monkeypatch):
             "insert into usersync.sync_failures (user_id, outcome, sqlstate, message) "
             "values (gen_random_uuid(), 'failed', '23505', 'made up')"
         )
-    way = everything.enter_context(Proxy(pair.primary.host, pair.primary.port))
-    server = everything.enter_context(pair.standby(way))
+    way = exit_stack.enter_context(Proxy(pair.primary.host, pair.primary.port))
+    server = exit_stack.enter_context(pair.standby(way))
     until(lambda: has_replayed(pair.primary, server))
     pair.fail_over_to(server)
     monkeypatch.chdir(tmp_path)

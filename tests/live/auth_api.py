@@ -1,4 +1,4 @@
-"""The auth server's HTTP API, as an application and its administrator use it."""
+"""A client of the auth server's HTTP API for applications and administrators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import httpx
 
-#: Errors of a server without this way to sign up: the test is skipped with this reason.
+#: Error codes of a server that does not offer a flow. The test is then skipped.
 NOT_OFFERED = {
     "anonymous_provider_disabled",
     "email_address_invalid",
@@ -57,11 +57,11 @@ class AuthApi:
         return self._ask("POST", "/token?grant_type=refresh_token", self._public(), {"refresh_token": token})
 
     def create(self, **fields: Any) -> dict[str, Any]:
-        """As the dashboard does."""
+        """Create a confirmed user, as the dashboard does."""
         return self._made(self._ask("POST", "/admin/users", self._admin(), fields))
 
     def generate_link(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Creates the user of the link, and sends no mail."""
+        """Create the user of the link without sending an e-mail."""
         return self._made(self._ask("POST", "/admin/generate_link", self._admin(), {"type": kind, **fields}))
 
     def update(self, user_id: UUID, **fields: Any) -> dict[str, Any]:
@@ -101,5 +101,5 @@ class AuthApi:
 
 
 def _headers(key: str) -> dict[str, str]:
-    # The current keys are not tokens: they are sent only in their own header.
+    # Keys that begin with sb_ are not tokens. They are sent in the header apikey only.
     return {"apikey": key} if key.startswith("sb_") else {"apikey": key, "Authorization": f"Bearer {key}"}

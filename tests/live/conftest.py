@@ -1,6 +1,7 @@
-"""A real project. Runs only with ``make live``.
+"""Tests on a real Supabase project. They run only with ``make live``.
 
-If usersync is not installed, it is installed, and removed at the end. Users created by the tests are deleted.
+If usersync is not installed, the tests install it and remove it at the end. They delete the users that they
+created.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def live() -> Iterator[Live]:
 
 def _clean_up(auth: AuthApi, postgres: psycopg.Connection[Any], settings: Settings) -> None:
     for user_id in auth.made:
-        # Some tests delete their user.
+        # Some tests have already deleted their user.
         if postgres.execute("select true from auth.users where id = %s", [user_id]).fetchone():
             auth.delete(user_id)
     with postgres.transaction():

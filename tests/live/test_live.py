@@ -1,4 +1,4 @@
-"""usersync with a real auth server: sign-ups, changes, deletions, events, privileges."""
+"""usersync on a real project: sign-ups, changes, deletions, events and privileges."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SIGN_UPS = {
 
 @pytest.fixture
 def user(live):
-    """A confirmed user, who can sign in."""
+    """A confirmed user that can sign in."""
     email = live.auth.address()
     made = live.auth.create(
         email=email, password=PASSWORD, email_confirm=True, user_metadata={"full_name": "Ada Lovelace"}
@@ -56,7 +56,7 @@ def test_a_new_user_has_a_row(live, way):
         assert live.mirrored(user_id, "user_metadata.full_name") == user["user_metadata"]["full_name"]
 
 
-def test_a_sign_in_and_a_refresh_write_nothing(live, user):
+def test_a_sign_in_and_a_token_refresh_do_not_write_the_row(live, user):
     user_id, email = user
     before = live.row(user_id)
     session = live.auth.sign_in(email=email, password=PASSWORD)
@@ -74,7 +74,7 @@ def test_changes_of_the_user_are_copied(live, user):
         assert live.mirrored(user_id, "user_metadata.full_name") == "Ada King"
 
 
-def test_a_ban(live, user):
+def test_a_ban_is_copied_and_removed(live, user):
     user_id, _ = user
     if not live.maps("banned_until"):
         pytest.skip("banned_until is not mapped")
@@ -85,7 +85,7 @@ def test_a_ban(live, user):
 
 
 @pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
-def test_a_deletion_follows_the_settings(live, user, soft):
+def test_a_deletion_is_handled_as_on_delete_says(live, user, soft):
     user_id, email = user
     live.auth.delete(user_id, soft=soft)
     row = live.row(user_id)
@@ -145,7 +145,7 @@ def test_events_remain_after_their_user_is_deleted(live, user, tmp_path):
     assert actor == str(user_id)
 
 
-def test_the_data_api(live, user, data_api, tmp_path):
+def test_status_and_events_work_over_the_data_api(live, user, data_api, tmp_path):
     user_id, _ = user
     with UserSync(data_api) as sync:
         assert sync.user_exists(user_id)
@@ -190,7 +190,7 @@ def test_anon_and_authenticated_are_refused(live, user, data_api, who, call, arg
         ).fetchall()
 
 
-def test_a_public_key_is_refused_before_anything_is_sent(data_api):
+def test_a_publishable_key_is_refused_before_a_request_is_sent(data_api):
     public = os.environ.get("SUPABASE_PUBLISHABLE_KEY") or os.environ.get("SUPABASE_ANON_KEY")
     if not public:
         pytest.skip("needs SUPABASE_PUBLISHABLE_KEY or SUPABASE_ANON_KEY")

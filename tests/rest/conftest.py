@@ -1,4 +1,4 @@
-"""Keys of every kind, and a server for each way to misbehave."""
+"""Fixtures for tests of the Data API: misbehaving servers, and calls of both clients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hostile import Behaviour, Hostile
+from misbehaving_server import Behaviour, MisbehavingServer
 
 from postgrest_server import SECRET_KEY
 from usersync import AsyncUserSync, DataApi, UserSync
@@ -18,34 +18,39 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def misbehaving() -> Iterator[Callable[[Behaviour], Hostile]]:
-    with ExitStack() as everything:
-        yield lambda behaviour: everything.enter_context(Hostile(behaviour))
+def misbehaving() -> Iterator[Callable[[Behaviour], MisbehavingServer]]:
+    with ExitStack() as exit_stack:
+        yield lambda behaviour: exit_stack.enter_context(MisbehavingServer(behaviour))
 
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request) -> Callable[..., Any]:
-    """Call a method of a client that is made for it and closed again."""
+    """Create a client, call one of its methods, and close it.
+
+    Runs with the blocking and the asyncio client.
+    """
 
     def blocking(api: DataApi, method: str, *arguments: Any) -> Any:
         with UserSync(api) as client:
             return getattr(client, method)(*arguments)
 
-    def waiting(api: DataApi, method: str, *arguments: Any) -> Any:
+    def with_asyncio(api: DataApi, method: str, *arguments: Any) -> Any:
         async def call() -> Any:
             async with AsyncUserSync(api) as client:
                 return await getattr(client, method)(*arguments)
 
         return asyncio.run(call())
 
-    return blocking if request.param == "sync" else waiting
+    return blocking if request.param == "sync" else with_asyncio
 
 
 @pytest.fixture
 def refusal(ask) -> Callable[..., Any]:
-    """The error that a call to a server ends with."""
+    """Call a server, and return the error that the call raises."""
 
-    def call(server: Hostile, method: str = "status", *arguments: Any, timeout: float = 60.0) -> Any:
+    def call(
+        server: MisbehavingServer, method: str = "status", *arguments: Any, timeout: float = 60.0
+    ) -> Any:
         with pytest.raises(UsersyncError) as caught:
             ask(DataApi(server.url, SECRET_KEY, timeout=timeout), method, *arguments)
         return caught.value
@@ -55,7 +60,7 @@ def refusal(ask) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def _no_long_pauses(monkeypatch) -> None:
-    """Back-off is measured where it is tested."""
+    """Make the pauses between attempts short. Tests of the back-off set their own."""
     monkeypatch.setattr("usersync.transports.data_api.exchange._FIRST_PAUSE_S", 0.001)
 
 

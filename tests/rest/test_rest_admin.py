@@ -1,4 +1,4 @@
-"""An auth server with a database of its own: its users are listed over HTTP, and kept in a copy."""
+"""The auth server has its own database: usersync lists its users over HTTP, and keeps a copy of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from contextlib import closing
 
 import pytest
-from hostile import answering
+from misbehaving_server import answering
 
 from admin_api import AdminApi
 from fixtures_project import NAMES, clone_installed
@@ -64,7 +64,7 @@ def sign_up(auth, count):
 
 @pytest.mark.parametrize("form", ["numbers", "numbers without headers", "cursors"])
 @pytest.mark.usefixtures("small_pages")
-def test_everybody_arrives_in_either_form_of_paging(project, auth, admin, receive, form):
+def test_all_users_are_copied_with_page_numbers_and_with_cursors(project, auth, admin, receive, form):
     admin.cursors, admin.with_headers = form == "cursors", form != "numbers without headers"
     users = sign_up(auth, 10)
     received = receive()
@@ -77,13 +77,13 @@ def test_everybody_arrives_in_either_form_of_paging(project, auth, admin, receiv
     assert (again.listed, again.written, again.unlisted) == (10, 0, 0)
 
 
-def test_few_users_are_one_request(auth, admin, receive):
+def test_few_users_are_listed_with_one_request(auth, admin, receive):
     sign_up(auth, 3)
     assert receive().listed == 3
     assert admin.asked == ["/admin/users?limit=500"]
 
 
-def test_a_change_on_the_auth_server_reaches_the_row(project, auth, receive):
+def test_a_change_on_the_auth_server_is_copied_to_the_row(project, auth, receive):
     user, anonymous = auth.sign_up_email("ada@example.com"), auth.sign_up_anonymous()
     receive()
     assert project.row(anonymous)["is_anonymous"] is True
@@ -95,7 +95,9 @@ def test_a_change_on_the_auth_server_reaches_the_row(project, auth, receive):
     assert project.row(anonymous)["email"] == "alan@example.com"
 
 
-def test_deleted_users_are_removed_and_users_who_were_only_not_listed_stay(project, auth, database, receive):
+def test_deleted_users_are_removed_and_existing_users_that_were_not_listed_stay(
+    project, auth, database, receive
+):
     gone, hidden, alive = sign_up(auth, 3)
     receive()
     auth.hard_delete(gone)
@@ -112,7 +114,7 @@ def test_deleted_users_are_removed_and_users_who_were_only_not_listed_stay(proje
     assert project.row(alive)["email"]
 
 
-def test_a_soft_delete_there_is_one_here(project, auth, receive):
+def test_a_soft_deletion_on_the_auth_server_is_one_in_the_copy(project, auth, receive):
     (user,) = sign_up(auth, 1)
     receive()
     auth.soft_delete(user)
@@ -122,7 +124,7 @@ def test_a_soft_delete_there_is_one_here(project, auth, receive):
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_people_may_sign_up_and_leave_while_the_pages_are_read(project, auth, admin, receive):
+def test_sign_ups_and_deletions_during_paging_lose_no_user(project, auth, admin, receive):
     here = set(sign_up(auth, 8))
     newcomers = iter(range(100, 200))
 
@@ -144,7 +146,10 @@ def test_people_may_sign_up_and_leave_while_the_pages_are_read(project, auth, ad
 
 
 def test_an_empty_list_of_users_removes_no_row(project, auth, database, receive):
-    """Nobody is removed; and if they are too many to be asked for by id, nobody is called gone either."""
+    """No row is removed.
+
+    Above ``ask_up_to`` unlisted users, they are not requested by id and not reported as deleted.
+    """
     users = sign_up(auth, 15)
     receive()
     with database.connect("supabase_auth_admin") as connection:
@@ -159,7 +164,7 @@ def test_an_empty_list_of_users_removes_no_row(project, auth, database, receive)
 
 @pytest.fixture
 def command(project, auth_server, monkeypatch, empty_directory, capsys):
-    """Call the command where the auth server has a database of its own."""
+    """Call the command in a project whose auth server has its own database."""
     monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
     monkeypatch.setenv("SUPABASE_AUTH_URL", f"{auth_server.api.url}/auth/v1")
     monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
@@ -186,7 +191,7 @@ def test_users_who_are_not_listed_are_reported_as_orphaned_and_removed_on_reques
     assert "usersync sync --from-api --remove-orphans --max N" in out
     assert json.loads(command("sync", "--from-api", "--json")[1])["orphaned"] == 2
     assert project.row(gone)["email"]
-    # Without a limit, and beyond it, nothing is removed.
+    # Nothing is removed without --max, or if there are more orphans than --max allows.
     assert command("sync", "--from-api", "--remove-orphans", "--yes")[0] == 2
     assert command("sync", "--from-api", "--remove-orphans")[0] == 2
     code, _, err = command("sync", "--from-api", "--remove-orphans", "--yes", "--max", "1")
@@ -210,7 +215,7 @@ def test_fields_of_a_supabase_py_user_are_stored(project, auth, admin):
     assert project.client.sync_auth_user(user) is True
 
 
-def test_everything_is_taken_back(project):
+def test_rollback_also_removes_the_copy_of_the_users(project):
     assert run(["rollback", "--yes", "--dsn", project.database.dsn()]) == 0
     assert project.owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
@@ -221,7 +226,7 @@ def empty_directory(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("empty_directory")
-def test_the_command_reads_the_list_and_syncs(project, auth, auth_server, monkeypatch, capsys):
+def test_the_command_lists_the_users_and_syncs_them(project, auth, auth_server, monkeypatch, capsys):
     sign_up(auth, 3)
     monkeypatch.setenv("SUPABASE_DB_URL", project.database.dsn())
     monkeypatch.setenv("SUPABASE_AUTH_URL", f"{auth_server.api.url}/auth/v1")
@@ -234,7 +239,7 @@ def test_the_command_reads_the_list_and_syncs(project, auth, auth_server, monkey
     assert run(["status"]) == 0
 
 
-def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster, auth_server):
+def test_update_copy_is_refused_if_the_source_table_is_auth_users(cluster, auth_server):
     database = clone_installed(cluster, Settings())
     with closing(transport_for(database.dsn())) as transport, pytest.raises(SettingsError) as caught:
         update_copy(transport, auth_server)
@@ -244,7 +249,7 @@ def test_a_project_whose_users_are_in_its_own_database_needs_none_of_it(cluster,
 
 
 @pytest.mark.usefixtures("empty_directory")
-def test_an_auth_server_by_itself_is_asked_without_the_gateways_path(monkeypatch):
+def test_an_auth_server_without_a_gateway_is_called_without_its_path(monkeypatch):
     monkeypatch.setenv("SUPABASE_AUTH_URL", "https://auth.example.com")
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", SERVICE_KEY)
     server = AuthServer.from_env()
@@ -265,7 +270,7 @@ ENDLESS = {"users": [{"id": "00000000-0000-0000-0000-000000000007"}], "paginatio
         (answering("200 OK", b'{"users": []}', Link='</x?page=1>; rel="next"'), ConnectionFailedError),
     ],
 )  # fmt: skip
-def test_a_list_that_is_none_is_refused(project, misbehaving, behaviour, kind):
+def test_an_invalid_list_of_users_is_refused(project, misbehaving, behaviour, kind):
     server = AuthServer(DataApi(misbehaving(behaviour).url, SECRET_KEY, timeout=60))
     with closing(transport_for(project.database.dsn())) as transport, pytest.raises(kind):
         update_copy(transport, server)

@@ -1,4 +1,4 @@
-"""Whatever answers, the client says what it was, within the time that it was given."""
+"""Invalid, slow and missing answers: the client reports each of them within its timeout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import uuid
 
 import pytest
-from hostile import answering, in_turn
+from misbehaving_server import answering, in_turn
 
 from postgrest_server import SECRET_KEY
 from usersync import DataApi, UserSync
@@ -24,7 +24,7 @@ from usersync.errors import (
     VersionMismatchError,
 )
 
-SOMEBODY = uuid.UUID(int=7)
+USER_ID = uuid.UUID(int=7)
 TRUE = answering("200 OK", b"true")
 
 
@@ -84,12 +84,12 @@ NO_ANSWER = "did not answer in time"
         (lambda connection, _: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "illegal|no answer"),
     ],
 )  # fmt: skip
-def test_a_reply_that_is_not_an_answer_is_described_within_the_timeout(misbehaving, refusal, behaviour, says):
-    # On a busy machine, a reply takes longer than a second.
+def test_an_invalid_reply_is_described_in_the_error_within_the_timeout(misbehaving, refusal, behaviour, says):
+    # On a busy machine, an answer takes longer than a second.
     timeout = 1.0 if says == NO_ANSWER else 60.0
     started = time.monotonic()
     error = refusal(misbehaving(behaviour), timeout=timeout)
-    # No figure: what hangs would do so for a hundred seconds.
+    # No shorter limit: a server that hangs does so for a hundred seconds.
     assert time.monotonic() - started < 90
     assert isinstance(error, ConnectionFailedError)
     assert re.search(says, str(error), re.DOTALL), str(error)
@@ -133,7 +133,7 @@ REFUSALS = {
         (answering("403 Forbidden", b"<html><title>Access denied</title>"), ApiKeyError, "Access denied"),
     ],
 )
-def test_a_refusal_is_one_of_our_errors_and_is_not_tried_again(misbehaving, refusal, behaviour, kind, says):
+def test_a_refusal_raises_a_usersync_error_and_is_not_retried(misbehaving, refusal, behaviour, kind, says):
     server = misbehaving(behaviour)
     error = refusal(server, "failures")
     assert type(error) is kind
@@ -157,26 +157,26 @@ def test_a_refusal_is_one_of_our_errors_and_is_not_tried_again(misbehaving, refu
 )
 def test_a_temporary_error_is_retried(misbehaving, ask, trouble):
     server = misbehaving(in_turn(trouble, trouble, TRUE))
-    assert ask(DataApi(server.url, SECRET_KEY), "ensure_user_exists", SOMEBODY) is True
-    # A client that remembers an answer also asks which database it is.
+    assert ask(DataApi(server.url, SECRET_KEY), "ensure_user_exists", USER_ID) is True
+    # A client that keeps positions also requests the identity of the database.
     asked = [each for each in server.requests if b'"position"' not in each]
     assert len(asked) == 3
     assert len(set(asked)) == 1
 
 
-def test_a_silent_attempt_leaves_time_for_another(misbehaving, ask):
+def test_an_attempt_without_an_answer_leaves_time_for_another(misbehaving, ask):
     server = misbehaving(in_turn(hang, TRUE))
-    assert ask(DataApi(server.url, SECRET_KEY, timeout=9), "ensure_user_exists", SOMEBODY) is True
+    assert ask(DataApi(server.url, SECRET_KEY, timeout=9), "ensure_user_exists", USER_ID) is True
 
 
-def test_it_is_given_up_after_some_attempts(misbehaving, refusal):
+def test_a_call_fails_after_four_attempts(misbehaving, refusal):
     server = misbehaving(answering("503 Busy", b""))
     refusal(server)
     assert len(server.requests) == 4
 
 
 @pytest.mark.parametrize("when", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_a_wait_that_is_longer_than_there_is_time_is_not_begun(misbehaving, refusal, when):
+def test_a_retry_after_longer_than_the_timeout_raises_at_once(misbehaving, refusal, when):
     server = misbehaving(answering("429 Too Many Requests", b'{"message":"rate limit"}', Retry_After=when))
     error = refusal(server)
     assert "429" in str(error)
@@ -187,12 +187,12 @@ def test_a_wait_that_is_longer_than_there_is_time_is_not_begun(misbehaving, refu
 @pytest.mark.parametrize(
     "when", ["0", "-5", "soon", "Wed, 21 Oct 1999 07:28:00 GMT", "9" * 50, "Wed, 99 Zzz"]
 )
-def test_a_wait_that_is_over_or_makes_no_sense_is_none(misbehaving, ask, when):
+def test_a_past_or_invalid_retry_after_is_ignored(misbehaving, ask, when):
     server = misbehaving(in_turn(answering("429 Too Many Requests", b"", Retry_After=when), TRUE))
-    assert ask(DataApi(server.url, SECRET_KEY), "ensure_user_exists", SOMEBODY) is True
+    assert ask(DataApi(server.url, SECRET_KEY), "ensure_user_exists", USER_ID) is True
 
 
-LIES = [
+WRONG_ANSWERS = [
     b"null",
     b"{}",
     b"[]",
@@ -207,9 +207,9 @@ LIES = [
 
 
 @pytest.mark.parametrize(
-    ("method", "lie"),
+    ("method", "wrong_answer"),
     [
-        (method, lie)
+        (method, wrong_answer)
         for method in (
             "ensure_user_exists",
             "sync_auth_user",
@@ -219,24 +219,24 @@ LIES = [
             "retry",
             "reconcile",
         )
-        for lie in LIES
-        # An empty list is what an empty failures table is.
-        if (method, lie) not in {("failures", b"[]"), ("retry", b"[]")}
+        for wrong_answer in WRONG_ANSWERS
+        # An empty list is valid for failures(): the failures table may be empty.
+        if (method, wrong_answer) not in {("failures", b"[]"), ("retry", b"[]")}
     ],
 )
-def test_an_answer_of_another_shape_raises(misbehaving, refusal, method, lie):
-    arguments = [SOMEBODY] if method.endswith(("user", "exists")) else []
-    error = refusal(misbehaving(answering("200 OK", lie)), method, *arguments)
+def test_an_answer_with_unexpected_json_raises(misbehaving, refusal, method, wrong_answer):
+    arguments = [USER_ID] if method.endswith(("user", "exists")) else []
+    error = refusal(misbehaving(answering("200 OK", wrong_answer)), method, *arguments)
     assert isinstance(error, ConnectionFailedError)
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_pages_that_never_come_to_an_end_are_noticed(misbehaving, dry_run):
+def test_a_run_whose_pages_never_end_raises(misbehaving, dry_run):
     counts = dict.fromkeys(
         ("examined", "missing", "stale", "orphaned", "deleted_upstream", "degraded", "failed"), 1
     )
-    page = counts | {"auth_users": 1, "users": 1, "skipped": 1, "next_id": str(SOMEBODY)}
-    run = counts | {"run_id": str(SOMEBODY), "part": 1, "state": "running", "page_size": 1}
+    page = counts | {"auth_users": 1, "users": 1, "skipped": 1, "next_id": str(USER_ID)}
+    run = counts | {"run_id": str(USER_ID), "part": 1, "state": "running", "page_size": 1}
     always = json.dumps(page | run).encode()
     api = DataApi(misbehaving(answering("200 OK", always)).url, SECRET_KEY)
     with UserSync(api) as sync, pytest.raises(ConnectionFailedError, match="not what usersync's function"):
@@ -244,5 +244,5 @@ def test_pages_that_never_come_to_an_end_are_noticed(misbehaving, dry_run):
 
 
 def test_pages_of_failures_that_never_end_raise(misbehaving, refusal):
-    ids = json.dumps([str(SOMEBODY)] * 500).encode()
+    ids = json.dumps([str(USER_ID)] * 500).encode()
     assert isinstance(refusal(misbehaving(answering("200 OK", ids)), "retry"), ConnectionFailedError)

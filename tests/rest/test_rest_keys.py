@@ -1,4 +1,4 @@
-"""Which keys and URLs are taken, why the others are not, and that a key is never seen again."""
+"""Valid and invalid keys and URLs. A key is never shown in an error, a log or a pickle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import traceback
 import uuid
 
 import pytest
-from hostile import answering
+from misbehaving_server import answering
 from rich.console import Console
 from rich.traceback import Traceback
 
@@ -22,7 +22,7 @@ from usersync.errors import ApiKeyError, ConnectionFailedError, SettingsError, U
 
 PROJECT, OTHER = "abcdefghijklmnopqrst", "zyxwvutsrqponmlkjihg"
 URL = f"https://{PROJECT}.supabase.co"
-SOMEBODY = uuid.UUID(int=7)
+USER_ID = uuid.UUID(int=7)
 
 
 def service(**claims):
@@ -30,7 +30,7 @@ def service(**claims):
 
 
 def shown(error: BaseException) -> str:
-    """All that could be printed of an error: its text, its traceback, and each frame's variables."""
+    """The text of an error, its traceback, and the variables of each frame."""
     frames = error.__traceback__
     while frames and "/tests/" in frames.tb_frame.f_code.co_filename:
         frames = frames.tb_next
@@ -72,8 +72,8 @@ def shown(error: BaseException) -> str:
         ("a.bm90anNvbg.c", "neither"),
         ("a.W10.c", "neither"),
         (mint(role="anon", ref=PROJECT), "anon key"),
-        (mint(role="authenticated", sub=str(SOMEBODY)), "signed-in user"),
-        (mint(role="service_role", sub=str(SOMEBODY)), "signed-in user"),
+        (mint(role="authenticated", sub=str(USER_ID)), "signed-in user"),
+        (mint(role="service_role", sub=str(USER_ID)), "signed-in user"),
         (mint(role="postgres"), "other than service_role"),
         (mint(), "other than service_role"),
         (service(ref=OTHER), f"another project ({OTHER}), and the URL is that of {PROJECT}"),
@@ -81,7 +81,7 @@ def shown(error: BaseException) -> str:
         (service(exp=-1e300), "expired long ago"),
     ],
 )
-def test_a_key_that_will_not_do_is_refused_with_the_reason(key, reason):
+def test_an_invalid_key_is_refused_with_the_reason(key, reason):
     with pytest.raises(ApiKeyError) as caught:
         DataApi(URL, key)
     assert reason in str(caught.value)
@@ -93,11 +93,11 @@ def test_a_key_that_will_not_do_is_refused_with_the_reason(key, reason):
 @pytest.mark.parametrize(
     "key", [SECRET_KEY, f" {SECRET_KEY}\n", service(), service(ref=None), service(exp=None)]
 )
-def test_both_kinds_of_secret_key_are_taken(key):
+def test_secret_keys_and_service_role_keys_are_accepted(key):
     assert DataApi(URL, key).project == PROJECT
 
 
-def test_each_kind_goes_into_the_headers_that_it_belongs_in():
+def test_a_secret_key_is_not_sent_as_a_bearer_token():
     assert DataApi(URL, SECRET_KEY).headers() == {"apikey": SECRET_KEY}
     key = service()
     assert DataApi(URL, key).headers() == {"apikey": key, "authorization": f"Bearer {key}"}
@@ -124,7 +124,7 @@ def test_each_kind_goes_into_the_headers_that_it_belongs_in():
         ("https://exämple.com", "characters"),
     ],
 )
-def test_a_url_that_will_not_do_is_refused_with_the_reason(url, reason):
+def test_an_invalid_url_is_refused_with_the_reason(url, reason):
     with pytest.raises(ApiKeyError) as caught:
         DataApi(url, SECRET_KEY)
     assert reason in str(caught.value)
@@ -146,11 +146,11 @@ def test_a_url_that_will_not_do_is_refused_with_the_reason(url, reason):
         ("http://[::1]:54321", "http://[::1]:54321"),
     ],
 )
-def test_a_url_is_taken_as_people_paste_it(url, taken):
+def test_pasted_urls_are_normalized(url, taken):
     assert DataApi(url, SECRET_KEY).url == taken
 
 
-def test_nothing_that_holds_a_key_shows_it_or_takes_it_along():
+def test_objects_with_a_key_do_not_show_or_pickle_it():
     api = DataApi(URL, SECRET_KEY)
     with UserSync(api) as sync, AuditLog(api, durability="memory") as log:
         holders = [api, sync, log, {"api": api}, [api], sync._transport]
@@ -165,7 +165,7 @@ def test_nothing_that_holds_a_key_shows_it_or_takes_it_along():
     assert SECRET_KEY not in f"{copy.copy(api)!r}{copy.deepcopy(api)!r}"
 
 
-REFLECTING = {
+ANSWERS_WITH_THE_KEY = {
     "in the body": answering("401 Unauthorized", f'{{"message": "Invalid key {SECRET_KEY}"}}'.encode()),
     "as a page": answering("500 Oh", f"<title>{SECRET_KEY}</title>".encode()),
     "in a header": answering("302 Found", Location=f"https://{SECRET_KEY}/"),
@@ -176,17 +176,17 @@ REFLECTING = {
 }
 
 
-@pytest.mark.parametrize("how", REFLECTING)
+@pytest.mark.parametrize("how", ANSWERS_WITH_THE_KEY)
 def test_no_error_log_or_frame_shows_the_key(misbehaving, ask, caplog, how):
-    """Whatever the server throws back, and with every logger of the libraries at its most talkative."""
+    """The server repeats the key in its answer, and all loggers of the libraries are at level DEBUG."""
     for name in ("", "httpx", "httpcore", "asyncio", "usersync"):
         caplog.set_level(logging.DEBUG, name)
     timeout = 0.6 if how == "by silence" else 60.0
-    api = DataApi(misbehaving(REFLECTING[how]).url, SECRET_KEY, timeout=timeout)
+    api = DataApi(misbehaving(ANSWERS_WITH_THE_KEY[how]).url, SECRET_KEY, timeout=timeout)
     with pytest.raises(UsersyncError) as caught:
         ask(api, "status")
     assert SECRET_KEY not in shown(caught.value)
-    # httpcore's own debug log quotes a response to the letter, and so this server, which has the key.
+    # httpcore's debug log quotes responses literally, and this server's response contains the key.
     said = [record.getMessage() for record in caplog.records]
     assert SECRET_KEY not in "".join(each for each in said if "receive_response_headers." not in each)
     assert caught.value.__context__ is None or caught.value.__suppress_context__
@@ -204,7 +204,7 @@ def test_a_cancelled_call_shows_no_key(misbehaving):
     assert SECRET_KEY not in shown(caught.value)
 
 
-def test_a_proxy_that_cannot_be_used_is_named_without_its_password(monkeypatch):
+def test_the_error_for_an_unusable_proxy_hides_its_password(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "gopher://user:hunter2@proxy:1")
     with pytest.raises(SettingsError) as caught, UserSync(DataApi(URL, SECRET_KEY)) as sync:
         sync.status()
@@ -222,7 +222,7 @@ def proxy(misbehaving, monkeypatch):
     return proxy
 
 
-def test_a_proxy_of_the_environment_is_used_and_gets_no_key(proxy):
+def test_a_proxy_from_the_environment_is_used_and_gets_no_key(proxy):
     with (
         pytest.raises(ConnectionFailedError, match="the proxy: 502"),
         UserSync(DataApi(URL, SECRET_KEY)) as sync,
@@ -233,8 +233,8 @@ def test_a_proxy_of_the_environment_is_used_and_gets_no_key(proxy):
 
 
 @pytest.mark.parametrize("status", ["503 Service Unavailable", "407 Proxy Authentication Required"])
-def test_a_request_that_a_proxy_refuses_is_retried(proxy, misbehaving, monkeypatch, ask, status):
-    """A proxy that restarts says 503, and one whose directory of users is away for a moment says 407."""
+def test_a_request_that_a_proxy_temporarily_refuses_is_retried(proxy, misbehaving, monkeypatch, ask, status):
+    """A restarting proxy answers 503. A proxy that cannot reach its user directory answers 407."""
     refusing = misbehaving(answering(status))
     monkeypatch.setenv("HTTPS_PROXY", refusing.url)
     with pytest.raises(ConnectionFailedError, match=f"the proxy: {status[:3]}"):
@@ -243,7 +243,7 @@ def test_a_request_that_a_proxy_refuses_is_retried(proxy, misbehaving, monkeypat
 
 
 def test_a_server_on_this_machine_is_called_without_a_proxy(proxy, misbehaving, ask):
-    """A proxy would be sent the key in plain text, and has another localhost."""
+    """A proxy would get the key unencrypted, and its localhost is another machine."""
     api = DataApi(misbehaving(answering("200 OK", b"true")).url, SERVICE_KEY)
-    assert ask(api, "ensure_user_exists", SOMEBODY) is True
+    assert ask(api, "ensure_user_exists", USER_ID) is True
     assert proxy.requests == []

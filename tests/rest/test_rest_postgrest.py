@@ -1,4 +1,4 @@
-"""Against a real PostgREST: keys, rights, limits of time, and what is said where something is missing."""
+"""The client against a real PostgREST: keys, privileges, statement timeouts, and missing objects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sync(api):
 
 
 def slow_writes(project, seconds: float, only: str = "") -> None:
-    """Have each row of the users table take its time, as an application's trigger may."""
+    """Make each write to the users table slow, as an application's trigger may do."""
     project.owner.execute(
         f"create or replace function public.slow() returns trigger language plpgsql as "
         f"$$ begin perform pg_sleep({seconds}); return new; end $$"
@@ -38,7 +38,7 @@ def slow_writes(project, seconds: float, only: str = "") -> None:
 
 
 def limit_time(project, milliseconds: int) -> None:
-    """Supabase gives the Data API's role eight seconds; this is for those who cannot wait so long."""
+    """Supabase limits statements of the Data API's role to eight seconds. Tests use a shorter limit."""
     with project.database.connect("supabase_admin") as superuser:
         superuser.execute(
             f'alter role authenticator in database "{project.database.name}" '
@@ -48,7 +48,7 @@ def limit_time(project, milliseconds: int) -> None:
 
 @pytest.fixture
 def sync_later(serve, project):
-    """A client of an API that is started when asked for: it reads the role's settings when it connects."""
+    """A function that starts an API and a client. PostgREST reads the role's settings when it connects."""
     clients = []
 
     def make():
@@ -61,7 +61,7 @@ def sync_later(serve, project):
 
 
 @pytest.mark.parametrize("key", [SECRET_KEY, SERVICE_KEY], ids=["secret", "service-role"])
-def test_each_kind_of_key_is_sent_as_it_demands(project, gateway, key):
+def test_a_service_role_key_is_sent_as_a_bearer_token_and_a_secret_key_is_not(project, gateway, key):
     user = project.auth.sign_up_email("ada@example.com")
     with UserSync(DataApi(gateway.url, key)) as sync:
         assert sync.user_exists(user)
@@ -70,20 +70,20 @@ def test_each_kind_of_key_is_sent_as_it_demands(project, gateway, key):
     assert headers.get("authorization") == (None if key == SECRET_KEY else f"Bearer {key}")
 
 
-def test_a_key_that_the_server_does_not_know_is_refused_with_its_words(gateway):
+def test_the_error_for_an_unknown_key_has_the_servers_message(gateway):
     forged = mint(role="service_role")[:-3] + "AAA"
     for key in ("sb_secret_another-one-that-was-revoked", forged):
         with UserSync(DataApi(gateway.url, key)) as sync, pytest.raises(ApiKeyError, match="refuses the key"):
             sync.status()
 
 
-def test_a_right_that_is_missing_is_named(project, sync):
+def test_a_missing_privilege_is_named(project, sync):
     project.owner.execute("revoke execute on function public.user_sync_status() from service_role")
     with pytest.raises(PrivilegeMissingError, match="permission denied for function user_sync_status"):
         sync.status()
 
 
-def test_a_database_without_usersync_says_so(database, serve):
+def test_the_error_without_usersync_in_the_database_says_so(database, serve):
     with (
         UserSync(DataApi(serve(database).url, SECRET_KEY)) as sync,
         pytest.raises(NotInstalledError) as caught,
@@ -92,7 +92,7 @@ def test_a_database_without_usersync_says_so(database, serve):
     assert "usersync apply" in caught.value.hint
 
 
-def test_a_schema_that_is_not_served_is_named(project, serve):
+def test_the_error_names_the_schema_that_the_api_does_not_serve(project, serve):
     project.owner.execute("create schema api; grant usage on schema api to anon, service_role")
     gateway = serve(project.database, PGRST_DB_SCHEMAS="api")
     with (
@@ -102,7 +102,7 @@ def test_a_schema_that_is_not_served_is_named(project, serve):
         sync.status()
 
 
-def test_public_need_not_be_the_first_schema_that_is_served(project, serve):
+def test_public_may_be_any_of_the_served_schemas(project, serve):
     project.owner.execute("create schema api; grant usage on schema api to anon, service_role")
     gateway = serve(project.database, PGRST_DB_SCHEMAS="api,public")
     with UserSync(DataApi(gateway.url, SECRET_KEY)) as sync:
@@ -116,7 +116,7 @@ def test_an_operation_that_requires_a_connection_raises(sync):
     assert sync._transport.run(failures()) == []
 
 
-def test_pages_that_take_too_long_are_halved_until_they_do_not(project, sync_later, insert_without_triggers):
+def test_pages_that_time_out_are_halved_until_they_succeed(project, sync_later, insert_without_triggers):
     insert_without_triggers(12)
     slow_writes(project, 0.05)
     limit_time(project, 400)
@@ -125,7 +125,7 @@ def test_pages_that_take_too_long_are_halved_until_they_do_not(project, sync_lat
     assert project.client.status().in_step
 
 
-def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_later, insert_without_triggers):
+def test_a_status_that_times_out_is_counted_page_by_page(project, sync_later, insert_without_triggers):
     insert_without_triggers(30)
     whole = project.client.status()
     project.owner.execute(
@@ -136,9 +136,7 @@ def test_a_status_that_takes_too_long_is_counted_page_by_page(project, sync_late
     assert sync_later().status() == whole
 
 
-def test_a_page_that_is_too_slow_at_every_size_raises_with_a_hint(
-    project, sync_later, insert_without_triggers
-):
+def test_a_page_that_times_out_at_every_size_raises_with_a_hint(project, sync_later, insert_without_triggers):
     insert_without_triggers(1)
     slow_writes(project, 20)
     limit_time(project, 200)
@@ -148,7 +146,7 @@ def test_a_page_that_is_too_slow_at_every_size_raises_with_a_hint(
 
 
 @pytest.mark.key_types
-def test_a_key_of_any_type_makes_no_difference(project, sync, delete_without_triggers):
+def test_user_methods_work_with_every_key_type(project, sync, delete_without_triggers):
     user, other = (project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
     key = f'"{project.settings.key}"'
     project.owner.execute(f"delete from {project.users} where {key} = %s", [user])

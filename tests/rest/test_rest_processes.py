@@ -1,4 +1,4 @@
-"""Ends of processes, forks, threads, and an environment without httpx."""
+"""Clients of the Data API at process exit, after forks, in threads and tasks, and without httpx installed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hostile import answering
+from misbehaving_server import answering
 
 from postgrest_server import SECRET_KEY
 from usersync import AsyncUserSync, DataApi, UserSync
 
-SOMEBODY = uuid.UUID(int=7)
+USER_ID = uuid.UUID(int=7)
 TRUE = answering("200 OK", b"true")
 
 
 def python(code: str, url: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"SUPABASE_URL": url, "SUPABASE_SECRET_KEY": SECRET_KEY}
-    # Newer Pythons warn of every fork in a process with threads; that such forks work is tested here.
+    # Newer Python versions warn of a fork in a process with threads. These tests check that such forks work.
     warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
     return subprocess.run(
         [sys.executable, *warnings, "-c", textwrap.dedent(code)],
@@ -45,7 +45,7 @@ def test_an_unclosed_client_does_not_keep_the_process_alive(misbehaving):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_forked_process_asks_by_itself(misbehaving):
+def test_a_forked_process_uses_its_own_connection(misbehaving):
     server = misbehaving(TRUE)
     done = python(
         """
@@ -63,12 +63,12 @@ def test_a_forked_process_asks_by_itself(misbehaving):
         server.url,
     )
     assert done.returncode == 0, done.stderr
-    # Besides, each process asks which database it is.
+    # Each process also requests the identity of the database.
     assert len([each for each in server.requests if b'"position"' not in each]) == 3
 
 
 @pytest.mark.parametrize("kind", ["UserSync", "AuditLog"])
-def test_where_httpx_is_missing_it_says_how_to_get_it(kind):
+def test_the_error_without_httpx_says_how_to_install_it(kind):
     done = python(
         f"""
         import sys
@@ -85,13 +85,13 @@ def test_where_httpx_is_missing_it_says_how_to_get_it(kind):
     assert (done.stdout, done.stderr) == ("pip install httpx\n", "")
 
 
-def test_many_threads_share_a_client(misbehaving):
+def test_many_threads_can_share_a_client(misbehaving):
     with UserSync(DataApi(misbehaving(TRUE).url, SECRET_KEY)) as sync, ThreadPoolExecutor(16) as threads:
         ids = [uuid.UUID(int=number) for number in range(64)]
         assert all(threads.map(sync.ensure_user_exists, ids))
 
 
-def test_a_client_that_was_closed_opens_again(misbehaving):
+def test_a_closed_client_connects_again(misbehaving):
     sync = UserSync(DataApi(misbehaving(TRUE).url, SECRET_KEY))
     for number in range(3):
         assert sync.ensure_user_exists(uuid.UUID(int=number))
@@ -99,7 +99,7 @@ def test_a_client_that_was_closed_opens_again(misbehaving):
     sync.close()
 
 
-def test_many_tasks_share_a_client(misbehaving):
+def test_many_tasks_can_share_a_client(misbehaving):
     api = DataApi(misbehaving(TRUE).url, SECRET_KEY)
 
     async def call():

@@ -1,4 +1,4 @@
-"""The real Supabase CLI, from npm, in a new project folder."""
+"""The Supabase CLI, installed from npm, in a new project folder."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SupabaseProject:
-    """A project folder and its command. Needs neither Docker nor an account."""
+    """A project folder, and the CLI in it. Uses neither Docker nor an account."""
 
     command: str
     folder: Path
 
     def __call__(self, *arguments: str, at: SupabaseDatabase | None = None) -> str:
-        """Run the command, with a database if one is named; returns its output."""
+        """Run the CLI, with a database if ``at`` is given. Returns its output."""
         remote = [f"--remote={self.url(at)}"] if at else []
         done = subprocess.run(
             [self.command, *arguments, *remote, "--yes"],
@@ -47,11 +47,11 @@ class SupabaseProject:
         ).stdout  # fmt: skip
 
     def url(self, database: SupabaseDatabase) -> str:
-        """The connection string for the CLI, without which it requires TLS."""
+        """The database's connection string with the option without which the CLI requires TLS."""
         return database.dsn() + "?sslmode=disable"
 
     def advice(self, at: SupabaseDatabase) -> list[dict[str, Any]]:
-        """All findings of the advisors, from the lowest level on."""
+        """All findings of the advisors, of every level."""
         out = self("db", "advisors", "--level", "info", "--output-format", "json", at=at)
         return json.loads(out)["results"]
 
@@ -82,6 +82,6 @@ def supabase_migrations(
 
 @pytest.fixture
 def supabase(supabase_command: str, supabase_folder: Path, tmp_path: Path) -> SupabaseProject:
-    """A copy of this folder."""
+    """A copy of the project folder."""
     shutil.copytree(supabase_folder, tmp_path, dirs_exist_ok=True)
     return SupabaseProject(supabase_command, tmp_path)

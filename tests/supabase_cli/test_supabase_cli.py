@@ -1,4 +1,4 @@
-"""The migration of ``usersync sql --supabase``, with the real Supabase CLI."""
+"""The migration from ``usersync sql --supabase`` works with the real Supabase CLI."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from usersync.testing.install import install
 
 @pytest.fixture
 def pushed(supabase, supabase_migrations, cluster, regime):
-    """A database, with usersync installed by the CLI, from the folder of ``supabase``."""
+    """A database in which the Supabase CLI installed usersync, from the folder of ``supabase``."""
     shutil.copytree(supabase_migrations, supabase.folder, dirs_exist_ok=True)
-    # Its name has the time, so that each worker process has its own.
+    # The migration's name contains the time, so each worker process has its own file.
     (migration,) = (supabase_migrations / "supabase/migrations").iterdir()
     template = cluster.template(
         f"pushed_{regime}_{migration.stem}",
@@ -37,8 +37,8 @@ def pushed(supabase, supabase_migrations, cluster, regime):
 
 
 @contextmanager
-def another(cluster, settings):
-    """Another database, with usersync installed by usersync."""
+def clone_with(cluster, settings):
+    """Another database, in which usersync was installed by its own command."""
     database = cluster.clone(cluster.template("supabase_old", regime="old"))
     install(database, settings)
     yield database
@@ -47,12 +47,12 @@ def another(cluster, settings):
 
 @pytest.fixture
 def applied(cluster):
-    with another(cluster, Settings()) as database:
+    with clone_with(cluster, Settings()) as database:
         yield database
 
 
 @pytest.mark.newest_server
-def test_a_pushed_migration_is_a_whole_installation(supabase, pushed):
+def test_a_pushed_migration_installs_usersync_completely(supabase, pushed):
     planned = json.loads(supabase.usersync("plan", "--dsn", pushed.dsn(), "--json"))
     assert planned["state"] == "up to date"
     with GoTrue(pushed.dsn("supabase_auth_admin")) as auth, pushed.connect() as postgres:
@@ -61,7 +61,7 @@ def test_a_pushed_migration_is_a_whole_installation(supabase, pushed):
 
 
 @pytest.mark.newest_server
-def test_the_history_has_what_the_folder_has(supabase, pushed):
+def test_the_migration_history_matches_the_folder(supabase, pushed):
     (file,) = (supabase.folder / "supabase/migrations").iterdir()
     version = file.name.partition("_")[0]
     (line,) = (line for line in supabase("migration", "list", at=pushed).splitlines() if version in line)
@@ -82,8 +82,8 @@ def test_usersync_does_not_write_to_the_migration_history(supabase, applied):
 
 
 @pytest.mark.newest_server
-def test_both_ways_to_install_give_the_same_schema(supabase, pushed, applied, cluster):
-    # The history belongs to the CLI.
+def test_the_migration_and_apply_install_the_same_schema(supabase, pushed, applied, cluster):
+    # The migration history is a schema of the CLI.
     schemas = ("--schema", "public", "--schema", "usersync", "--schema", "auth")
     assert (
         supabase(
@@ -137,7 +137,7 @@ def test_a_declarative_schema_with_the_same_sql_proposes_to_drop_nothing(supabas
 
 @pytest.mark.parametrize("regime", ["old", "new"])
 @pytest.mark.newest_server
-def test_the_advisors_find_nothing(supabase, pushed):
+def test_supabases_advisors_report_no_problem(supabase, pushed):
     said = supabase.advice(pushed)
     # The indexes of a new table have not been used yet.
     assert [each for each in said if each["name"] != "unused_index"] == []
@@ -148,12 +148,12 @@ def test_the_advisors_find_nothing(supabase, pushed):
 
 @pytest.fixture
 def with_log(cluster):
-    """Functions of the audit log name its table, which the linter misses where there is none."""
-    with another(cluster, with_audit_log()) as database:
+    """A database with an audit log. Without it, the linter reports functions that name its table."""
+    with clone_with(cluster, with_audit_log()) as database:
         yield database
 
 
-def test_the_linter_finds_nothing_in_our_functions(supabase, with_log):
+def test_supabases_linter_reports_no_problem_in_usersyncs_functions(supabase, with_log):
     """Requires plpgsql_check, which not every PostgreSQL has."""
     with with_log.connect("supabase_admin") as superuser:
         if not superuser.execute(
@@ -184,7 +184,7 @@ DESCRIPTION = """
 @pytest.fixture
 def restored(cluster):
     """Another project: usersync with its log, without users."""
-    with another(cluster, with_audit_log()) as database:
+    with clone_with(cluster, with_audit_log()) as database:
         yield database
 
 

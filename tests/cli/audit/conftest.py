@@ -1,4 +1,4 @@
-"""A project with events in its audit log, and the command."""
+"""A project with an audit log, and a function that calls ``usersync audit`` for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``usersync audit enable``: writes the setting, creates the log, and changes nothing else in the file."""
+"""``usersync audit enable`` writes the setting, creates the audit log, and keeps the rest of the file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_enable_edits_only_its_setting(directory, case):
+def test_enable_changes_only_its_setting_in_the_file(directory, case):
     before, after = FILES[case]
     if before:
         (directory / "usersync.toml").write_text(before)
@@ -52,13 +52,13 @@ def test_enable_edits_only_its_setting(directory, case):
     assert (directory / "usersync.toml").read_text() == after
 
 
-def test_enable_writes_the_name_of_the_log(directory):
+def test_enable_writes_the_name_of_the_log_to_the_file(directory):
     (directory / "usersync.toml").write_text('[audit]\ntable = "public.old"\n')
     text = SettingsFile.of(None).with_log(EVENTS)
     assert tomllib.loads(text) == {"audit": {"enabled": True, "table": "app.events"}}
 
 
-def test_pyproject_has_the_settings(directory):
+def test_enable_edits_pyproject_if_it_has_the_settings(directory):
     (directory / "pyproject.toml").write_text('[project]\nname = "x"\n\n[tool.usersync]\nkey = "id"\n')
     file = SettingsFile.of(None)
     file.write(file.with_log())
@@ -68,7 +68,7 @@ def test_pyproject_has_the_settings(directory):
 
 
 @pytest.mark.parametrize("text", ["audit = { enabled = false }\n", 'audit.table = "x.y"\n', "audit = 5\n"])
-def test_a_form_that_is_not_edited_is_named(directory, text):
+def test_the_error_names_a_file_format_that_enable_does_not_edit(directory, text):
     (directory / "usersync.toml").write_text(text)
     file = SettingsFile.of(None)
     try:
@@ -111,7 +111,7 @@ def test_apply_creates_no_log_and_enable_creates_it(bare, postgres):
     assert log(postgres)
 
 
-def test_a_table_of_the_application_stops_enable(bare, postgres, directory):
+def test_an_existing_table_with_the_logs_name_stops_enable(bare, postgres, directory):
     postgres.execute("create table public.audit_logs (id int)")
     done = bare("audit", "enable", "--yes")
     assert done.code == 1
@@ -126,7 +126,7 @@ def test_a_table_of_the_application_stops_enable(bare, postgres, directory):
     "statement",
     ["create table audit_logs(id int)", 'CREATE TABLE IF NOT EXISTS\n  "public"."audit_logs" (id int)'],
 )
-def test_a_migration_with_the_logs_name_stops_enable(bare, postgres, directory, statement):
+def test_a_migration_file_that_creates_the_logs_table_stops_enable(bare, postgres, directory, statement):
     folder = directory / "supabase/migrations"
     folder.mkdir(parents=True)
     (folder / "2_later.sql").write_text(f"-- a log\n{statement};\n")
@@ -153,7 +153,7 @@ def test_a_mapped_table_needs_no_log(bare, directory):
     assert "maps" in done.err
 
 
-def test_init_enables_the_log_only_on_a_yes(bare, directory, postgres):
+def test_init_enables_the_log_only_if_the_user_agrees(bare, directory, postgres):
     assert bare("init", "--yes").code == 0
     text = (directory / "usersync.toml").read_text()
     assert tomllib.loads(text)["audit"] == {"enabled": False}

@@ -1,4 +1,4 @@
-"""``usersync erase``, with spooled events."""
+"""``usersync erase``: users, tracked tables, and spooled events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def spooled(spool_dir):
     return content
 
 
-def test_a_user_who_exists_or_is_unknown_is_refused(erase, user):
+def test_erasing_an_existing_or_unknown_user_is_refused(erase, user):
     alive = erase(user, "--yes")
     assert (alive.code, "US402" in alive.err) == (1, True)
     assert "Delete the user there first" in alive.err
@@ -41,7 +41,7 @@ def test_a_user_who_exists_or_is_unknown_is_refused(erase, user):
     assert (unknown.code, "US401" in unknown.err) == (1, True)
 
 
-def test_dry_run_erasure_and_repetition(erase, audited, user):
+def test_erase_with_dry_run_once_and_again(erase, audited, user):
     audited.record(
         "stock.adjusted", actor_id=str(user), ip="192.0.2.1", metadata={"email": "ada@example.com"}
     )
@@ -63,8 +63,8 @@ def test_dry_run_erasure_and_repetition(erase, audited, user):
     assert "nothing to erase" in erase(user, "--yes").out
 
 
-def test_a_users_table_that_is_tracked(erase, audited, user):
-    """Emptying the row creates an event with the erased values."""
+def test_events_of_a_tracked_users_table_are_erased(erase, audited, user):
+    """Erasing the row records an event with the old values, which is erased too."""
     project = audited.project
     assert audited("track", str(project.settings.users_table)).code == 0
     project.owner.execute(f"update {project.users} set {project.column('full_name')} = 'Countess'")
@@ -81,7 +81,7 @@ def test_a_users_table_that_is_tracked(erase, audited, user):
 
 
 def test_spooled_events_are_erased(erase, project, user, spool_dir):
-    """Spools of a running and of a dead process. Events of other users stay unchanged."""
+    """Spools of a running process and of a dead one. Events of other users stay unchanged."""
     project.auth.hard_delete(user)
     fact = {"actor_id": str(user), "ip": "192.0.2.1", "metadata": {"email": "ada@example.com", "kept": 1}}
     with AuditLog("postgresql://nobody@127.0.0.1:1/none", spool_dir=spool_dir, project="away") as log:
@@ -113,7 +113,7 @@ def test_spooled_events_are_erased(erase, project, user, spool_dir):
         log.close(timeout=0)
 
 
-def test_an_unreadable_file_is_named(erase, project, user, spool_dir):
+def test_an_unreadable_spool_file_is_named(erase, project, user, spool_dir):
     project.auth.hard_delete(user)
     (spool_dir / "away").mkdir(parents=True)
     (spool_dir / "away" / "1-00.spool").write_bytes(b"no database at all")

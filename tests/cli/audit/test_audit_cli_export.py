@@ -35,7 +35,7 @@ def numbers(events):
     return [event["changes"]["n"][1] for event in events]
 
 
-def test_json_lines_to_standard_output_the_oldest_first(many):
+def test_json_lines_are_printed_oldest_first(many):
     done = many("export")
     assert (done.code, done.err) == (0, "")
     events = [json.loads(line) for line in done.out.splitlines()]
@@ -44,7 +44,7 @@ def test_json_lines_to_standard_output_the_oldest_first(many):
     assert "tie" not in events[0]
 
 
-def test_csv_into_a_file(many, directory):
+def test_csv_is_written_to_a_file(many, directory):
     done = many("export", "--format", "csv", "--output", "out.csv", "--since", "1000s")
     assert done.code == 0
     assert "events in out.csv" in done.out
@@ -57,7 +57,7 @@ def test_csv_into_a_file(many, directory):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
-def test_parquet(many, directory):
+def test_parquet_is_written_to_a_file(many, directory):
     parquet = importlib.import_module("pyarrow.parquet")
     done = many("export", "--format", "parquet", "--output", "out.parquet", "--json")
     assert done.json["events"] == 1_234
@@ -75,7 +75,7 @@ def test_parquet_without_pyarrow_says_what_to_install(many, directory, monkeypat
     assert list(directory.glob("*out.parquet*")) == []
 
 
-def test_parquet_is_not_for_a_terminal(many, monkeypatch):
+def test_parquet_is_refused_on_a_terminal(many, monkeypatch):
     monkeypatch.setattr("usersync.cli.audit.export.on_terminal", lambda: True)
     done = many("export", "--format", "parquet")
     assert done.code == 2
@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_written_is_named(many, directory):
     assert "cannot write nowhere/out.jsonl" in done.err
 
 
-def test_an_export_that_fails_leaves_the_old_file(many, directory, monkeypatch):
+def test_a_failed_export_keeps_the_old_file(many, directory, monkeypatch):
     (directory / "out.csv").write_text("before")
     monkeypatch.setattr("usersync.audit.formats._flat", lambda _: 1 / 0)
     assert many("export", "--format", "csv", "--output", "out.csv").code == 1
@@ -101,7 +101,7 @@ def test_an_export_that_fails_leaves_the_old_file(many, directory, monkeypatch):
     assert len(list(directory.glob("*out.csv*"))) == 1
 
 
-def test_a_closed_pipe_ends_the_export(many, spawn):
+def test_a_closed_pipe_ends_the_export_quietly(many, spawn):
     many.project.owner.execute(MANY, [5_000])
     process = spawn("audit", "export", "--dsn", many.project.database.dsn())
     assert json.loads(process.stdout.readline())
@@ -110,7 +110,7 @@ def test_a_closed_pipe_ends_the_export(many, spawn):
     assert process.stderr.read() == ""
 
 
-def test_a_file_is_for_its_owner_and_keeps_its_mode(many, directory):
+def test_a_new_file_is_private_and_an_existing_one_keeps_its_mode(many, directory):
     for mode in (0o600, 0o640):
         assert many("export", "--output", "out.jsonl").code == 0
         assert stat.S_IMODE((directory / "out.jsonl").stat().st_mode) == mode
@@ -132,7 +132,7 @@ def test_a_path_that_is_not_a_regular_file_is_written_directly(many, directory):
     assert (directory / "real.jsonl").read_text().count("\n") == 1_234
 
 
-def test_a_full_disk_is_reported_as_such(many, spawn):
+def test_a_full_disk_is_reported(many, spawn):
     full = Path("/dev/full")
     if not full.is_char_device():
         pytest.skip("there is no /dev/full")
@@ -149,7 +149,7 @@ def test_a_full_disk_is_reported_as_such(many, spawn):
         assert "US000" not in said
 
 
-def test_no_csv_cell_is_a_formula(audited):
+def test_no_csv_cell_is_a_spreadsheet_formula(audited):
     for action in ("=1+1", "+1", "-1", "@SUM(1)", "plain"):
         audited.project.owner.execute(
             "select public.record_audit_events(jsonb_build_array(jsonb_build_object('action', %s::text)))",
@@ -168,7 +168,7 @@ def test_resume_continues_an_interrupted_export(many, directory):
     whole = directory / "whole.jsonl"
     content = whole.read_bytes()
     cut = directory / "cut.jsonl"
-    # Within a line, between two, before the first, at the end.
+    # The interruption is within a line, between two lines, before the first one, or at the end.
     for length in (len(content) // 2, content.index(b"\n", 1_000) + 1, 10, 0, len(content)):
         cut.write_bytes(content[:length])
         done = many("export", "--output", "cut.jsonl", "--resume", "--json")
@@ -182,7 +182,7 @@ def test_resume_continues_an_interrupted_export(many, directory):
     assert stat.S_IMODE((directory / "new.jsonl").stat().st_mode) == 0o600
 
 
-def test_resume_accepts_only_an_exported_file(many, directory):
+def test_resume_refuses_a_file_that_is_not_an_export(many, directory):
     (directory / "notes.jsonl").write_text("my notes\n")
     done = many("export", "--output", "notes.jsonl", "--resume")
     assert (done.code, "is not an event" in done.err) == (1, True)

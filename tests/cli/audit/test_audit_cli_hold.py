@@ -1,4 +1,4 @@
-"""``usersync audit hold``, and what ``prune`` says of it."""
+"""``usersync audit hold``: legal holds, and their effect on ``prune``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from usersync.transports.run import run
 pytestmark = pytest.mark.newest_server
 
 
-def test_a_hold_is_added_listed_named_and_removed(audited):
+def test_a_hold_is_added_listed_respected_by_prune_and_removed(audited):
     assert audited("prune").code == 2
     assert "add --keep" in audited("prune").err
     assert "no legal holds" in audited("hold", "list").out

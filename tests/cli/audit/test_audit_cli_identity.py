@@ -1,4 +1,4 @@
-"""``usersync audit spool`` knows the database of each event."""
+"""``usersync audit spool`` delivers events only to the database for which they were recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def actions(project):
-    """The actions of the events that are stored."""
+    """A function that returns the actions of the stored events."""
 
     def ask():
         rows = project.owner.execute("select action from public.audit_logs order by id").fetchall()
@@ -27,8 +27,8 @@ def actions(project):
     return ask
 
 
-def test_a_spool_of_the_former_form_under_a_shared_name_is_named(project, usersync, spool_dir, actions):
-    """Host, port and database are the same for every project of a pooler."""
+def test_a_spool_in_an_old_format_with_an_ambiguous_name_is_reported(project, usersync, spool_dir, actions):
+    """Behind a pooler, host, port and database name are the same for every project."""
     for dsn in (
         "postgresql://postgres.abc@aws-0-eu.pooler.supabase.com:6543/postgres",
         "postgresql://postgres@127.0.0.1:54322/postgres",
@@ -85,7 +85,7 @@ def test_confirm_project_delivers_to_this_database(project, usersync, spool_dir,
     assert actions() == ["a.b"]
 
 
-def test_rollback_and_apply_keep_the_id(database, usersync):
+def test_rollback_and_apply_keep_the_installation_id(database, usersync):
     found = []
     for _ in range(2):
         assert usersync("apply", "--yes", "--no-trial", "--dsn", database.dsn()).code == 0

@@ -15,7 +15,7 @@ def ada(audited):
 
 
 @pytest.fixture
-def story(audited, ada):
+def recorded_events(audited, ada):
     """Events of a product and of other entities."""
     with audited.log.context(actor_id=ada, request_id="r-1", ip="10.0.0.1"):
         audited.record("product.created", entity=("product", 42), after={"name": "Bolt", "stock": 10})
@@ -29,12 +29,12 @@ def actions(done):
     return [event["action"] for event in done.json["events"]]
 
 
-def narrow(done):
+def fits_80_columns(done):
     return all(len(line) <= 80 for line in done.out.splitlines())
 
 
-def test_search_shows_the_newest_first(story, ada):
-    done = story("search")
+def test_search_shows_the_newest_first(recorded_events, ada):
+    done = recorded_events("search")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert "✓ order.placed" in lines[0]
@@ -42,7 +42,7 @@ def test_search_shows_the_newest_first(story, ada):
     assert lines[2].endswith("intern")
     assert "stock 10 → 7" in lines[5]
     assert lines[4].endswith(f"{str(ada)[:4]}…{str(ada)[-7:]}")
-    assert narrow(done)
+    assert fits_80_columns(done)
 
 
 @pytest.mark.parametrize(
@@ -60,20 +60,25 @@ def test_search_shows_the_newest_first(story, ada):
         (["--until", "1h"], []),
     ],
 )
-def test_search_finds_matching_events(story, options, expected):
-    assert actions(story("search", *options, "--json")) == expected
+def test_search_finds_matching_events(recorded_events, options, expected):
+    assert actions(recorded_events("search", *options, "--json")) == expected
 
 
-def test_search_finds_events_linked_to_a_user(story, ada):
-    assert actions(story("search", "--user", ada, "--json")) == ["stock.adjusted", "product.created"]
+def test_search_finds_events_linked_to_a_user(recorded_events, ada):
+    assert actions(recorded_events("search", "--user", ada, "--json")) == [
+        "stock.adjusted",
+        "product.created",
+    ]
 
 
-def test_search_goes_page_by_page(story):
-    first = story("search", "--limit", "3")
+def test_search_prints_the_command_for_the_next_page(recorded_events):
+    first = recorded_events("search", "--limit", "3")
     cursor = first.out.split("--after ")[1].strip()
-    assert actions(story("search", "--limit", "3", "--after", cursor, "--json")) == ["product.created"]
-    assert story("search", "--limit", "3", "--json").json["next"] == cursor
-    assert story("search", "--limit", "4", "--json").json["next"] is None
+    assert actions(recorded_events("search", "--limit", "3", "--after", cursor, "--json")) == [
+        "product.created"
+    ]
+    assert recorded_events("search", "--limit", "3", "--json").json["next"] == cursor
+    assert recorded_events("search", "--limit", "4", "--json").json["next"] is None
 
 
 @pytest.mark.parametrize(
@@ -97,15 +102,15 @@ def test_search_goes_page_by_page(story):
         (["export", "--format", "xml"], "not one of"),
     ],
 )
-def test_wrong_usage_is_refused_with_exit_code_2(audited, arguments, words):
+def test_invalid_arguments_are_refused_with_exit_code_2(audited, arguments, words):
     done = audited(*arguments)
     assert done.code == 2
     assert words.lower() in done.err.lower()
 
 
-def test_show_has_all_of_an_event(story, ada):
-    event_id = story("search", "--action", "product.created", "--json").json["events"][0]["id"]
-    done = story("show", event_id)
+def test_show_prints_all_fields_of_an_event(recorded_events, ada):
+    event_id = recorded_events("search", "--action", "product.created", "--json").json["events"][0]["id"]
+    done = recorded_events("show", event_id)
     assert done.code == 0
     for words in (
         "✓ product.created",
@@ -114,32 +119,32 @@ def test_show_has_all_of_an_event(story, ada):
         'name   null → "Bolt"',
     ):
         assert words in done.out
-    assert story("show", event_id, "--json").json["events"][0]["changes"]["stock"] == [None, 10]
-    assert story("show", uuid4()).code == 1
+    assert recorded_events("show", event_id, "--json").json["events"][0]["changes"]["stock"] == [None, 10]
+    assert recorded_events("show", uuid4()).code == 1
 
 
-def test_history_is_the_timeline_of_one_entity(story, ada):
-    done = story("history", "product/42")
+def test_history_prints_the_events_of_one_entity_in_order(recorded_events, ada):
+    done = recorded_events("history", "product/42")
     assert done.code == 0
     assert done.out.index("product.created") < done.out.index("stock.adjusted") < done.out.index("by intern")
     assert "stock  10 → 7" in done.out
     assert f"by {ada}" in done.out
-    assert narrow(done)
-    first = story("history", "product/42", "--limit", "1")
+    assert fits_80_columns(done)
+    first = recorded_events("history", "product/42", "--limit", "1")
     again = first.out.strip().splitlines()[-1].split()[2:]
-    assert "product.created" not in story(*again).out
+    assert "product.created" not in recorded_events(*again).out
     assert "1 event, and more" in first.out
-    assert story("history", "product/43").code == 1
+    assert recorded_events("history", "product/43").code == 1
 
 
-def test_search_and_history_show_for_whom_the_actor_acted(audited, ada):
+def test_search_and_history_show_on_behalf_of_whom_the_actor_acted(audited, ada):
     fields = {"entity": ("product", 42), "actor_id": "support", "on_behalf_of": ada}
     audited.record("stock.adjusted", changes={"stock": (10, 7)}, **fields)
     assert f"for {str(ada)[:4]}…{str(ada)[-7:]}, stock 10 → 7" in audited("search").out
     assert f"by support on behalf of {ada}" in " ".join(audited("history", "product/42").out.split())
 
 
-def test_history_marks_changes_that_were_not_made(audited):
+def test_history_marks_changes_of_failed_actions(audited):
     audited.record("stock.adjusted", entity=("product", 42), changes={"stock": (10, 7)}, outcome="denied")
     done = audited("history", "product/42")
     assert done.out.index("was not done:") < done.out.index("stock  10 → 7")
@@ -148,7 +153,7 @@ def test_history_marks_changes_that_were_not_made(audited):
     assert "changes that were not done" in audited("show", event_id).out
 
 
-def test_history_knows_rows_of_tracked_tables(audited):
+def test_history_shows_rows_of_tracked_tables(audited):
     owner = audited.project.owner
     owner.execute("create schema shop; create table shop.lines (a int, b text, primary key (a, b))")
     owner.execute("create table public.products (id int primary key)")
@@ -180,37 +185,37 @@ def test_actors_with_ids_from_the_same_minute_are_distinguishable(audited):
     ("command", "width"),
     [("search", 40), ("tail --no-follow", 40), ("stats", 60), ("history product/42", 60)],
 )
-def test_lines_fit_a_narrow_terminal(story, command, width, monkeypatch):
+def test_lines_fit_a_narrow_terminal(recorded_events, command, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
-    story.record("an.action.with.quite.a.long.name", entity=("product", 42), actor_id="x" * 40)
-    assert all(len(line) <= width for line in story(*command.split()).out.splitlines())
+    recorded_events.record("an.action.with.quite.a.long.name", entity=("product", 42), actor_id="x" * 40)
+    assert all(len(line) <= width for line in recorded_events(*command.split()).out.splitlines())
 
 
-def test_times_are_in_utc_whatever_the_session_is_in(story, monkeypatch):
-    first = story("search").out
+def test_times_are_in_utc_in_any_session_time_zone(recorded_events, monkeypatch):
+    first = recorded_events("search").out
     monkeypatch.setenv("PGTZ", "America/New_York")
-    assert story("search").out == first
-    shown = story("search", "--json").json["events"][0]["occurred_at"]
+    assert recorded_events("search").out == first
+    shown = recorded_events("search", "--json").json["events"][0]["occurred_at"]
     assert shown.endswith("+00:00")
 
 
-def test_stats_count_by_day_and_action(story):
-    done = story("stats", "--days", "2")
+def test_stats_count_by_day_and_action(recorded_events):
+    done = recorded_events("stats", "--days", "2")
     assert done.code == 0
     assert "product.deleted  1       1" in done.out
     assert "█" not in done.out
-    assert sum(each["events"] for each in story("stats", "--json").json["counts"]) == 4
+    assert sum(each["events"] for each in recorded_events("stats", "--json").json["counts"]) == 4
 
 
-def test_tail_shows_the_newest_and_may_end_there(story):
-    done = story("tail", "-n", "2", "--no-follow")
+def test_tail_without_follow_prints_the_newest_events_and_ends(recorded_events):
+    done = recorded_events("tail", "-n", "2", "--no-follow")
     assert [line.split()[3] for line in done.out.splitlines()[::2]] == ["product.deleted", "order.placed"]
-    documents = story("tail", "-n", "2", "--no-follow", "--json").out.splitlines()
+    documents = recorded_events("tail", "-n", "2", "--no-follow", "--json").out.splitlines()
     assert [json.loads(each)["action"] for each in documents] == ["product.deleted", "order.placed"]
     assert [line.strip() for line in done.out.splitlines()[1::2]] == [
         json.loads(each)["id"] for each in documents
     ]
-    assert story("tail", "-n", "0", "--no-follow").out == ""
+    assert recorded_events("tail", "-n", "0", "--no-follow").out == ""
 
 
 def test_a_missing_installation_is_reported(usersync, database):
@@ -226,7 +231,7 @@ HOSTILE = "a\x1b[2J\x1b]0;owned\x07\r\n\tb\u202ec\u2028d\x9b31me\u200bf\x00"
     "command", ["search", "tail --no-follow", "history x/y", "stats", "export", "export --format csv"]
 )
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_hostile_content_stays_text(audited, command, form, monkeypatch):
+def test_hostile_values_are_escaped_on_the_terminal(audited, command, form, monkeypatch):
     monkeypatch.setattr("usersync.cli.audit.export.on_terminal", lambda: True)
     monkeypatch.setattr("usersync.cli.audit.stats.on_terminal", lambda: True)
     fields = dict.fromkeys(("actor_id", "user_agent", "request_id"), HOSTILE)
@@ -259,7 +264,7 @@ def test_rejects_are_listed_and_retried(audited):
     assert f"delete from usersync.audit_rejects where reject_id = {number};" in done.out
     assert "is_succeeded_failed_or_denied" in done.out
     assert "\x1b" not in done.out
-    assert narrow(done)
+    assert fits_80_columns(done)
     assert audited("rejects", "--limit", "1", "--json").json["more"] is True
     owner.execute("update usersync.audit_rejects set event = event - 'outcome'")
     done = audited("rejects", "--retry")
@@ -295,7 +300,7 @@ def test_prune_uses_the_servers_clock(audited, monkeypatch, ahead, code):
     assert len(audited("search", "--json").json["events"]) == 1
 
 
-def test_prune_shows_first_and_drops_whole_months(audited):
+def test_prune_shows_a_plan_and_then_drops_whole_months(audited):
     owner = audited.project.owner
     audited.record("new.one")
     audited.record("old.one", occurred_at="2020-05-05")
@@ -315,7 +320,7 @@ def test_prune_shows_first_and_drops_whole_months(audited):
     }
     assert actions(audited("search", "--json")) == ["usersync.log_pruned", "new.one"]
     assert "nothing is older" in audited("prune", "--keep", "13mo", "--yes").out
-    # With nothing to delete, there is no question, and the result is not a dry run.
+    # With nothing to delete, prune asks no question, and does not report a dry run.
     assert audited("prune", "--keep", "13mo").code == 0
     assert audited("prune", "--keep", "13mo", "--json").json["dry_run"] is False
 

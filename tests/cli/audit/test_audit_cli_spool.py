@@ -21,18 +21,18 @@ os._exit(9)
 
 
 @pytest.fixture
-def left_behind(spool_dir):
-    """A process recorded five events, and died before it sent any."""
+def events_of_a_dead_process(spool_dir):
+    """A process recorded five events and was killed before it sent one."""
     subprocess.run([sys.executable, "-c", RECORD_AND_DIE, spool_dir], check=False)
 
 
-def test_an_empty_spool(usersync, spool_dir):
+def test_an_empty_spool_is_reported(usersync, spool_dir):
     done = usersync("audit", "spool", "--dir", spool_dir)
     assert (done.code, done.err) == (0, "")
     assert "no events waiting" in done.out
 
 
-def test_events_of_a_dead_process_are_shown(usersync, spool_dir, left_behind):
+def test_events_of_a_dead_process_are_shown(usersync, spool_dir, events_of_a_dead_process):
     done = usersync("audit", "spool", "--dir", spool_dir)
     assert done.code == 0
     assert "5 events waiting" in done.out
@@ -46,12 +46,14 @@ def test_events_of_a_dead_process_are_shown(usersync, spool_dir, left_behind):
     assert file["oldest_at"]
 
 
-def test_the_variable_names_the_spool_directory(usersync, spool_dir, left_behind, monkeypatch):
+def test_usersync_spool_dir_names_the_spool_directory(
+    usersync, spool_dir, events_of_a_dead_process, monkeypatch
+):
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(spool_dir))
     assert usersync("audit", "spool", "--json").json["waiting"] == 5
 
 
-def test_a_running_process_keeps_its_file(usersync, spool_dir):
+def test_the_file_of_a_running_process_is_not_drained(usersync, spool_dir):
     with AuditLog.recording_only(spool_dir=spool_dir, project="test") as log:
         log.record("shelf.counted")
         done = usersync("audit", "spool", "--dir", spool_dir, "--project", "test")
@@ -59,7 +61,7 @@ def test_a_running_process_keeps_its_file(usersync, spool_dir):
         assert "--drain" not in done.out
 
 
-def test_drain_delivers_events_of_a_dead_process(audited, spool_dir, left_behind):
+def test_drain_delivers_events_of_a_dead_process(audited, spool_dir, events_of_a_dead_process):
     done = audited("spool", "--drain", "--dir", spool_dir, "--project", "test")
     assert done.code == 0
     assert "Delivering to" in done.err
@@ -69,7 +71,9 @@ def test_drain_delivers_events_of_a_dead_process(audited, spool_dir, left_behind
     assert stored == (5,)
 
 
-def test_drain_of_another_spool_delivers_nothing_and_says_how_to(audited, spool_dir, left_behind):
+def test_drain_refuses_a_spool_of_another_database_and_names_the_option(
+    audited, spool_dir, events_of_a_dead_process
+):
     done = audited("spool", "--drain", "--dir", spool_dir)
     assert done.code == 0
     assert "Done: no events delivered." in done.out
@@ -78,25 +82,27 @@ def test_drain_of_another_spool_delivers_nothing_and_says_how_to(audited, spool_
     assert audited(*advice.split()[2:], "--dir", spool_dir, "--json").json["delivered"] == 5
 
 
-def test_a_missing_spool_is_an_error(usersync, spool_dir, left_behind):
+def test_a_missing_spool_is_an_error(usersync, spool_dir, events_of_a_dead_process):
     done = usersync("audit", "spool", "--dir", spool_dir, "--project", "tset")
     assert done.code == 2
     assert "the spool tset does not exist" in done.err
     assert "Spools: test." in done.err
 
 
-def test_drain_without_a_database_fails_at_once_and_loses_nothing(usersync, spool_dir, left_behind):
+def test_drain_without_a_database_fails_and_keeps_the_events(usersync, spool_dir, events_of_a_dead_process):
     done = usersync("audit", "spool", "--drain", "--dir", spool_dir, "--dsn", "postgresql://127.0.0.1:1/x")
     assert done.code == 3
     assert usersync("audit", "spool", "--dir", spool_dir, "--json").json["waiting"] == 5
 
 
-def test_drain_where_usersync_is_not_installed(usersync, database, spool_dir, left_behind):
+def test_drain_into_a_database_without_usersync_keeps_the_events(
+    usersync, database, spool_dir, events_of_a_dead_process
+):
     done = usersync("audit", "spool", "--drain", "--dir", spool_dir, "--dsn", database.dsn(), "--json")
     assert (done.code, done.json["error"]["code"]) == (1, "US301")
 
 
-def test_quarantined_events_are_shown_with_their_reason(usersync, spool_dir, left_behind):
+def test_quarantined_events_are_shown_with_their_reason(usersync, spool_dir, events_of_a_dead_process):
     (path,) = spool_dir.glob("test/*.spool")
     with sqlite3.connect(path) as connection:
         connection.execute(
@@ -156,7 +162,7 @@ def test_unreadable_files_are_named(usersync, spool_dir):
     assert "78-abc.damaged-1" in done.out
 
 
-def test_a_drain_with_an_unreadable_file_is_incomplete(audited, spool_dir, left_behind):
+def test_a_drain_with_an_unreadable_file_is_incomplete(audited, spool_dir, events_of_a_dead_process):
     broken = spool_dir / "test" / "77-abc.spool"
     broken.write_bytes(b"no database at all" * 1000)
     broken.chmod(0o600)
@@ -171,7 +177,7 @@ def test_a_drain_with_an_unreadable_file_is_incomplete(audited, spool_dir, left_
 @pytest.mark.parametrize(
     ("arguments", "words"), [(["--timeout", "soon"], "not a duration"), (["--timeout", "5m"], "5min or 5mo")]
 )
-def test_wrong_durations_are_refused(usersync, arguments, words):
+def test_invalid_durations_are_refused(usersync, arguments, words):
     done = usersync("audit", "spool", *arguments)
     assert done.code == 2
     assert words in done.err

@@ -1,4 +1,4 @@
-"""The state of an entity at a time, and the difference of two times."""
+"""The state of an entity at a time, and the difference between its states at two times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY = datetime(2026, 3, 1, 10, tzinfo=UTC)
 
 @pytest.fixture
 def bolt(audited):
-    """Five events of a product on five days, then another product with its id, and events of others."""
+    """Events of a product on five days, of a later product with the same id, and of other entities."""
     told = [
         ("product.created", {"changes": {"name": [None, "Bolt"], "stock": [None, 10]}}),
         ("stock.adjusted", {"changes": {"stock": [10, 7]}, "actor_id": "ada"}),
@@ -39,7 +39,7 @@ def values(found):
     return {name: each["value"] for name, each in found["fields"].items()}
 
 
-#: A day, whether the product exists then, and its fields.
+#: The day, whether the product exists on it, and its fields.
 STATES = [
     (-1, False, {}),
     (0, True, {"name": "Bolt", "stock": 10, "price": 5}),
@@ -52,13 +52,13 @@ STATES = [
 ]
 
 
-def test_a_state_has_the_changes_that_were_made_until_then(bolt):
+def test_a_state_includes_the_changes_until_its_time(bolt):
     for day, exists, expected in STATES:
         found = at(bolt, day)
         assert (found["exists"], values(found)) == (exists, expected), day
 
 
-def test_a_state_says_how_far_the_log_reaches(bolt, monkeypatch):
+def test_a_state_names_the_oldest_event_of_the_log(bolt, monkeypatch):
     assert at(bolt, -1)["notes"] == ["Did not exist: created at 2026-03-01T10:00:00Z."]
     assert at(bolt, 4.5)["notes"] == ["Did not exist: deleted at 2026-03-05T10:00:00Z."]
     found = at(bolt, -1, entity="product/4")
@@ -73,7 +73,7 @@ def test_a_state_says_how_far_the_log_reaches(bolt, monkeypatch):
     assert found["notes"][-1].startswith("Only the 1 events before and after this time were read.")
 
 
-def test_the_difference_of_two_times(bolt):
+def test_the_difference_between_two_times_lists_changed_fields(bolt):
     early = (DAY + timedelta(hours=1)).isoformat()
     assert at(bolt, 3, "--from", early)["changes"] == {"stock": [10, 7], "price": [5, 6]}
     assert at(bolt, 4, "--from", early)["changes"] == {
@@ -83,7 +83,7 @@ def test_the_difference_of_two_times(bolt):
     assert at(bolt, 0.5, "--from", early)["changes"] == {}
 
 
-def test_the_lines_of_a_state_and_of_a_difference(bolt, monkeypatch):
+def test_the_output_of_a_state_and_of_a_difference(bolt, monkeypatch):
     done = bolt("history", "product/42", "--at", "2026-03-02T12:00")
     assert done.code == 0
     lines = done.out.splitlines()
@@ -107,7 +107,7 @@ def test_the_lines_of_a_state_and_of_a_difference(bolt, monkeypatch):
         assert bolt("history", "product/42", *wrong).code == 2
 
 
-def test_a_number_and_a_truth_value_differ():
+def test_a_number_and_a_boolean_are_different_values():
     def state(value):
         fields = (entity_state.FieldState("paid", value, None),)
         return entity_state.EntityState(DAY, fields, None, None, has_events=True, is_cut=False)

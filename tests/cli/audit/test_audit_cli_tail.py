@@ -15,7 +15,7 @@ from terminal import Terminal
 pytestmark = pytest.mark.newest_server
 
 
-def test_tail_follows_and_ends_with_ctrl_c(audited):
+def test_tail_prints_new_events_until_ctrl_c(audited):
     audited.record("product.created", entity=("product", 1))
     with Terminal("audit", "tail", "--every", "0.1", "--dsn", audited.project.database.dsn()) as terminal:
         terminal.wait_for("✓ product.created")
@@ -30,10 +30,10 @@ def test_tail_follows_and_ends_with_ctrl_c(audited):
         assert "Traceback" not in terminal.text
 
 
-def test_json_lines_while_following(audited, spawn):
+def test_tail_prints_new_events_as_json_lines(audited, spawn):
     dsn = audited.project.database.dsn()
     process = spawn("audit", "tail", "-n", "0", "--every", "0.1", "--json", "--dsn", dsn)
-    # The start of the command's first read is not visible, so record events until one is printed.
+    # The test cannot see when the command first reads, so it records events until one is printed.
     while not select.select([process.stdout], [], [], 0.2)[0]:
         audited.record("product.created", metadata={"n": 1})
     document = json.loads(process.stdout.readline())
@@ -65,7 +65,7 @@ def test_tail_reconnects_after_a_lost_connection(audited):
     with Terminal("audit", "tail", "--every", "0.1", "--dsn", database.dsn()) as terminal:
         audited.record("first.one")
         terminal.wait_for("first.one")
-        # Printed on the next connection, whichever connection printed the first event.
+        # This event is printed on the second connection.
         audited.record("before.it")
         terminal.wait_for("before.it")
         audited.project.owner.execute(
@@ -80,8 +80,11 @@ def test_tail_reconnects_after_a_lost_connection(audited):
 
 
 @contextmanager
-def door(database):
-    """A host that is tried before the server's. Yields both, and a queue of its connections."""
+def first_host(database):
+    """A host that clients try before the server's.
+
+    Yields a connection string with both, and its connections.
+    """
     knocks = queue.Queue()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -98,12 +101,12 @@ def door(database):
     thread.join()
 
 
-def test_start_and_end_of_an_outage_are_reported_once(audited, cluster):
+def test_the_start_and_the_end_of_an_outage_are_reported_once(audited, cluster):
     database = audited.project.database
     audited.record("before.it")
     audited.log.close()
     with (
-        door(database) as (dsn, knocks),
+        first_host(database) as (dsn, knocks),
         Terminal("audit", "tail", "--every", "0.1", "--dsn", dsn) as terminal,
     ):
         terminal.wait_for("before.it")
@@ -123,7 +126,7 @@ def test_start_and_end_of_an_outage_are_reported_once(audited, cluster):
         assert terminal.text.count("warning:") == 1
 
 
-def test_tail_ends_when_its_reader_ends(audited, spawn):
+def test_a_closed_pipe_ends_tail(audited, spawn):
     audited.record("first.one")
     dsn = audited.project.database.dsn()
     process = spawn("audit", "tail", "--every", "0.1", "--dsn", dsn)

@@ -17,7 +17,7 @@ def products(audited):
     return audited
 
 
-def test_a_dry_run_shows_and_changes_nothing(products):
+def test_a_dry_run_of_track_shows_the_changes_and_makes_none(products):
     done = products("track", "products", "--dry-run")
     assert (done.code, done.err) == (0, "")
     assert "Nothing was changed" in done.out
@@ -70,7 +70,7 @@ def test_a_table_is_tracked_and_untracked(products):
     assert "no table is tracked" in products("tracked").out
 
 
-def test_a_table_that_was_altered_since_is_stale(products):
+def test_a_table_altered_after_track_is_reported_as_stale(products):
     products("track", "products", "--exclude", "name")
     products.project.owner.execute("alter table public.products add column colour text")
     done = products("tracked")
@@ -92,7 +92,7 @@ def test_a_table_that_was_altered_since_is_stale(products):
         (["track", "public.audit_logs"], "again, without end"),
     ],
 )
-def test_a_table_that_cannot_be_tracked_is_explained(products, arguments, words):
+def test_the_error_explains_why_a_table_cannot_be_tracked(products, arguments, words):
     done = products(*arguments)
     assert done.code == 2
     assert words in done.err

@@ -28,7 +28,7 @@ NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
         ("2026-03-30T18:30+02:00", datetime(2026, 3, 30, 16, 30, tzinfo=UTC)),
     ],
 )
-def test_a_point_in_time(text, expected):
+def test_durations_dates_and_times_are_points_in_time(text, expected):
     assert parse_moment(text, NOW) == expected
 
 

@@ -1,4 +1,4 @@
-"""A working directory that was removed: the environment has all required settings."""
+"""The command and the clients work in a directory that was removed, with settings from the environment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def audit_enabled():
 
 
 @pytest.mark.parametrize("code", [STATUS, CLIENTS], ids=["status", "from_env"])
-def test_in_a_directory_that_is_gone(project, tmp_path, code):
+def test_a_removed_working_directory_causes_no_error(project, tmp_path, code):
     here = tmp_path / "gone"
     here.mkdir()
     environment = {"PATH": os.environ["PATH"], "SUPABASE_DB_URL": project.database.dsn()}

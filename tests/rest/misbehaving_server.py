@@ -1,4 +1,4 @@
-"""A server that answers whatever a test has it say, byte by byte if need be."""
+"""An HTTP server that sends the bytes that a test chooses, for tests of invalid and slow answers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-#: What to do with a connection once a request has arrived on it; given also the number of the request.
+#: A function that answers a request. It gets the connection and the number of the request.
 Behaviour = Callable[[socket.socket, int], None]
 
-_PATIENCE_S = 100
+_TIMEOUT_S = 100
 
 
-class Hostile:
-    """Listens on a loopback port, reads one request a connection, and misbehaves."""
+class MisbehavingServer:
+    """Listens on a loopback port, reads one request per connection, and lets ``behaviour`` answer it."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
@@ -36,7 +36,7 @@ class Hostile:
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        # From here on nobody is let in any more, and who hangs is told that it is over.
+        # No new connections are accepted now. Closing the open ones ends the threads that still use them.
         self._thread.join()
         self._listener.close()
         for each in self._open:
@@ -60,7 +60,7 @@ class Hostile:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError):
-            connection.settimeout(_PATIENCE_S)
+            connection.settimeout(_TIMEOUT_S)
             self.requests.append(_read_request(connection))
             self._behaviour(connection, len(self.requests))
             connection.shutdown(socket.SHUT_RDWR)
@@ -92,7 +92,7 @@ def _received(connection: socket.socket) -> bytes:
 
 
 def answering(status: str, body: bytes = b"", length: int | None = None, **headers: str) -> Behaviour:
-    """Answer, with a length that may be a lie."""
+    """Answer with this body and Content-Length, which may be wrong."""
     fields = {
         "Content-Type": "application/json",
         **{key.replace("_", "-"): value for key, value in headers.items()},
@@ -107,5 +107,5 @@ def answering(status: str, body: bytes = b"", length: int | None = None, **heade
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """One after the other; the last one from there on."""
+    """Use each behaviour for one request, and the last one for all further requests."""
     return lambda connection, number: behaviours[min(number, len(behaviours)) - 1](connection, number)

@@ -1,4 +1,4 @@
-"""Administrative actions of usersync are in the audit log: actor, time, counts."""
+"""usersync records its administrative actions in the audit log: the actor, the time and the counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def record(connection):
     connection.execute("select public.record_audit_events(%s::jsonb)", [json.dumps([event])])
 
 
-def acts(connection):
+def own_events(connection):
     rows = connection.execute(
         "select action, actor_id, metadata || jsonb_build_object('db_role', db_role) from public.audit_logs "
         "where action like 'usersync.%' order by recorded_at"
@@ -38,10 +38,10 @@ def acts(connection):
 
 
 def test_an_empty_log_gets_no_administrative_event(installed):
-    assert acts(installed) == {}
+    assert own_events(installed) == {}
 
 
-def test_apply_and_retry_and_rollback(usersync, installed):
+def test_apply_retry_and_rollback_are_recorded(usersync, installed):
     record(installed)
     installed.execute("alter function usersync.handle_new_user() reset search_path")
     assert usersync("apply", "--yes", "--no-trial").code == 0
@@ -51,7 +51,7 @@ def test_apply_and_retry_and_rollback(usersync, installed):
     )
     usersync("retry")
     assert usersync("rollback", "--yes").code == 0
-    found = acts(installed)
+    found = own_events(installed)
     assert list(found) == ["usersync.applied", "usersync.failures_retried", "usersync.rollback_started"]
     by, metadata = found["usersync.applied"]
     assert "@" in by
@@ -60,15 +60,15 @@ def test_apply_and_retry_and_rollback(usersync, installed):
     assert found["usersync.failures_retried"][1]["users"] == 1
 
 
-def test_tracking_and_rejected_events(usersync, installed):
+def test_track_untrack_and_retries_of_rejected_events_are_recorded(usersync, installed):
     installed.execute("create table public.products (id int primary key)")
     assert usersync("audit", "track", "products").code == 0
-    # It changes nothing, so it is not recorded again.
+    # The second call changes nothing, so it is not recorded.
     assert usersync("audit", "track", "products").code == 0
     installed.execute("select public.record_audit_events('[{}]')")
     assert usersync("audit", "rejects", "--retry").code == 1
     assert usersync("audit", "untrack", "products").code == 0
-    found = acts(installed)
+    found = own_events(installed)
     assert list(found) == ["usersync.table_tracked", "usersync.rejects_retried", "usersync.table_untracked"]
     by, metadata = found["usersync.table_tracked"]
     assert "@" in by
@@ -81,17 +81,17 @@ def test_tracking_and_rejected_events(usersync, installed):
     assert entities == [products, log, products]
 
 
-def test_a_retry_from_python(installed, database):
+def test_a_retry_from_python_is_recorded(installed, database):
     with UserSync(database.dsn()) as sync:
         sync.retry()
         sync.retry(due=True)
-        assert acts(installed) == {}
+        assert own_events(installed) == {}
         installed.execute(
             "insert into usersync.sync_failures (user_id, outcome, sqlstate, message) "
             "values (gen_random_uuid(), 'failed', '23505', 'made up')"
         )
         sync.retry()
-    assert [(action, by) for action, (by, _) in acts(installed).items()] == [
+    assert [(action, by) for action, (by, _) in own_events(installed).items()] == [
         ("usersync.failures_retried", "postgres")
     ]
 
@@ -116,25 +116,25 @@ def test_an_erasure_from_python_names_the_role(installed, database, auth):
     ).fetchall() == [("postgres", str(user))]
 
 
-def test_fixes_of_doctor(usersync, installed):
+def test_fixes_of_doctor_are_recorded(usersync, installed):
     record(installed)
     installed.execute("alter function usersync.handle_new_user() reset search_path")
     assert usersync("doctor", "--fix", "--yes").code == 0
-    # There is nothing to fix, so it is not recorded again.
+    # The second call finds nothing to fix, so it is not recorded.
     assert usersync("doctor", "--fix", "--yes").code == 0
-    ((action, (by, metadata)),) = acts(installed).items()
+    ((action, (by, metadata)),) = own_events(installed).items()
     assert action == "usersync.fixes_run"
     assert "@" in by
     assert (metadata["fixes"], metadata["checks"]) == (1, ["D006", "D007"])
     assert installed.execute("select count(*) from public.audit_logs").fetchone() == (2,)
 
 
-def test_prune(usersync, installed):
+def test_prune_is_recorded(usersync, installed):
     installed.execute("select set_config('usersync.maintaining', 'audit', false)")
     record(installed)
     installed.execute("update public.audit_logs set recorded_at = occurred_at")
     record(installed)
     assert usersync("audit", "prune", "--keep", "13mo", "--yes").code == 0
-    by, metadata = acts(installed)["usersync.log_pruned"]
+    by, metadata = own_events(installed)["usersync.log_pruned"]
     assert "@" in by
     assert metadata["events"] == 1
