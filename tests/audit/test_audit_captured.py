@@ -59,12 +59,12 @@ def test_every_way_to_record(usersync_events, tmp_path, monkeypatch):
 
 def test_one_log_or_all_and_wrong_calls_raise(tmp_path):
     with AuditLog(NOWHERE, spool_dir=tmp_path, exit_timeout=0) as other:
-        with captured_events() as exit_stack, audit.captured() as mine:
+        with captured_events() as all_events, audit.captured() as mine:
             audit.record("mine")
             other.record("theirs")
             with pytest.raises(TypeError):
                 audit.record("mine", entitty="product/1")
-        assert [[event.action for event in each] for each in (mine, exit_stack)] == [["mine"], ["theirs"]]
+        assert [[event.action for event in each] for each in (mine, all_events)] == [["mine"], ["theirs"]]
         assert other.record("stored")
         assert other.stats().accepted == 1
         other.close(timeout=0)

@@ -187,12 +187,12 @@ FILTERS = [
 
 def test_a_filter_finds_the_same_events_as_a_search(project):
     with project.database.connect() as owner:
-        exit_stack = run(reading.search(EventFilter(), limit=1_000), owner).events
+        all_events = run(reading.search(EventFilter(), limit=1_000), owner).events
         for fields in FILTERS:
             given = {name: _value_at_run_time(name, value, project) for name, value in fields.items()}
             wanted = EventFilter(**given)
             found = {each.id for each in run(reading.search(wanted, limit=1_000), owner).events}
-            assert {each.id for each in exit_stack if live.matches(wanted, each)} == found, fields
+            assert {each.id for each in all_events if live.matches(wanted, each)} == found, fields
 
 
 def _value_at_run_time(name, value, project):
