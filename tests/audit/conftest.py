@@ -1,4 +1,4 @@
-"""A database with usersync, logs that are closed after the test, and a proxy between the two."""
+"""Fixtures for tests of AuditLog: a database, audit logs, and a proxy between them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Store:
         return self.database.dsn()
 
     def ids(self) -> list[str]:
-        """The ids of all events, unordered; an id that is stored twice is listed twice."""
+        """The ids of all events, in no order. An id that is stored twice is listed twice."""
         return [str(row[0]) for row in self.owner.execute("select id from public.audit_logs").fetchall()]
 
     def events(self) -> list[dict[str, Any]]:
@@ -71,7 +71,10 @@ def spool_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_log(spool_dir: Path) -> Iterator[Callable[..., AuditLog]]:
-    """Create a log with its spool in ``spool_dir``; it is closed at the end of the test."""
+    """A function that creates a log with its spool in ``spool_dir``.
+
+    The log is closed at the end of the test.
+    """
     with ExitStack() as logs:
 
         def make(source: Any = None, **options: Any) -> AuditLog:
@@ -118,7 +121,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+def _no_unexpected_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "usersync.audit")
 
 

@@ -1,4 +1,5 @@
-"""Processes that record and are killed at a random moment. Every returned id must be stored.
+"""Starts processes that record events, and kills them at random moments. Every id that they return must be
+stored.
 
 The suite kills some tens of processes, ``bench/`` a thousand. Run as a script, this is the process that
 records: it writes each id to its output after ``record()`` has returned it.

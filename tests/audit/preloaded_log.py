@@ -1,4 +1,7 @@
-"""What gunicorn loads before it forks its workers: an audit log that has recorded already."""
+"""The application that gunicorn loads before it forks its workers.
+
+Its audit log has already recorded an event.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def _respond(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     number = environ["PATH_INFO"].strip("/")
     with audit.context(actor_id=number):
         accepted = audit.record("order.placed", entity=("order", number))
-        # The other requests of this worker go on meanwhile, where requests are greenlets.
+        # With greenlets, the other requests of this worker continue meanwhile.
         delivered = audit.flush(30)
         accepted = accepted and audit.record("order.paid", entity=("order", number))
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -1,4 +1,4 @@
-"""The audit log of a project, and more sessions to test concurrency."""
+"""The audit log of a project, and further sessions for tests of concurrency."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def log(project: Project, every_isolation_level: str) -> Log:
 
 @pytest.fixture
 def session(project: Project) -> Iterator[Callable[[], psycopg.Connection[Any]]]:
-    """Open more sessions as the owner. They end with the test."""
+    """A function that opens further sessions as the owner. They end with the test."""
     opened = []
 
     def connect() -> psycopg.Connection[Any]:
@@ -49,7 +49,10 @@ def session(project: Project) -> Iterator[Callable[[], psycopg.Connection[Any]]]
 
 @pytest.fixture
 def signed_in(database: SupabaseDatabase) -> Iterator[Callable[..., psycopg.Connection[Any]]]:
-    """Open sessions with the claims of a token, as PostgREST does. They end with the test."""
+    """A function that opens sessions with the claims of a token, as PostgREST does.
+
+    They end with the test.
+    """
     opened = []
 
     def connect(claims: dict[str, Any], role: str = "authenticated") -> psycopg.Connection[Any]:

@@ -1,4 +1,4 @@
-"""The audit log of a project, for tests that write to it with SQL."""
+"""Helpers for tests that use a project's audit log with SQL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def event(**fields: Any) -> dict[str, Any]:
 
 
 def send(connection: psycopg.Connection[Any], *events: Any) -> tuple[int, int, int]:
-    """Record the events. Returns how many were stored, duplicates, and rejected."""
+    """Record the events. Returns the numbers of stored events, duplicates and rejected events."""
     statement = "select public.record_audit_events(%s)"
     if not events:
         statement = f"{OWN_TRANSACTION} {statement} from told"
@@ -41,7 +41,7 @@ def found(connection: psycopg.Connection[Any], statement: str) -> list[Any]:
 
 
 def as_sent(kept: Any) -> Any:
-    """A rejected event without the id and the time that it was given because it had none."""
+    """A rejected event without the generated id and time, if it was sent without them."""
     given = isinstance(kept, dict) and set(kept) <= {"id", "occurred_at", "action"}
     return {key: kept[key] for key in kept if key == "action"} if given else kept
 
@@ -75,7 +75,7 @@ class Log:
             )
             rows = cursor.execute(read.format(self.table)).fetchall()
         for row in rows:
-            # If the key is text, as text.
+            # The user's id as text if the key is of type text.
             row["user_id"] = row["user_id"] and UUID(str(row["user_id"]))
         return rows
 

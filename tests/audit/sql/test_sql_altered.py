@@ -1,4 +1,4 @@
-"""usersync works with a log that its owner has altered."""
+"""usersync works with an audit log whose table its owner has altered."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def test_partitions_are_created_and_receive_their_rows(altered):
     assert len(altered.partitions()) == 4
     after = altered.row()
     assert after.pop("partition") != "usersync.audit_logs_default"
-    # The type point has no equality operator.
+    # The column's type point has no equality operator.
     assert {name: str(value) for name, value in after.items()} == {
         name: str(value) for name, value in before.items()
     }
 
 
-def test_the_reason_why_a_partition_is_not_created_is_reported(log):
+def test_the_reason_for_a_missing_partition_is_reported(log):
     log.owner.execute("drop function usersync.guard_audit_partitions()")
     for name in log.partitions():
         if not name.endswith("default"):

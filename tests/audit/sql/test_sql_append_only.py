@@ -1,4 +1,4 @@
-"""Events in the log cannot be changed: by the owner or the service role, in any partition."""
+"""The audit log is append-only for the owner and the service role, in every partition."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_the_owner_is_refused_on_the_log_and_on_every_partition(log, user_id, wr
 
 
 def test_empty_partitions_refuse_truncate_too(log):
-    """A partition that is empty at this test may have rows later."""
+    """The test only sees empty partitions. They may have rows later."""
     for name in log.partitions():
         refused(log, f"usersync.{name}", WRITES["truncate"])
 
 
-def test_a_partition_attached_by_hand_is_guarded_by_the_next_apply(log, user_id):
+def test_apply_protects_a_partition_that_was_attached_by_hand(log, user_id):
     attach_by_hand(log)
     for write in ("update", "delete"):
         refused(log, "public.archive", WRITES[write])
@@ -69,7 +69,7 @@ def test_a_partition_attached_by_hand_is_guarded_by_the_next_apply(log, user_id)
     refused(log, "public.archive", WRITES["truncate"])
 
 
-def test_an_upsert_cannot_overwrite(log, user_id):
+def test_an_upsert_cannot_overwrite_an_event(log, user_id):
     refused(
         log,
         log.table,
@@ -89,7 +89,7 @@ def test_the_service_role_is_refused(log, user_id, project, write):
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_role_with_all_privileges_is_refused(log, user_id, project, write):
-    """By mistake or by default privileges; and whatever the role sets for maintenance."""
+    """The privileges may be granted by mistake or by default. The setting for maintenance has no effect."""
     for table, right in (
         (log.project.settings.audit_table, "all"),
         (log.project.settings.users_table, "select"),
@@ -103,7 +103,7 @@ def test_a_role_with_all_privileges_is_refused(log, user_id, project, write):
             service.execute(WRITES[write].replace("{}", log.table))
 
 
-def test_deleting_a_user_removes_only_the_link(log, user_id):
+def test_deleting_a_user_removes_only_the_user_id_of_events(log, user_id):
     before = log.rows()
     log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
     assert log.rows() == [row | {"user_id": None} for row in before]
@@ -119,14 +119,14 @@ def test_deleting_a_user_removes_only_the_link(log, user_id):
         "recorded_at = now() - interval '1 day'",
     ],
 )
-def test_nothing_else_changes_with_a_link(log, user_id, project, change):
-    """Even without the foreign key, which a session could otherwise imitate."""
+def test_no_other_column_can_change_together_with_the_user_id(log, user_id, project, change):
+    """This applies even without the foreign key, whose action a session could otherwise imitate."""
     constraint = "select conname from pg_constraint where conrelid = %s::regclass and contype = 'f'"
     (name,) = log.owner.execute(constraint, [log.table]).fetchone()
     log.owner.execute(f"alter table {log.table} drop constraint {psycopg.sql.Identifier(name).as_string()}")
     log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user_id])
     refused(log, log.table, f"update {{}} set user_id = null, {change}")
-    log.owner.execute(f"update {log.table} set user_id = null")  # only the link
+    log.owner.execute(f"update {log.table} set user_id = null")  # only the user id
 
 
 def test_only_the_owner_can_start_maintenance_and_it_ends_with_the_transaction(log, user_id):

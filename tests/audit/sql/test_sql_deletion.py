@@ -1,4 +1,4 @@
-"""The auth server deletes a user with events: nothing fails, and the actor stays known."""
+"""The auth server deletes a user with events: the deletion succeeds, and the events keep their actor."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def settings(names, policy):
     return with_audit_log(NAMES[names][0] | hostile | {"on_delete": policy})
 
 
-def test_a_deleted_user_keeps_the_attribution(log, policy):
+def test_events_of_a_deleted_user_keep_their_actor(log, policy):
     user_id = log.project.auth.sign_up_email("ada@example.com")
     log.record(event(actor_id=str(user_id), changes={"quantity": [1, 2]}, metadata={"why": "sold"}))
     before = log.row()
     log.project.auth.hard_delete(user_id)
     assert log.project.failure(user_id) is None
-    # Only the link is removed, and only with the row.
+    # Only the event's user_id is emptied, and only if the row is deleted.
     assert log.row() == before | {"user_id": None if policy == "delete" else user_id}
 
 
-def test_a_deletion_during_the_batch(log, session, policy):
+def test_a_deletion_during_an_open_batch_succeeds(log, session, policy):
     user_id = log.project.auth.sign_up_email("ada@example.com")
     writer = session()
     with writer.transaction():
         send(writer, event(actor_id=str(user_id)))
-        log.project.auth.hard_delete(user_id)  # is not delayed by the batch
+        log.project.auth.hard_delete(user_id)  # the batch does not delay the deletion
     log.project.client.retry()
     assert log.project.client.status().in_step
     row = log.row()
@@ -47,8 +47,8 @@ def test_a_deletion_during_the_batch(log, session, policy):
     assert row["user_id"] == (None if policy == "delete" else user_id)
 
 
-def test_events_recorded_during_the_deletion(log, project):
-    """The auth server's transaction is open: the deletion is not visible to other sessions yet."""
+def test_events_recorded_while_the_deletion_is_uncommitted_are_stored(log, project):
+    """The auth server's transaction is open, so other sessions do not see the deletion yet."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     with project.database.connect("supabase_auth_admin") as auth, auth.transaction():
         auth.execute("delete from auth.users where id = %s", [user_id])
@@ -59,8 +59,8 @@ def test_events_recorded_during_the_deletion(log, project):
 
 
 @pytest.mark.newest_server
-def test_a_user_with_very_many_events_does_not_hold_up_the_auth_server(log, policy):
-    """Unlinking takes as long as writing the events did, so it is done later, in batches."""
+def test_a_user_with_many_events_does_not_delay_the_auth_servers_deletion(log, policy):
+    """Emptying user_id of many events takes long, so it is done later, in batches."""
     ada, bob = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
     log.record(*(event(actor_id=str(ada)) for _ in range(5_001)), event(actor_id=str(bob)))
     log.project.auth.hard_delete(ada)

@@ -1,4 +1,7 @@
-"""Erasure removes a deleted user's personal data everywhere, keeps the facts, and needs the owner."""
+"""Erasure removes a deleted user's personal data everywhere and keeps the facts of events.
+
+Only the owner can erase.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-NOBODY = UUID(int=9)
+UNKNOWN_USER = UUID(int=9)
 FACTS = (
     "id",
     "occurred_at",
@@ -62,7 +65,7 @@ def user(project):
     return project.auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
 
 
-def of(user, **fields):
+def event_of(user, **fields):
     """An event with personal data in every field."""
     personal = {
         "ip": "192.0.2.1",
@@ -73,8 +76,8 @@ def of(user, **fields):
     return event(**personal | {"actor_id": str(user)} | fields)
 
 
-def whole(project):
-    """The content of the application's and usersync's tables, as text."""
+def contents(project):
+    """The contents of the application's and usersync's tables, as text."""
     tables = [
         project.users,
         project.settings.audit_table.quoted,
@@ -90,13 +93,15 @@ def whole(project):
 
 def test_facts_stay_and_personal_data_is_erased(log, project, user):
     other = project.auth.sign_up_email("eve@example.com")
-    chosen = of(user)
+    chosen = event_of(user)
     log.record(
         chosen,
-        of(user, actor_id=str(user).upper()),
-        of(user, actor_id="admin", actor_type="service", user_id=str(user)),
-        of(user, actor_id=None, entity_type="user", entity_id=str(user), changes={"full_name": ["Ada", "A"]}),
-        of(other, changes=None, metadata={"email": "eve@example.com"}),
+        event_of(user, actor_id=str(user).upper()),
+        event_of(user, actor_id="admin", actor_type="service", user_id=str(user)),
+        event_of(
+            user, actor_id=None, entity_type="user", entity_id=str(user), changes={"full_name": ["Ada", "A"]}
+        ),
+        event_of(other, changes=None, metadata={"email": "eve@example.com"}),
     )
     project.auth.hard_delete(user)
     before = log.rows()
@@ -105,7 +110,7 @@ def test_facts_stay_and_personal_data_is_erased(log, project, user):
     assert log.rows() == before
     done = project.client.erase(user)
     assert (done.events, done.recorded) == (4, True)
-    assert "ada@example.com" not in whole(project)
+    assert "ada@example.com" not in contents(project)
     after = {row["id"]: row for row in log.rows()}
     for row in before:
         assert {name: after[row["id"]][name] for name in FACTS} == {name: row[name] for name in FACTS}
@@ -124,22 +129,22 @@ def test_facts_stay_and_personal_data_is_erased(log, project, user):
 
 
 def test_an_existing_user_and_an_unknown_user_are_refused(log, project, user):
-    log.record(of(user))
-    before = whole(project)
+    log.record(event_of(user))
+    before = contents(project)
     with pytest.raises(UserStillExistsError, match="still exists") as caught:
         project.client.erase(user)
     assert "soft delete is enough" in caught.value.hint
-    with pytest.raises(UserNotFoundError, match=str(NOBODY)):
-        project.client.erase(NOBODY)
-    assert whole(project) == before
+    with pytest.raises(UserNotFoundError, match=str(UNKNOWN_USER)):
+        project.client.erase(UNKNOWN_USER)
+    assert contents(project) == before
 
 
 def test_a_user_who_signs_up_again_is_a_new_user(log, project, user):
-    log.record(of(user))
+    log.record(event_of(user))
     project.auth.hard_delete(user)
     project.client.erase(user)
     again = project.auth.sign_up_email("ada@example.com")
-    log.record(of(again))
+    log.record(event_of(again))
     assert (project.row(again)["email"], project.row(user)["email"]) == ("ada@example.com", None)
     assert project.client.erase(user).anything is False
     assert [str(row["ip"]) for row in log.rows() if row["actor_id"] == str(again)] == ["192.0.2.1"]
@@ -150,8 +155,8 @@ POLICIES = [{"on_delete": policy} for policy in ("anonymize", "soft", "keep", "d
 
 @pytest.mark.parametrize("extra", POLICIES, indirect=True, ids=lambda each: each["on_delete"])
 @pytest.mark.parametrize("shape", ["hard_delete", "soft_delete"])
-def test_the_row_under_each_policy(log, project, user, shape, extra):
-    log.record(of(user))
+def test_the_users_row_is_erased_as_on_delete_says(log, project, user, shape, extra):
+    log.record(event_of(user))
     getattr(project.auth, shape)(user)
     dry = project.client.erase(user, dry_run=True)
     erased = project.client.erase(user)
@@ -163,9 +168,9 @@ def test_the_row_under_each_policy(log, project, user, shape, extra):
         assert row["deleted_at"] is not None
     assert erased.row is (extra["on_delete"] in {"soft", "keep"})
     assert dry.row is erased.row
-    assert "ada@example.com" not in whole(project)
+    assert "ada@example.com" not in contents(project)
     project.client.reconcile()
-    assert "ada@example.com" not in whole(project)
+    assert "ada@example.com" not in contents(project)
     assert project.client.erase(user).anything is False
 
 
@@ -181,16 +186,16 @@ def test_a_row_that_must_not_be_deleted_is_anonymized(log, project, user):
 
 @pytest.mark.parametrize("extra", POLICIES[3:], indirect=True, ids=["delete"])
 def test_a_remaining_row_is_deleted_after_its_events_are_erased(log, project, user, delete_without_triggers):
-    """An event that is recognized only by its link is found before the link is removed."""
-    log.record(of(None, actor_id=None, user_id=str(user)))
+    """An event that is recognized only by its user_id is found before user_id is emptied."""
+    log.record(event_of(None, actor_id=None, user_id=str(user)))
     delete_without_triggers(user)
     assert project.client.erase(user).events == 1
     assert project.row(user) is None
-    assert "ada@example.com" not in whole(project)
+    assert "ada@example.com" not in contents(project)
 
 
 @pytest.mark.parametrize("extra", [{"source_table": "usersync.auth_users"}], indirect=True, ids=["copy"])
-def test_the_copy_of_the_auth_servers_row(log, project, extra):
+def test_the_copy_of_the_auth_servers_row_is_erased(log, project, extra):
     user = uuid4()
     project.owner.execute(
         "insert into usersync.auth_users (id, email, raw_user_meta_data, created_at) "
@@ -222,8 +227,8 @@ def test_rejected_events_and_sync_failures_are_erased(log, project, user):
     )
     done = project.client.erase(user)
     assert done.rejects == 1
-    assert "ada@example.com" not in whole(project)
-    assert "eve@example.com" in whole(project)
+    assert "ada@example.com" not in contents(project)
+    assert "eve@example.com" in contents(project)
     (kept,) = [
         row[0]
         for row in project.owner.execute("select event from usersync.audit_rejects").fetchall()
@@ -233,7 +238,7 @@ def test_rejected_events_and_sync_failures_are_erased(log, project, user):
     assert "ip" not in kept
 
 
-def test_events_of_users_with_values_are_erased_in_the_log_and_where_they_are_kept(log, project):
+def test_events_of_users_with_values_are_erased_in_the_log_and_in_rejects(log, project):
     project.owner.execute("select usersync.request_user_events('test', true, true)")
     user = project.auth.sign_up_email("grace@example.com")
     table = project.settings.audit_table.quoted
@@ -241,28 +246,28 @@ def test_events_of_users_with_values_are_erased_in_the_log_and_where_they_are_ke
     project.auth.change_email(user, "hopper@example.com")
     project.auth.hard_delete(user)
     project.owner.execute(f"alter table {table} drop constraint rule")
-    assert all(address in whole(project) for address in ("grace@example.com", "hopper@example.com"))
+    assert all(address in contents(project) for address in ("grace@example.com", "hopper@example.com"))
     project.client.erase(user)
-    assert not any(address in whole(project) for address in ("grace@", "hopper@"))
+    assert not any(address in contents(project) for address in ("grace@", "hopper@"))
     project.client.retry()
     found = project.owner.execute(f"select action from {table} where entity_id = %s", [str(user)]).fetchall()
     assert {"user.created", "user.updated", "user.deleted"} <= {action for (action,) in found}
-    assert not any(address in whole(project) for address in ("grace@", "hopper@"))
+    assert not any(address in contents(project) for address in ("grace@", "hopper@"))
 
 
-def test_an_event_that_could_not_be_linked_is_found(log, project, user):
+def test_an_event_without_its_user_id_is_erased(log, project, user):
     project.auth.hard_delete(user)
     project.owner.execute(f"delete from {project.users}")
-    log.record(of(None, actor_id=None, user_id=str(user)))
+    log.record(event_of(None, actor_id=None, user_id=str(user)))
     assert log.row()["metadata"]["original_user_id"] == str(user)
     assert project.client.erase(user).events == 1
     assert log.rows()[0]["ip"] is None or log.rows()[1]["ip"] is None
 
 
 def test_an_interrupted_erasure_can_be_repeated(log, project, user, monkeypatch):
-    """Each page commits by itself. A repeated run erases the rest."""
+    """Each page is committed separately. A repeated run erases the rest."""
     monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
-    log.record(*[of(user) for _ in range(400)])
+    log.record(*[event_of(user) for _ in range(400)])
     project.auth.hard_delete(user)
     pages = []
 
@@ -281,16 +286,18 @@ def test_an_interrupted_erasure_can_be_repeated(log, project, user, monkeypatch)
     assert not [row for row in log.rows() if row["ip"]]
 
 
-def test_events_recorded_during_the_erasure(log, session, project, user, monkeypatch):
+def test_events_recorded_during_the_erasure_are_erased_by_a_second_run(
+    log, session, project, user, monkeypatch
+):
     monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
-    log.record(*[of(user) for _ in range(100)])
+    log.record(*[event_of(user) for _ in range(100)])
     project.auth.hard_delete(user)
     other = session()
     coming = iter([True] * 3)
 
     def meanwhile(*_):
         if next(coming, False):
-            send(other, *[of(user) for _ in range(20)])
+            send(other, *[event_of(user) for _ in range(20)])
 
     run(erasure.erase(user, on_progress=meanwhile), project.owner)
     project.client.erase(user)
@@ -298,8 +305,8 @@ def test_events_recorded_during_the_erasure(log, session, project, user, monkeyp
     assert len(log.rows()) == 161
 
 
-def test_two_erasures_at_once_and_a_sync(log, project, user):
-    log.record(*[of(user) for _ in range(200)])
+def test_two_concurrent_erasures_and_a_sync_succeed(log, project, user):
+    log.record(*[event_of(user) for _ in range(200)])
     project.auth.hard_delete(user)
     problems = []
 
@@ -322,7 +329,7 @@ def test_two_erasures_at_once_and_a_sync(log, project, user):
 
 
 def test_only_the_owner_can_erase(log, project, user):
-    log.record(of(user))
+    log.record(event_of(user))
     project.auth.hard_delete(user)
     table = project.settings.audit_table.quoted
     for role in ("service_role", "authenticated", "anon"):
@@ -342,15 +349,15 @@ def test_only_the_owner_can_erase(log, project, user):
                     )
             with pytest.raises(DatabaseError):
                 run(erasure.erase(user), connection)
-    # Afterwards the log is append-only again, for its owner too.
+    # Afterwards the log is append-only again, also for its owner.
     project.client.erase(user)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
         project.owner.execute(f"update {table} set ip = '192.0.2.9' where true")
 
 
 @pytest.mark.parametrize("extra", [{"audit": {"personal": ["iban"]}}], indirect=True, ids=["words"])
-def test_the_personal_keys_of_the_settings(log, project, user):
-    log.record(of(user, metadata={"bankIBAN": "DE00", "phone": "15550001"}, changes=None))
+def test_personal_keys_in_the_settings_are_erased(log, project, user):
+    log.record(event_of(user, metadata={"bankIBAN": "DE00", "phone": "15550001"}, changes=None))
     project.auth.hard_delete(user)
     project.client.erase(user)
     row = log.rows()[0]
@@ -359,7 +366,7 @@ def test_the_personal_keys_of_the_settings(log, project, user):
 
 
 @pytest.mark.parametrize("words", ["email", [1], [""], ["--"], ["x" * 101]])
-def test_invalid_personal_keys(words):
+def test_invalid_personal_keys_are_refused(words):
     with pytest.raises(SettingsError, match=r"audit\.personal"):
         with_audit_log({"audit": {"personal": words}})
 
@@ -406,7 +413,7 @@ DOCUMENTS = [
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=range(len(DOCUMENTS)))
-def test_database_and_spool_agree_on_what_is_personal(postgres, install_keys, document):
+def test_the_database_and_the_spool_erase_the_same_keys(postgres, install_keys, document):
     words = words_of(PERSONAL)
     row = postgres.execute("select usersync.erase_keys(%s, %s)", [Jsonb(document), words]).fetchone()
     here = erase_keys(document, words)
@@ -420,7 +427,7 @@ def install_keys(database):
     install(database, with_audit_log())
 
 
-def test_other_data_is_unchanged():
+def test_data_without_personal_keys_is_unchanged():
     words = words_of(PERSONAL)
     assert erase_keys(DOCUMENTS[0], words)["mailbox"] == "kept"
     assert erase_keys(DOCUMENTS[1], words)["description"] == "zip ship"
@@ -461,11 +468,11 @@ def mapped(cluster):
 
 
 @pytest.mark.parametrize("details", ["json", "jsonb"])
-def test_a_table_of_the_applications_own(mapped, details):
+def test_events_in_an_applications_own_audit_table_are_erased(mapped, details):
     database, auth = mapped(details)
     with auth, database.connect("postgres") as owner:
         user = auth.sign_up_email("ada@example.com")
-        send(owner, of(user), of(uuid4()))
+        send(owner, event_of(user), event_of(uuid4()))
         auth.hard_delete(user)
         done = run(erasure.erase(user), owner)
         assert (done.events, done.recorded) == (1, True)

@@ -1,4 +1,4 @@
-"""A users table with its own key: the row's recorded changes are erased with its user, and no others."""
+"""Erasure in a users table with its own key: only recorded changes of the user's row are erased."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-# The column's name has the sign that drivers use for parameters.
+# The column's name contains the character that drivers use for parameters.
 TABLES = """
     create table public.users (
         "100%" text primary key default 'row ' || lpad((random() * 1e9)::bigint::text, 300, '0'),
@@ -64,13 +64,13 @@ def test_recorded_changes_of_the_row_are_erased_even_if_the_row_was_deleted(auth
     assert planned.events == done.events == 3
     assert not any(word in row for row in told for word in ("ada@", "lovelace@", "countess"))
     assert sum("eve@example.com" in row for row in told) == 1
-    # A row of another table with the same key is not the user's.
+    # A row of another table with the same key does not belong to the user.
     orders = postgres.execute("select changes ->> 'email' from audit_logs where entity_type = 'orders'")
     assert any("lovelace@" in row[0] for row in orders)
     assert not run(erasure.erase(ada), postgres).anything
 
 
-def test_a_forged_key_in_an_event_erases_nothing_else(auth, postgres):
+def test_a_forged_key_in_an_event_erases_no_other_events(auth, postgres):
     ada = auth.sign_up_email("ada@example.com")
     send(
         postgres,

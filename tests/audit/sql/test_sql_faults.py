@@ -1,4 +1,4 @@
-"""Errors of the database itself raise, so that the sender retries, and no batch is stored in part."""
+"""Errors of the database raise, so that the sender retries. No batch is stored in part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from usersync.audit import upkeep
 from usersync.transports.run import run
 from waiting import wait_for_locks
 
-#: Two good events and a bad one: after an error, neither an event nor a rejected event may be stored.
+#: Two valid events and an invalid one. After an error, neither an event nor a rejected event may be stored.
 BATCH = (event(), event(ip="nowhere"), event())
 
 
@@ -73,14 +73,14 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_fault_raises_and_leaves_nothing(log, session, fault):
+def test_an_error_raises_and_stores_no_event(log, session, fault):
     with fault(log, session), pytest.raises(FAULTS[fault]):
         log.record(*BATCH)
     assert log.rows() == log.rejects() == []
     assert log.record(*BATCH) == (2, 0, 1)
 
 
-def test_a_partition_created_meanwhile_receives_the_events(log, session):
+def test_a_partition_created_before_the_retry_receives_the_events(log, session):
     wait_for_locks(log.owner)
     maker, writer, now = session(), session(), datetime.now(UTC)
     log.owner.execute(f"drop table usersync.audit_logs_{now:%Y_%m}")
@@ -93,7 +93,7 @@ def test_a_partition_created_meanwhile_receives_the_events(log, session):
     assert log.row()["partition"] == f"usersync.audit_logs_{now:%Y_%m}"
 
 
-def test_an_unnamed_check_violation_is_not_a_missing_partition(log):
+def test_a_check_violation_without_a_name_is_not_a_missing_partition(log):
     log.owner.execute(
         "create function public.refuse() returns trigger language plpgsql as "
         "$$ begin raise check_violation; end $$; "
@@ -103,7 +103,7 @@ def test_an_unnamed_check_violation_is_not_a_missing_partition(log):
     assert log.record(event(), event(action="bad")) == (1, 0, 1)
 
 
-def test_a_fault_does_not_end_the_callers_transaction(log):
+def test_an_error_does_not_end_the_callers_transaction(log):
     with log.owner.transaction():
         with pytest.raises(psycopg.errors.InvalidParameterValue), log.owner.transaction():
             log.owner.execute("select public.record_audit_events('5')")
@@ -111,8 +111,8 @@ def test_a_fault_does_not_end_the_callers_transaction(log):
     assert len(log.rows()) == 1
 
 
-def test_a_cancelled_call_is_cancelled(log, session):
-    """A cancellation is not an error of an event."""
+def test_cancelling_a_call_raises_and_rejects_no_event(log, session):
+    """A cancellation must not be handled as an error of an event."""
     with session() as other, other.transaction():
         other.execute(f"lock table {log.table} in access exclusive mode")
         log.owner.execute("set statement_timeout = '50ms'")
@@ -128,8 +128,8 @@ SWALLOW = """
 """
 
 
-def test_an_event_that_a_trigger_suppresses_is_not_a_duplicate(log):
-    """It would be reported as stored, but it is in no table."""
+def test_an_event_that_a_trigger_suppresses_is_not_reported_as_a_duplicate(log):
+    """The event is in no table, but a duplicate would be reported as stored."""
     log.owner.execute(SWALLOW.replace("{}", log.table))
     lost, good, timeless = event(action="swallowed"), event(), {"action": "swallowed"}
     assert log.record(lost, good, timeless) == (1, 0, 2)

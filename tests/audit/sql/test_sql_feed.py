@@ -1,4 +1,4 @@
-"""The feed: every event once, in the order in which transactions commit, with numbers."""
+"""The feed returns every event once, with numbers, in the order in which transactions commit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def follower(log, session):
     return Follower(session())
 
 
-def test_an_event_is_returned_once(log, follower):
+def test_the_feed_returns_an_event_once(log, follower):
     assert follower.read() == []
     log.record(event(action="a"))
     log.record(event(action="b", occurred_at="1999-01-01"))
@@ -55,7 +55,7 @@ def test_an_event_is_returned_once(log, follower):
     assert follower.read() == ["c"]
 
 
-def test_the_feed_starts_with_its_first_reader(log, follower, session):
+def test_a_new_reader_gets_only_later_events(log, follower, session):
     before = follower.position
     log.record(event(action="a"))
     later = Follower(session())
@@ -64,7 +64,7 @@ def test_the_feed_starts_with_its_first_reader(log, follower, session):
     assert later.read() == ["a"]
 
 
-def test_a_transaction_that_commits_late_comes_late_and_holds_nobody_up(log, follower, session):
+def test_events_of_a_late_commit_are_returned_late_and_delay_no_others(log, follower, session):
     slow, prepared_or_not = session(), session()
     with slow.transaction():
         send(slow, event(action="late"))
@@ -80,7 +80,7 @@ def test_a_transaction_that_commits_late_comes_late_and_holds_nobody_up(log, fol
     assert follower.read() == []
 
 
-def test_an_event_of_a_subtransaction(log, follower, session):
+def test_events_of_subtransactions_are_returned_after_the_commit(log, follower, session):
     writer = session()
     with writer.transaction():
         send(writer, event(action="outer"))
@@ -93,7 +93,7 @@ def test_an_event_of_a_subtransaction(log, follower, session):
     assert follower.read() == ["outer", "inner"]
 
 
-def test_nobody_waits_for_another_who_numbers(log, follower, session):
+def test_readers_do_not_wait_for_a_session_that_numbers_events(log, follower, session):
     other = session()
     log.record(event(action="a"))
     with other.transaction():
@@ -103,7 +103,7 @@ def test_nobody_waits_for_another_who_numbers(log, follower, session):
     assert follower.read() == ["a", "b"]
 
 
-def test_a_rolled_back_numbering_loses_nothing(log, follower, session):
+def test_a_rolled_back_numbering_loses_no_event(log, follower, session):
     other = session()
     log.record(event(action="a"))
     with other.transaction(force_rollback=True):
@@ -112,7 +112,7 @@ def test_a_rolled_back_numbering_loses_nothing(log, follower, session):
     assert follower.read() == ["a", "b"]
 
 
-def test_a_filter_looks_at_a_page_only(log, follower):
+def test_a_call_with_a_filter_reads_one_page(log, follower):
     log.record(*(event(action=f"a.{n}") for n in range(25)))
     log.record(event(action="b"))
     pages = [run(feed.feed(follower.position, EventFilter(action="b"), 10), follower.connection)]
@@ -126,12 +126,12 @@ def test_idle_readers_write_nothing(log, follower):
     assert follower.read() == ["a"]
     state = "select snapshot::text, xmin::text from usersync.feed"
     before = log.owner.execute(state).fetchone()
-    log.owner.execute("create temporary table something (a integer)")  # another transaction
+    log.owner.execute("create temporary table something (a integer)")  # in another transaction
     assert follower.read() == []
     assert log.owner.execute(state).fetchone() == before
 
 
-def test_a_snapshot_of_before_the_numbering_is_refused(log, session):
+def test_numbering_requires_read_committed(log, session):
     connection = session()
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     with connection.transaction(), pytest.raises(psycopg.Error, match="READ COMMITTED"):
@@ -147,17 +147,20 @@ def test_a_snapshot_of_before_the_numbering_is_refused(log, session):
         ("1", ArgumentTypeError),
     ],
 )
-def test_an_invalid_position(position, error):
+def test_an_invalid_position_is_refused(position, error):
     with pytest.raises(error, match="position: expected a number"):
         feed.feed(position, EventFilter(), 10)
 
 
-def test_after_a_restore_into_another_cluster(log, follower):
-    """Transaction ids mean nothing there. Every event without a number gets one, once."""
+def test_after_a_restore_into_another_cluster_every_event_is_numbered_once(log, follower):
+    """Transaction ids of the old cluster have no meaning in the new one.
+
+    Each event without a number gets one.
+    """
     log.record(event(action="numbered"))
     assert follower.read() == ["numbered"]
     log.record(event(action="not numbered yet"))
-    # The ids of the old cluster were higher; a pg_dump has kept them and the snapshots.
+    # The old cluster's transaction ids were higher. pg_dump has kept them and the snapshots.
     log.owner.execute("update usersync.feed set cluster = 'another'")
     log.record(event(action="new"))
     assert follower.read() == ["not numbered yet", "new"]
@@ -166,11 +169,11 @@ def test_after_a_restore_into_another_cluster(log, follower):
     assert follower.read() == ["newer"]
 
 
-def test_a_position_of_another_feed(log, follower):
-    """As after a failover that lost the newest events. Its reader would skip the next events."""
+def test_a_position_beyond_the_end_of_the_feed_is_refused(log, follower):
+    """After a failover that lost events, a reader with this position would skip the next ones."""
     log.record(event(action="a"))
     assert follower.read() == ["a"]
-    log.owner.execute("truncate usersync.event_numbers")  # as after a prune of all events
+    log.owner.execute("truncate usersync.event_numbers")  # the state after all events were pruned
     assert follower.read() == []
     follower.position += 1
     with pytest.raises(
@@ -182,7 +185,7 @@ def test_a_position_of_another_feed(log, follower):
     assert "table usersync.event_numbers" in {each.subject for each in planned}
 
 
-def test_the_index_is_completed_unless_somebody_else_maintains_the_log(log, follower, session):
+def test_the_index_is_completed_unless_another_session_maintains_the_log(log, follower, session):
     other = session()
     log.owner.execute("update usersync.feed set unsummarized = 1000000")
     with other.transaction():
@@ -220,15 +223,15 @@ def write(connection, writer, committed):
 
 
 def read(reader, seen, committed, stop):
-    """Read until everything is seen: another reader may still be numbering the last events."""
+    """Read until all events are seen. Another reader may still be numbering the last ones."""
     deadline = monotonic() + 60
     while not stop.is_set() or len(seen) < sum(map(len, committed)):
         assert monotonic() < deadline
         seen.extend(reader.read(7))
 
 
-def test_many_writers_and_readers(log, session):
-    """Each reader sees every event once, in the same order, and those of a writer in the order of writing."""
+def test_many_readers_see_every_event_once_in_the_same_order(log, session):
+    """Events of one writer are in the order in which it wrote them."""
     stop = threading.Event()
     committed: list[list[str]] = [[] for _ in range(4)]
     seen: list[list[str]] = [[], []]

@@ -1,4 +1,4 @@
-"""P7: no access for every role of the API to every object of the log, with both default privileges."""
+"""Promise P7: API roles have no access to the audit log, with both kinds of default privileges."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ READ, RECORD = "select * from public.audit_logs", 'select public.record_audit_ev
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_attacks_are_refused(database, postgres, role):
+def test_attacks_by_api_roles_are_refused(database, postgres, role):
     postgres.execute("select public.record_audit_events(%s)", [Jsonb([{"action": "real"}])])
     meant = {READ, RECORD} if role == "service_role" else set()
     with database.connect(role) as connection:
@@ -104,7 +104,7 @@ def test_attacks_are_refused(database, postgres, role):
     assert recorded == (2 if meant else 1,)
 
 
-#: The checks of Supabase's advisor that can concern the audit log (facts §3.2).
+#: The checks of Supabase's advisor that can apply to the audit log.
 LINTS = {
     "0001 unindexed foreign keys": """
         select conname from pg_constraint join pg_partition_tree('public.audit_logs') on relid = conrelid
@@ -135,7 +135,7 @@ LINTS = {
 
 
 @pytest.mark.parametrize("lint", LINTS)
-def test_the_advisor_finds_nothing(postgres, lint):
+def test_supabases_advisor_reports_no_problem(postgres, lint):
     assert postgres.execute(LINTS[lint]).fetchall() == []
 
 
@@ -147,7 +147,7 @@ FORGED = {
 }
 
 
-#: The role of the session, and the role that it has set.
+#: The session's login role, and the role that it has set.
 SESSIONS = {"service_role": ("authenticator", "service_role"), "postgres": ("postgres", None)}
 
 
@@ -162,7 +162,7 @@ def test_no_caller_can_set_the_source_trigger(log, role, source):
 
 
 @pytest.mark.parametrize("role", SESSIONS)
-def test_the_row_names_the_role_of_the_session(log, role):
+def test_an_event_has_the_role_of_its_session(log, role):
     with log.project.database.connect(role) as client:
         send(client, event(metadata={"db_role": "x", "db_set_role": "y"} if role == "service_role" else {}))
     row = log.row()
@@ -170,7 +170,7 @@ def test_the_row_names_the_role_of_the_session(log, role):
     assert row["metadata"] == {}
 
 
-def test_a_rejected_event_that_is_retried_keeps_no_claimed_source(log):
+def test_a_retried_event_does_not_get_the_source_that_it_claims(log):
     with log.project.database.connect("service_role") as client:
         assert send(client, event(**FORGED | {"outcome": "bad"})) == (0, 0, 1)
     log.owner.execute('update usersync.audit_rejects set event = event || \'{"outcome": "failed"}\'')

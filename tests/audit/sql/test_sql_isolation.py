@@ -1,4 +1,4 @@
-"""Events in transactions of each isolation level, with users who change meanwhile."""
+"""Recording at each isolation level while other transactions change the users."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def users(log):
 
 
 def begin(connection, level):
-    """Begin, and take the snapshot."""
+    """Begin a transaction and take its snapshot."""
     connection.execute(f"begin isolation level {level}")
     connection.execute("select 1 from pg_class").fetchone()
 
 
-def test_a_user_whose_row_was_changed_keeps_the_link(log, session, level, users):
+def test_an_event_is_linked_to_a_user_whose_row_was_changed(log, session, level, users):
     connection = session()
     begin(connection, level)
     full_name = log.project.column("full_name")
@@ -39,7 +39,7 @@ def test_a_user_whose_row_was_changed_keeps_the_link(log, session, level, users)
     assert all(row["metadata"] == {} for row in log.rows())
 
 
-def test_a_user_whose_key_was_changed_costs_no_other_link(log, session, level, users):
+def test_a_changed_unique_value_of_one_user_unlinks_no_other_users_event(log, session, level, users):
     ada, bob = users
     connection = session()
     begin(connection, level)
@@ -57,7 +57,7 @@ def test_a_user_whose_key_was_changed_costs_no_other_link(log, session, level, u
         assert rows[str(ada)]["metadata"]["user_sync_error"].startswith("40001 ")
 
 
-def test_a_sender_that_can_retry_keeps_the_link(log, session, level, users):
+def test_a_retry_after_a_serialization_failure_links_the_event(log, session, level, users):
     connection = session()
     begin(connection, level)
     connection.execute("set local usersync.user_links = 'wait'")
@@ -74,7 +74,7 @@ def test_a_sender_that_can_retry_keeps_the_link(log, session, level, users):
     assert {row["user_id"] for row in log.rows()} == set(users)
 
 
-def test_a_role_whose_transactions_are_of_this_level(log, level, users, tmp_path):
+def test_the_sender_links_events_with_any_default_isolation_level(log, level, users, tmp_path):
     log.owner.execute(
         f"alter role postgres in database {log.project.database.name} "
         f"set default_transaction_isolation = '{level}'"
@@ -86,7 +86,7 @@ def test_a_role_whose_transactions_are_of_this_level(log, level, users, tmp_path
     assert {row["user_id"] for row in log.rows()} == set(users)
 
 
-def test_a_user_without_a_row_gets_one(log, session, level):
+def test_a_user_without_a_row_gets_one_at_each_isolation_level(log, session, level):
     user = log.project.auth.sign_up_email("ada@example.com")
     log.owner.execute(f'delete from {log.project.users} where "{log.project.settings.key}" = %s', [user])
     connection = session()
@@ -96,7 +96,7 @@ def test_a_user_without_a_row_gets_one(log, session, level):
     assert log.row()["user_id"] == user
 
 
-def test_a_user_who_was_deleted_since_the_snapshot(log, session, level, users):
+def test_an_event_of_a_user_deleted_since_the_snapshot_is_stored(log, session, level, users):
     ada, bob = users
     connection = session()
     begin(connection, level)
@@ -110,8 +110,8 @@ def test_a_user_who_was_deleted_since_the_snapshot(log, session, level, users):
     assert rows[str(bob)]["user_id"] == bob
 
 
-def test_an_event_that_another_transaction_has_stored_since_the_snapshot(log, session, level):
-    """PostgreSQL cannot skip a row that the transaction does not see. The sender retries."""
+def test_a_duplicate_stored_since_the_snapshot_is_found_after_a_retry(log, session, level):
+    """PostgreSQL cannot skip a duplicate that the transaction does not see. The sender retries."""
     connection, events = session(), [event() for _ in range(3)]
     begin(connection, level)
     assert log.record(*events) == (3, 0, 0)

@@ -1,4 +1,4 @@
-"""An event's content never makes recording raise: good events are stored, bad ones are rejected."""
+"""No content of an event makes recording raise: invalid events are rejected, others are stored."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_bad_events_are_rejected_and_good_events_are_stored(log, kind):
+def test_a_malformed_event_is_rejected_and_the_others_are_stored(log, kind):
     bad, sqlstate, reason = MALFORMED[kind]
     good = [event(occurred_at="2026-03-01"), event(occurred_at="2026-03-02")]
     assert log.record(good[0], bad, good[1]) == (2, 0, 1)
@@ -58,7 +58,7 @@ def test_bad_events_are_rejected_and_good_events_are_stored(log, kind):
 
 
 @pytest.mark.newest_server
-def test_every_kind_at_once(log):
+def test_malformed_events_of_every_kind_are_rejected_in_one_batch(log):
     bad = [event for event, _, _ in MALFORMED.values()]
     good = [event() for _ in range(300)]
     mixed = [each for n, each in enumerate(good) for each in ([each, bad[n]] if n < len(bad) else [each])]
@@ -68,8 +68,8 @@ def test_every_kind_at_once(log):
 
 
 @pytest.mark.newest_server
-def test_malformed_events_cost_no_transaction_ids(log, project):
-    """With halving, each malformed event would cost several subtransactions."""
+def test_malformed_events_use_no_subtransactions(log, project):
+    """Halving the batch for each malformed event would use several subtransactions."""
     events = [event(ip=None if n % 10 else "nowhere") for n in range(2_000)]
     with project.database.connect("supabase_admin") as superuser, superuser.transaction():
         superuser.execute("set local track_functions = 'pl'")
@@ -79,7 +79,7 @@ def test_malformed_events_cost_no_transaction_ids(log, project):
         assert len(counted.pop("rejects")) == 5
         assert counted == {"stored": 1_800, "duplicates": 0, "rejected": 200}
         attempts = "select calls from pg_stat_xact_user_functions where funcname = 'insert_audit_events'"
-        assert superuser.execute(attempts).fetchone() == (1,)  # those that failed are not counted
+        assert superuser.execute(attempts).fetchone() == (1,)  # failed subtransactions are not counted
 
 
 def test_a_rejected_event_with_an_id_is_kept_once(log):
@@ -87,12 +87,12 @@ def test_a_rejected_event_with_an_id_is_kept_once(log):
     assert log.record(bad) == (0, 0, 1)
     assert log.record(bad, bad | {"ip": "elsewhere"}) == (0, 0, 2)
     assert [kept["ip"] for kept, _, _ in log.rejects()] == ["nowhere", "elsewhere"]
-    # Two events without an id are two events, even with equal content.
+    # Two events without an id are different events, even with equal content.
     assert log.record({"ip": "nowhere"}, {"ip": "nowhere"}) == (0, 0, 2)
     assert len(log.rejects()) == 4
 
 
-def test_numbers_are_taken_as_their_text_and_nulls_as_absent(log):
+def test_numbers_are_stored_as_text_and_nulls_as_missing_fields(log):
     given = dict.fromkeys(("outcome", "actor_id", "user_id", "changes", "metadata", "ip", "source"), None)
     assert log.record(event(entity_type="product", entity_id=42, request_id=3.5, **given)) == (1, 0, 0)
     row = log.row()
@@ -107,18 +107,18 @@ def test_numbers_are_taken_as_their_text_and_nulls_as_absent(log):
 
 def test_unknown_fields_are_ignored(log):
     assert log.record(event(recorded_at="1999-01-01", colour="red")) == (1, 0, 0)
-    assert log.row()["recorded_at"].year > 1999  # the server's clock says when an event was stored
+    assert log.row()["recorded_at"].year > 1999  # recorded_at is the time of the server's clock
 
 
 @pytest.mark.newest_server
-def test_an_event_of_ten_megabytes(log):
+def test_an_event_of_ten_megabytes_is_stored(log):
     big = event(metadata={"text": "ü" * 5_000_000}, user_agent="z" * 100_000)
     assert log.record(event(), big, event()) == (3, 0, 0)
     assert {len(row["metadata"].get("text", "")) for row in log.rows()} == {0, 5_000_000}
 
 
 @pytest.mark.newest_server
-def test_deep_nesting(log):
+def test_deeply_nested_json_is_stored(log):
     depth = 2_000
     text = json.dumps([event(), event(metadata={"deep": "here"})]).replace(
         '"here"', "[" * depth + "]" * depth
@@ -133,7 +133,7 @@ def test_a_value_other_than_an_array_raises(log, events):
         log.owner.execute("select public.record_audit_events(%s::jsonb)", [events])
 
 
-def test_an_empty_array_is_nothing(log):
+def test_an_empty_array_stores_no_event(log):
     assert log.record() == (0, 0, 0)
     assert log.rows() == log.rejects() == []
 
@@ -162,7 +162,7 @@ def test_unknown_keys_are_kept_in_the_metadata_and_counted(log):
         {"note": 1},
     ]
     assert [kept for kept, *_ in log.rejects() if kept not in sent[5:]] == []
-    # Sent again, they are the same events.
+    # Sent again, they are duplicates.
     assert log.record(*sent) == (0, 5, 2)
     assert (
         "unknown"

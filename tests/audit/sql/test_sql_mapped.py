@@ -45,7 +45,7 @@ COLUMNS = {
 
 @pytest.fixture
 def owner(postgres):
-    """The database of an application with tables, without usersync."""
+    """The database of an application with an audit table, without usersync."""
     postgres.execute(SEED_TABLE)
     return postgres
 
@@ -101,7 +101,10 @@ def test_users_duplicates_and_rejects_are_as_in_usersyncs_log(owner, auth):
     missing, unknown = auth.sign_up_email("ada@example.com"), uuid4()
     owner.execute("delete from public.users")
     known, lost = event(actor_id=str(missing)), event(actor_id=str(unknown))
-    bad = [event(ip="nowhere"), event(entity_type="x" * 101)]  # only the table rejects the second one
+    bad = [
+        event(ip="nowhere"),
+        event(entity_type="x" * 101),
+    ]  # the table's constraint rejects the second
     assert send(owner, known, bad[0], lost, bad[1]) == (2, 0, 2)
     assert send(owner, known, bad[0], lost, bad[1]) == (0, 2, 2)
     timeless = {"id": str(uuid4()), "action": "a"}
@@ -114,15 +117,15 @@ def test_users_duplicates_and_rejects_are_as_in_usersyncs_log(owner, auth):
     assert owner.execute(rejects).fetchall() == [(bad[0]["id"], "22P02"), (bad[1]["id"], "22001")]
 
 
-def test_a_conflict_on_another_unique_constraint_is_not_a_duplicate(owner):
-    """Otherwise a conflict on the application's own constraint would count as a duplicate."""
+def test_a_violation_of_another_unique_constraint_is_not_a_duplicate(owner):
+    """Otherwise the event would be reported as stored."""
     owner.execute("create unique index on public.audit_logs (record_id)")
     run(installation.apply(settings_with()), owner)
     assert send(owner, event(entity_id=1), event(entity_id=1), event(entity_id=2)) == (2, 0, 1)
 
 
 @pytest.mark.newest_server
-def test_a_constraint_of_the_applications_own_is_found_by_halving(owner):
+def test_only_events_that_violate_the_applications_constraint_are_rejected(owner):
     owner.execute("alter table public.audit_logs add check (record_id <> '13')")
     run(installation.apply(settings_with()), owner)
     events = [event(entity_id=n % 20) for n in range(400)]
@@ -138,7 +141,7 @@ def test_a_later_change_of_a_column_rejects_no_event(owner):
     assert owner.execute("select count(*) from usersync.audit_rejects").fetchone() == (0,)
 
 
-MISFITS = {
+UNSUITABLE_TABLES = {
     "column missing": ({"action": "verb"}, "", "there is no column public.audit_logs.verb"),
     "type differs": (
         {"id": "record_id", "entity_id": None},
@@ -156,9 +159,9 @@ MISFITS = {
 }
 
 
-@pytest.mark.parametrize("misfit", MISFITS)
-def test_a_table_that_does_not_fit_is_found_before_anything_is_installed(owner, misfit):
-    changes, alteration, message = MISFITS[misfit]
+@pytest.mark.parametrize("unsuitable", UNSUITABLE_TABLES)
+def test_an_unsuitable_table_is_refused_before_installation(owner, unsuitable):
+    changes, alteration, message = UNSUITABLE_TABLES[unsuitable]
     if alteration:
         owner.execute(f"alter table public.audit_logs {alteration}")
     with pytest.raises(ConflictError, match=message):
@@ -166,7 +169,7 @@ def test_a_table_that_does_not_fit_is_found_before_anything_is_installed(owner, 
     assert owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
 
-def test_a_table_that_fits_in_part_is_noted(owner):
+def test_plan_notes_columns_that_cannot_store_every_event(owner):
     owner.execute("""
         alter table public.audit_logs alter record_id set not null;
         alter table public.audit_logs alter table_name set not null, alter table_name set default '-';
@@ -176,7 +179,7 @@ def test_a_table_that_fits_in_part_is_noted(owner):
     notes = [
         finding.message for finding in run(installation.plan(settings_with(metadata=None)), owner).findings
     ]
-    for field in ("entity_id", "entity_type"):  # a default does not apply to an explicit null
+    for field in ("entity_id", "entity_type"):  # an explicit null does not use the default
         assert any(f"events without {field} are rejected" in note for note in notes)
     assert any("prevents users who have events from being deleted" in note for note in notes)
     assert any("not stored: recorded_at, outcome" in note for note in notes)
@@ -201,8 +204,8 @@ def test_a_mapped_table_must_exist(owner):
         run(installation.apply(settings_with()), owner)
 
 
-def test_reading_an_audit_table_of_the_applications_own(owner, auth):
-    """Rows from before usersync, rows from usersync, and fields without a column."""
+def test_events_are_read_from_an_applications_own_audit_table(owner, auth):
+    """The table has rows from before usersync, rows from usersync, and fields without a column."""
     run(installation.apply(settings_with()), owner)
     user_id = auth.sign_up_email("ada@example.com")
     owner.execute("""
@@ -250,13 +253,13 @@ def test_metadata_with_the_name_of_a_field_stays_metadata(owner):
     (record,) = run(reading.search(EventFilter()), owner).events
     assert (record.outcome, record.actor_id, record.entity_id) == ("succeeded", "ada", "42")
     assert (record.metadata, record.db_role) == (mine, "postgres")
-    # The field has no column, and is stored in the metadata.
+    # The field has no column, so it is stored in the metadata.
     assert record.recorded_at.tzinfo == UTC
     assert run(reading.search(EventFilter(actor_id="me")), owner).events == ()
 
 
 def test_rows_from_before_usersync_are_read_unchanged(owner):
-    """Under names that are not fields, and under the name of a field without a column."""
+    """Their metadata has names that are not fields, and the name of a field without a column."""
     run(installation.apply(settings_with()), owner)
     owner.execute(
         "insert into public.audit_logs (action, details) values ('old', "
@@ -266,8 +269,8 @@ def test_rows_from_before_usersync_are_read_unchanged(owner):
     assert (record.recorded_at, record.metadata) == (None, {"entity_id": "x", "metadata": {"a": 1}})
 
 
-def test_the_tail_of_an_audit_table_of_the_applications_own(owner, database, monkeypatch):
-    """Other than usersync's log, it is followed by time."""
+def test_tail_follows_an_applications_own_audit_table_by_time(owner, database, monkeypatch):
+    """usersync's own log is followed by transaction ids, which this table lacks."""
     run(installation.apply(settings_with()), owner)
     cursor = run(reading.tail(), owner).cursor
 
@@ -295,7 +298,7 @@ def test_the_tail_of_an_audit_table_of_the_applications_own(owner, database, mon
         second.execute("commit")
         assert (look(), look()) == (["second"], [])
     monkeypatch.setattr(reading, "TAIL_SIZE", 10)
-    record(*["b"] * 25)  # all with one time
+    record(*["b"] * 25)  # all with the same time
     record("c")
     pages = [look() for _ in range(4)]
     assert [len(each) for each in pages] == [10, 10, 6, 0]
@@ -303,10 +306,10 @@ def test_the_tail_of_an_audit_table_of_the_applications_own(owner, database, mon
     assert len(cursor.seen) >= 26
     monkeypatch.setattr(reading, "SLACK", timedelta(0))
     assert look() == []
-    assert cursor.seen == frozenset(), "events that were returned are forgotten in time"
+    assert cursor.seen == frozenset(), "returned events are removed from memory"
 
 
-def test_the_tail_of_an_audit_table_of_the_applications_own_forgets_old_events(owner, monkeypatch):
+def test_tail_of_an_applications_own_audit_table_uses_bounded_memory(owner, monkeypatch):
     run(installation.apply(settings_with()), owner)
     cursor = run(reading.tail(), owner).cursor
     send(owner, *(event(action="a", occurred_at="now") for _ in range(50)))
@@ -317,7 +320,7 @@ def test_the_tail_of_an_audit_table_of_the_applications_own_forgets_old_events(o
     assert (batch.events, batch.cursor.seen) == ((), frozenset())
 
 
-def test_a_rollback_keeps_the_table_and_says_so(owner):
+def test_rollback_keeps_the_applications_audit_table(owner):
     run(installation.apply(settings_with()), owner)
     send(owner, event())
     before = rows(owner)
@@ -327,7 +330,7 @@ def test_a_rollback_keeps_the_table_and_says_so(owner):
     assert rows(owner) == before
 
 
-def test_its_rows_are_not_pruned(owner):
+def test_prune_refuses_an_applications_own_audit_table(owner):
     run(installation.apply(settings_with()), owner)
     send(owner, event())
     with pytest.raises(SettingsError, match="the application's own table"):
@@ -341,7 +344,7 @@ def test_a_search_without_a_mapped_time_is_refused(owner):
         run(reading.search(EventFilter()), owner)
 
 
-def test_a_time_without_zone_is_utc_both_ways(owner):
+def test_a_column_without_time_zone_is_written_and_read_as_utc(owner):
     owner.execute("alter table public.audit_logs alter created_at type timestamp without time zone")
     mapped = {"column": "created_at", "type": "timestamp without time zone"}
     run(installation.apply(settings_with(occurred_at=mapped)), owner)

@@ -1,4 +1,4 @@
-"""Each event is stored once, however often and in whatever order it is sent."""
+"""Each event is stored once, also if it is sent repeatedly, concurrently or in another order."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ def batch(request):
     return KINDS[request.param]()
 
 
-def test_the_same_batch_again(log, batch):
+def test_a_batch_that_is_sent_again_is_stored_once(log, batch):
     assert log.record(*batch) == (3, 0, 0)
     before = log.rows()
     assert log.record(*batch) == (0, 3, 0)
     assert log.rows() == before
 
 
-def test_overlapping_batches(log, batch):
+def test_overlapping_batches_store_each_event_once(log, batch):
     assert log.record(*batch[:2]) == (2, 0, 0)
     assert log.record(*batch[1:]) == (1, 1, 0)
     assert len(log.rows()) == 3
 
 
-def test_twice_in_one_batch(log, batch):
+def test_an_event_twice_in_one_batch_is_stored_once(log, batch):
     assert log.record(*batch, *batch) == (3, 3, 0)
     assert len(log.rows()) == 3
 
 
 @pytest.mark.one_isolation_level
 @pytest.mark.parametrize("first_commits", [True, False])
-def test_two_writers_at_once(log, session, batch, first_commits):
+def test_two_concurrent_writers_store_each_event_once(log, session, batch, first_commits):
     wait_for_locks(log.owner)
     first, second = session(), session()
     with ThreadPoolExecutor(1) as pool:
@@ -79,19 +79,19 @@ def test_rejected_events_are_not_duplicates(log):
     assert log.record(good, event(ip="nowhere"), good) == (0, 2, 1)
 
 
-def test_an_id_with_other_content_is_a_duplicate(log):
+def test_an_event_with_the_same_id_and_other_content_is_a_duplicate(log):
     first = event(entity_id="1")
     log.record(first)
     assert log.record(first | {"entity_id": "2"}) == (0, 1, 0)
     assert log.row()["entity_id"] == "1"
 
 
-def test_an_id_with_another_time_is_another_event(log):
+def test_an_event_with_the_same_id_and_another_time_is_another_event(log):
     """The log is partitioned by time, so its key contains the time. Clients always send both."""
     first = event(occurred_at="2026-03-01")
     log.record(first)
     assert log.record(first | {"occurred_at": "2026-03-02"}) == (1, 0, 0)
-    # Without a time, nothing differs.
+    # Without a time, the events are duplicates.
     assert log.record({key: value for key, value in first.items() if key != "occurred_at"}) == (0, 1, 0)
 
 
@@ -101,7 +101,7 @@ def test_events_without_an_id_are_all_different(log):
     assert len({row["id"] for row in log.rows()}) == 3
 
 
-def test_a_thousand_without_a_time_take_few_locks(log):
+def test_a_thousand_events_without_a_time_take_few_locks(log):
     with log.owner.transaction():
         log.record(*(without_time(id=str(uuid4())) for _ in range(1_000)))
         held = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"

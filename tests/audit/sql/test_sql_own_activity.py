@@ -1,4 +1,4 @@
-"""Signed-in users read their own events, if the settings say so, and nothing else."""
+"""Signed-in users can read their own events only, if the settings allow it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def database(cluster, regime):
 
 @pytest.fixture
 def users(auth, postgres):
-    """Two users with two events each, among events of others."""
+    """Two users with two events each, and events of other users."""
     ada, bob = auth.sign_up_email("ada@example.com"), auth.sign_up_email("bob@example.com")
     send(
         postgres,
@@ -106,7 +106,7 @@ def test_users_read_their_own_events_and_nothing_else(users, signed_in):
             signed_in(claims_of(ada, role="anon"), "anon").execute(refused)
 
 
-def test_it_uses_the_index_of_actors_and_pages(users, signed_in):
+def test_reading_own_events_uses_the_index_of_actors_and_has_pages(users, signed_in):
     session = signed_in(claims_of(users[0]))
     page = "select id, occurred_at, action from public.audit_events_of_user(%s, %s, 1)"
     (first,) = session.execute(page, [None, None]).fetchall()
@@ -119,8 +119,8 @@ def test_it_uses_the_index_of_actors_and_pages(users, signed_in):
     assert "Index Cond: (actor_id" in str(plan)
 
 
-def test_over_the_data_api_a_token_decides(database, users, serve, monkeypatch):
-    """A forged token, another one's id in the request, and no token at all."""
+def test_over_the_data_api_the_token_selects_the_user(database, users, serve, monkeypatch):
+    """Tries a forged token, another user's id in the request, and no token."""
     ada, bob = users
     gateway = serve(database)
 
@@ -146,7 +146,7 @@ def test_over_the_data_api_a_token_decides(database, users, serve, monkeypatch):
         assert read(token).status_code == 401
 
 
-def test_it_is_off_by_default_and_can_be_turned_off_again(users, signed_in, postgres):
+def test_reading_own_events_is_off_by_default_and_can_be_turned_off(users, signed_in, postgres):
     ada, _ = users
     assert run(installation.plan(OPEN), postgres).changes == ()
     assert [check.status for check in run(examine(OPEN, choose(["D009", "D024"])), postgres)] == ["ok", "ok"]
@@ -168,7 +168,7 @@ def test_it_is_off_by_default_and_can_be_turned_off_again(users, signed_in, post
     ]
 
 
-def test_it_is_for_usersyncs_own_log():
+def test_reading_own_events_requires_usersyncs_own_log():
     assert parse_settings(BOTH.describe()) == BOTH
     for given, message in (
         ({"users_read": "yes"}, "expected true or false"),

@@ -1,4 +1,4 @@
-"""Partitions are created in advance by any caller, and no session waits for it."""
+"""Every caller creates partitions in advance, and no session waits for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_partitions_for_this_month_and_the_next_year_exist_from_the_start(log):
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2])
-def test_the_bounds_of_a_month(log, ahead):
+def test_an_event_is_stored_in_the_partition_of_its_month(log, ahead):
     first, following = months(log, 5)[ahead : ahead + 2]
     tick = timedelta(microseconds=1)
     times = [first - tick, first, following - tick, following]
@@ -52,7 +52,7 @@ def test_the_bounds_of_a_month(log, ahead):
     assert places[3] != places[2]
 
 
-def test_the_year_ends_between_two_partitions(log):
+def test_events_around_new_year_are_in_two_partitions(log):
     log.owner.execute(
         "select usersync.make_audit_partition(month) from unnest('{2029-12-01,2030-01-01}'::date[]) month"
     )
@@ -75,13 +75,13 @@ def test_an_empty_batch_in_the_applications_transaction_locks_nothing(log):
     assert log.partitions() == ["audit_logs_default"]
 
 
-def test_twenty_at_once(log, session):
+def test_twenty_concurrent_calls_create_each_partition_once(log, session):
     drop_all_months(log)
     sessions = [session() for _ in range(20)]
     with ThreadPoolExecutor(20) as pool:
         results = list(pool.map(send, sessions))
     assert results == [(0, 0, 0)] * 20
-    log.owner.execute(MAKE)  # all calls may have skipped the work because of each other
+    log.owner.execute(MAKE)  # each call may have skipped the work because another one was doing it
     assert log.partitions() == expected_soon(log)
 
 
@@ -109,8 +109,8 @@ def test_a_month_with_too_many_rows_to_move_does_not_block_other_months(log):
 
 
 @pytest.mark.newest_server
-def test_a_large_default_partition_delays_no_writer(log):
-    """To attach a partition, the server reads the default partition. Meanwhile users cannot be written."""
+def test_a_large_default_partition_does_not_delay_writers(log):
+    """To attach a partition, the server reads the default partition, and locks the users table meanwhile."""
     drop_all_months(log)
     old = {"occurred_at": "2019-01-01", "metadata": {"text": "x" * 1_800}}
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_a_large_default_partition_delays_no_writer(log):
 
 
 @pytest.mark.parametrize("busy", ["log", "users"])
-def test_a_lock_prevents_new_partitions_but_no_event(log, session, busy):
+def test_a_lock_prevents_new_partitions_but_not_recording(log, session, busy):
     drop_all_months(log)
     lock = {
         "log": f"select from {log.table}",  # a report that reads every partition
@@ -133,7 +133,7 @@ def test_a_lock_prevents_new_partitions_but_no_event(log, session, busy):
     reader = session()
     with reader.transaction():
         reader.execute(lock)
-        log.owner.execute("set lock_timeout = '1ms'")  # nothing is waited for at all
+        log.owner.execute("set lock_timeout = '1ms'")  # the call does not wait for a lock
         assert log.record() == (0, 0, 0)
         assert log.record(event()) == (1, 0, 0)
         assert log.partitions() == ["audit_logs_default"]
@@ -142,10 +142,10 @@ def test_a_lock_prevents_new_partitions_but_no_event(log, session, busy):
 
 
 def test_the_applications_transaction_creates_no_partition(log):
-    """The lock on the users table would last until the transaction ends."""
+    """Otherwise the lock on the users table would last until the transaction ends."""
     drop_all_months(log)
     with log.owner.transaction():
-        # The event is the first statement: only its presence marks the transaction as the application's.
+        # The event is the first statement. Only the open transaction shows that it is the application's.
         assert log.record(event()) == (1, 0, 0)
         held = """
             select count(*) from pg_locks

@@ -1,4 +1,4 @@
-"""Each search uses its index, in every partition that it must read."""
+"""Query plans: each search uses its index in every partition that it must read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = 12_000
 
 @pytest.fixture
 def filled(log):
-    """Twelve thousand events by five hundred users, in this month and the two months before."""
+    """12,000 events by 500 users, in this month and the two months before."""
     log.owner.execute("""
         select usersync.make_audit_partition((date_trunc('month', now()) - make_interval(months => n))::date)
         from generate_series(1, 2) as n
@@ -86,8 +86,8 @@ SEARCHES = {
 }
 
 
-def _at_run_time(value, users):
-    """Values that a table of cases cannot hold: a user of this database, and a relative time."""
+def _value_at_run_time(value, users):
+    """Replace placeholders of a case: a user of this database, and a relative time."""
     if value is None:
         return str(users[7])
     return datetime.now(UTC) - value if isinstance(value, timedelta) else value
@@ -96,7 +96,7 @@ def _at_run_time(value, users):
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_search_reads_little_more_than_it_returns(log, filled, search):
     fields, column = SEARCHES[search]
-    someone = {name: _at_run_time(value, filled) for name, value in fields.items()}
+    someone = {name: _value_at_run_time(value, filled) for name, value in fields.items()}
     scans = explained(reading.search(EventFilter(**someone), limit=50), log)
     assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
     used = [scan for scan in scans if scan[1] and (column in scan[2] or column in scan[1])]
@@ -105,7 +105,7 @@ def test_a_search_reads_little_more_than_it_returns(log, filled, search):
 
 
 def test_the_next_page_starts_after_the_last_one(log, filled):
-    """However old the page is, no newer event is read."""
+    """No newer event is read, however old the events of the page are."""
     position = EventPosition(datetime.now(UTC) - timedelta(minutes=7 * 9_000), "x")
     scans = explained(reading.search(EventFilter(), after=position, limit=50), log)
     assert sum(looked_at for *_, looked_at in scans) <= 200, scans
@@ -121,7 +121,7 @@ def test_months_outside_the_search_are_not_read(log, filled):
 
 
 def test_a_count_by_day_reads_a_bounded_part_of_the_index(log, filled):
-    """Of 205 events of a day, 20 are counted."""
+    """20 of 205 events of a day are counted."""
     reader = AuditReading(log.project.settings)
     counting = next(counts_by_day(f"{reader.table} as stored", reader.time, days=10, most=20))
     with log.owner.cursor(row_factory=dict_row) as cursor:
@@ -150,7 +150,7 @@ def with_plans(steps, plans):
     ("fields", "counted"), [({}, {20}), ({"tenant_id": "t-7"}, {4, 5}), ({"outcome": "denied"}, {0})]
 )
 def test_a_histogram_reads_a_bounded_part_of_an_index(log, filled, fields, counted):
-    """Of 205 events of a day, 20 are counted, although most of the table is in the bars."""
+    """20 of 205 events of a day are counted, although the bars contain most of the table."""
     now = datetime.now(UTC)
     bars = histogram(EventFilter(**fields), since=now - timedelta(days=50), until=now, most=20, limit_s=60)
     plans = []
@@ -159,7 +159,7 @@ def test_a_histogram_reads_a_bounded_part_of_an_index(log, filled, fields, count
     assert not [scan for scan in scans if scan[0] == "Seq Scan" and scan[3] > 0], scans
     assert len(found.bars) == 51
     assert {bar.number for bar in found.bars[1:-1]} <= counted
-    # Without an index of its column, a filter reads the events of the time: the time limit is for that.
+    # A filter without an index reads all events of the period. The statement timeout limits this.
     assert sum(looked_at for *_, looked_at in scans) <= (ROWS if "outcome" in fields else 2 * 51 * 20), scans
 
 

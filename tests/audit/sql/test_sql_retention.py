@@ -1,4 +1,4 @@
-"""How long events are kept, by action; legal holds; and the severity of an action."""
+"""Retention of events by action, legal holds, and the severity of actions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings():
 
 
 def recorded(log, *events):
-    """Events that were recorded when they happened; each is its age in months, an action, and fields."""
+    """Record events, each given by its age in months, an action and fields. recorded_at is occurred_at."""
     for months, action, fields in events:
         (at,) = log.owner.execute(MONTHS_AGO, [months]).fetchone()
         month = "date_trunc('month', %s::timestamptz)::date"
@@ -111,15 +111,15 @@ def test_events_under_a_legal_hold_are_not_pruned(log):
             run(holds.add("why", **wrong), log.owner)
 
 
-def test_a_hold_that_arrives_before_the_drop_counts(log, monkeypatch):
+def test_a_hold_added_just_before_the_drop_is_respected(log, monkeypatch):
     recorded(log, (40, "a", {"tenant_id": "acme"}))
     retry_while_locked = upkeep.retry_while_locked
 
-    def arriving(*arguments):
+    def add_hold_meanwhile(*arguments):
         run(holds.add("case", tenant_id="acme"), log.owner)
         return retry_while_locked(*arguments)
 
-    monkeypatch.setattr(upkeep, "retry_while_locked", arriving)
+    monkeypatch.setattr(upkeep, "retry_while_locked", add_hold_meanwhile)
     run(upkeep.prune(run(upkeep.retention(), log.owner)), log.owner)
     assert actions(log) == ["a"]
 
@@ -137,7 +137,7 @@ def test_events_under_a_legal_hold_are_not_erased(log):
     assert addresses == {"acme": "192.0.2.1", "bolt": None}
 
 
-def test_an_action_has_a_severity(log):
+def test_events_have_the_severity_of_their_action(log):
     log.owner.execute("create table public.things (id int primary key)")
     options, is_secret = TrackOptions(), Redactor().is_secret
     run(tracking.track(log.project.settings, "public.things", options, is_secret), log.owner)
@@ -159,7 +159,7 @@ def test_an_action_has_a_severity(log):
     }
 
 
-WRONG = {
+INVALID_RULES = {
     "not a duration": ({"retention": {"default": "soon"}}, "not a duration"),
     "too long": ({"retention": {"default": "9999y"}}, "before the year 1"),
     "no text": ({"retention": {"default": 5}}, "expected a text"),
@@ -175,9 +175,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_rules_are_refused(case):
-    given, message = WRONG[case]
+@pytest.mark.parametrize("case", INVALID_RULES)
+def test_invalid_rules_are_refused(case):
+    given, message = INVALID_RULES[case]
     with pytest.raises(SettingsError) as raised:
         parse_settings({"audit": given})
     assert re.search(message, f"{raised.value} {raised.value.hint}")

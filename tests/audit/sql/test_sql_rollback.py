@@ -1,4 +1,4 @@
-"""After a rollback the log stays, belongs to the application, and can be used again."""
+"""After a rollback, the audit log stays as a table of the application, and apply can use it again."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ SHAPE = """
 """
 
 
-def back(log, **options):
+def roll_back(log, **options):
     run(installation.rollback(log.project.settings, **options), log.owner)
 
 
-def test_the_query_of_the_page_reads_the_log_afterwards(log):
+def test_the_documented_query_reads_the_log_after_a_rollback(log):
     page = (Path(__file__).parents[3] / "docs" / "audit.md").read_text("utf-8")
     section = page.partition("After `usersync rollback`")[2].partition("\n## ")[0]
     (query,) = re.findall(r"^```sql\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     log.record(event(action="order.placed"))
-    back(log)
+    roll_back(log)
     with pytest.raises(NotInstalledError):
         run(reading.tail(), log.owner)
     assert [row[1] for row in log.owner.execute(query)] == ["order.placed"]
@@ -67,7 +67,7 @@ def test_after_a_rollback_the_application_owns_the_log(log):
     user_id = log.project.auth.sign_up_email("ada@example.com")
     log.record(event(actor_id=str(user_id)), event(occurred_at="now"))
     before, names = log.rows(), log.partitions()
-    back(log)
+    roll_back(log)
     assert log.owner.execute("select to_regnamespace('usersync')").fetchone() == (None,)
     assert [row | {"partition": None} for row in log.rows()] == [row | {"partition": None} for row in before]
     assert log.partitions() == names
@@ -84,7 +84,7 @@ def test_apply_uses_the_log_again(log):
     first = event()
     log.record(first)
     before, guards = log.rows(), guarded(log)
-    back(log)
+    roll_back(log)
     run(installation.apply(log.project.settings), log.owner)
     assert log.rows() == before
     assert guarded(log) == guards
@@ -106,10 +106,10 @@ def guarded(log):
     return found
 
 
-def test_the_remaining_log_keeps_its_privileges(log):
-    """The partitions are moved to a schema that the Data API serves."""
+def test_the_log_keeps_its_privileges_after_a_rollback(log):
+    """The partitions are moved to a schema that the Data API exposes."""
     log.record(event())
-    back(log)
+    roll_back(log)
     read = """
         select relid::regclass::text, relrowsecurity,
             has_table_privilege('anon', relid, 'select, insert, update, delete'),
@@ -121,14 +121,14 @@ def test_the_remaining_log_keeps_its_privileges(log):
     assert {tuple(row[1:]) for row in found} == {(True, False, False)}
 
 
-def test_rejected_events_stay_with_the_log_and_are_restored(log):
-    """They are stored only there."""
+def test_rejected_events_are_kept_by_rollback_and_restored_by_apply(log):
+    """Rejected events are stored nowhere else."""
     bad = event(outcome="perhaps")
     assert log.record(bad) == (0, 0, 1)
     planned = run(installation.plan_rollback(log.project.settings), log.owner).changes
     (kept,) = (each for each in planned if each.subject == "table usersync.audit_rejects")
     assert (kept.kind, kept.reason[:10]) == ("keep", "1 event in")
-    back(log)
+    roll_back(log)
     home = sql.Identifier(log.names[0], "audit_rejects").as_string()
     stored = log.owner.execute(f"select event from {home}")
     assert stored.fetchall() == [(bad,)]
@@ -137,16 +137,16 @@ def test_rejected_events_stay_with_the_log_and_are_restored(log):
     log.owner.execute("update usersync.audit_rejects set event = event - 'outcome'")
     assert run(upkeep.retry_rejects(), log.owner).stored == 1
     assert run(installation.plan(log.project.settings), log.owner).changes == ()
-    back(log)
+    roll_back(log)
     assert log.owner.execute("select to_regclass(%s)", [home]).fetchone() == (None,)
 
 
-def test_a_table_with_the_name_for_rejected_events_stops_the_rollback(log):
+def test_an_existing_table_with_the_name_for_rejected_events_stops_rollback(log):
     log.record(event(outcome="perhaps"))
     home = sql.Identifier(log.names[0], "audit_rejects").as_string()
     log.owner.execute(f"create table {home} (mine int)")
     with pytest.raises(DatabaseError, match="rejected events cannot be moved"):
-        back(log)
+        roll_back(log)
     assert len(log.rejects()) == 1
 
 
@@ -158,18 +158,18 @@ def test_the_plan_lists_what_is_removed_and_what_stays(log):
     said = {(each.kind, each.subject): each.reason for each in planned}
     assert said["drop", "triggers on public.products"] == "its changes are no longer recorded"
     assert "no longer append-only" in said["keep", f"table {log.project.settings.audit_table}"]
-    back(log)
+    roll_back(log)
     assert log.owner.execute("select count(*) from pg_trigger where not tgisinternal").fetchone() == (0,)
     run(installation.apply(log.project.settings), log.owner)
     planned = run(installation.plan_rollback(log.project.settings, drop_audit_log=True), log.owner).changes
     dropped = {each.subject: each.reason for each in planned if each.kind == "drop"}
     assert dropped["table usersync.audit_rejects"] == "with 1 event that could not be stored"
-    back(log, drop_audit_log=True)
+    roll_back(log, drop_audit_log=True)
 
 
 def test_the_log_is_dropped_on_request(log):
     log.record(event(), event(ip="nowhere"))
-    back(log, drop_audit_log=True)
+    roll_back(log, drop_audit_log=True)
     left = (
         "select relname from pg_class where relname like 'audit\\_%' or relnamespace = 'public'::regnamespace"
     )
@@ -183,7 +183,7 @@ def test_the_log_is_dropped_on_request(log):
 @pytest.mark.parametrize(
     "damage", ["drop trigger keep_audit_logs on {}", "alter table {} disable trigger user"]
 )
-def test_apply_restores_the_protection_of_a_log(log, damage):
+def test_apply_restores_a_damaged_protection_of_the_log(log, damage):
     log.owner.execute(sql.SQL(damage).format(sql.Identifier(*log.names)).as_string())
     log.record(event())
     assert [change.subject for change in run(installation.apply(log.project.settings), log.owner).changes]
@@ -193,7 +193,7 @@ def test_apply_restores_the_protection_of_a_log(log, damage):
 
 def test_the_script_creates_the_same_as_apply(cluster, project, names):
     if names == "hostile":
-        pytest.skip("the shape is read by name")
+        pytest.skip("the comparison uses plain names")
     by_apply = project.owner.execute(SHAPE).fetchall()
     assert len(by_apply) > 100
     bare = cluster.clone(cluster.template("supabase_old", regime="old"))
@@ -206,8 +206,8 @@ def test_the_script_creates_the_same_as_apply(cluster, project, names):
         cluster.drop(bare)
 
 
-def test_another_log_can_be_named_later(log):
-    """The former log keeps its events and its partitions, and stays append-only."""
+def test_the_settings_can_name_another_log_later(log):
+    """The former log keeps its events and partitions, and stays append-only."""
     log.record(event(action="before"))
     names = log.partitions()
     other = with_audit_log(log.project.settings.describe() | {"audit": {"table": "public.other_log"}})

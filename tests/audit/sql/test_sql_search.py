@@ -1,4 +1,4 @@
-"""Finding events: every filter, page by page, in usersync's log and in an application's table."""
+"""Search: every filter and paging, in usersync's log and in an application's table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def found(log, **wanted):
 
 @pytest.fixture
 def user_id(log):
-    """A user with seven events that differ in the searched fields."""
+    """A user with seven events that differ in the fields that filters compare."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     log.record(
         event(occurred_at=at(0), entity_id="0", actor_id=str(user_id), action="product.created"),
@@ -45,7 +45,7 @@ def user_id(log):
     return user_id
 
 
-def test_each_filter(log, user_id):
+def test_each_filter_finds_the_matching_events(log, user_id):
     assert found(log, user_id=user_id) == ["5", "0"]
     assert found(log, actor_id="job-7") == ["1"]
     assert found(log, entity_type="product") == ["2"]
@@ -64,7 +64,7 @@ def test_each_filter(log, user_id):
     assert found(log, user_id=uuid4()) == []
 
 
-def test_words_are_searched_in_values_in_any_order(log):
+def test_words_are_found_in_values_in_any_order(log):
     said = 'alpha beta gamma "quoted" path\\x tab\there'
     log.record(
         event(occurred_at=at(0), entity_id="a", metadata={"note": said, "deep": [{"n": 4711, "yes": True}]}),
@@ -77,7 +77,7 @@ def test_words_are_searched_in_values_in_any_order(log):
     assert found(log, text="old %s note") == ["b"]  # one word in a change, another in the metadata
     for text in ("alpha old", "yes", "deep", "alpha delta", "object", "\\"):
         assert found(log, text=text) == (["a"] if text == "\\" else []), text
-    assert found(log, text="note") == ["b"]  # in the other it is a key
+    assert found(log, text="note") == ["b"]  # in the other event, the word is a key
 
 
 def test_times_are_in_utc_in_any_session_time_zone(log):
@@ -88,7 +88,7 @@ def test_times_are_in_utc_in_any_session_time_zone(log):
     assert record.recorded_at.utcoffset() == timedelta(0)
 
 
-def test_a_role_that_may_only_record_gets_the_missing_privileges_named(log, project):
+def test_the_error_for_a_role_that_may_only_record_names_the_privileges(log, project):
     role = f"recorder_{uuid4().hex[:12]}"
     with project.database.connect("supabase_admin") as root:
         root.execute(
@@ -131,7 +131,7 @@ def test_an_event_is_read_as_it_was_sent(log, user_id):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("oldest_first", [False, True])
 def test_pages_are_complete_and_disjoint_while_others_write(log, user_id, size, oldest_first):
-    """Half of the events have the same time, and events are added on both ends between two pages."""
+    """Half of the events have the same time. Between two pages, events are added at both ends."""
     log.record(*(event(occurred_at=at(5), entity_id=str(n)) for n in range(7, 14)))
     expected = {str(n) for n in range(14)}
     ids, cursor = [], None
@@ -148,7 +148,7 @@ def test_pages_are_complete_and_disjoint_while_others_write(log, user_id, size, 
     assert set(ids) == expected
 
 
-def test_the_history_of_an_entity(log):
+def test_history_returns_the_events_of_an_entity_in_order(log):
     thing = {"entity_type": "product", "entity_id": "42"}
     log.record(
         event(occurred_at=at(2), changes={"price": [5, 7], "name": ["Bolt", "Nut"]}, **thing),
@@ -165,7 +165,7 @@ def test_the_history_of_an_entity(log):
     assert ([event.field_changes for event in page.events], page.next) == ([()], None)
 
 
-def test_events_per_day_and_action(log):
+def test_counts_per_day_and_action(log):
     (today,) = log.owner.execute("select (now() at time zone 'UTC')::date").fetchone()
     log.owner.execute("set timezone = 'Asia/Kolkata'")
     noon = datetime(today.year, today.month, today.day, 23, 59, tzinfo=UTC)
@@ -179,7 +179,7 @@ def test_events_per_day_and_action(log):
     ]
 
 
-def test_without_usersync_there_is_nothing_to_search(cluster):
+def test_search_raises_if_usersync_is_not_installed(cluster):
     bare = cluster.clone(cluster.template("supabase_old", regime="old"))
     try:
         with bare.connect("postgres") as owner, pytest.raises(NotInstalledError):

@@ -1,4 +1,4 @@
-"""Following the log: every event once, including those of transactions that commit late."""
+"""Tail: following the log returns every event once, also events of transactions that commit late."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from usersync.transports.run import run
 
 @pytest.fixture
 def look(log):
-    """Return the actions of the new events."""
+    """A function that returns the actions of the new events."""
     cursor = run(reading.tail(), log.owner).cursor
 
     def look(wanted=None):
@@ -24,10 +24,10 @@ def look(log):
     return look
 
 
-def test_an_event_is_returned_once(log, look):
+def test_tail_returns_an_event_once(log, look):
     assert look() == []
     log.record(event(action="a"))
-    log.record(event(action="b", occurred_at="1999-01-01"))  # stored late, but new
+    log.record(event(action="b", occurred_at="1999-01-01"))  # has an old time, but was stored just now
     assert look() == ["a", "b"]
     assert look() == []
     log.record(event(action="c"))
@@ -49,8 +49,8 @@ def test_a_transaction_that_commits_late_is_not_missed(log, look, session):
     assert look() == []
 
 
-def test_two_that_overlap(log, look, session):
-    """The position advances with the first event, beyond events that were returned already."""
+def test_overlapping_transactions_are_returned_once_each(log, look, session):
+    """The position advances with the first event, past events that were already returned."""
     first, second = session(), session()
     first.execute("begin")
     send(first, event(action="first"))
@@ -66,7 +66,7 @@ def test_two_that_overlap(log, look, session):
     assert look() == []
 
 
-def test_a_transaction_that_rolls_back_leaves_nothing(log, look, session):
+def test_events_of_a_rolled_back_transaction_are_not_returned(log, look, session):
     slow = session()
     with slow.transaction(force_rollback=True):
         send(slow, event(action="never"))
@@ -74,15 +74,15 @@ def test_a_transaction_that_rolls_back_leaves_nothing(log, look, session):
     assert look() == []
 
 
-def test_more_events_than_one_call_returns(log, look, monkeypatch):
+def test_more_events_than_a_call_returns_are_returned_by_the_next_calls(log, look, monkeypatch):
     monkeypatch.setattr(reading, "TAIL_SIZE", 10)
-    log.record(*(event(action="a") for _ in range(25)))  # all with one time
+    log.record(*(event(action="a") for _ in range(25)))  # all with the same time
     log.record(event(action="b"))
     seen = [look() for _ in range(4)]
     assert [len(each) for each in seen] == [10, 10, 6, 0]
     assert sorted(action for each in seen for action in each) == ["a"] * 25 + ["b"]
 
 
-def test_the_filter_is_applied(log, look):
+def test_tail_returns_only_events_that_match_the_filter(log, look):
     log.record(event(action="a.b"), event(action="c.d"))
     assert look(EventFilter(action="c.*")) == ["c.d"]

@@ -1,4 +1,4 @@
-"""Events belong to a tenant; signed-in users read those of their own, if the settings say so."""
+"""Events belong to a tenant. Signed-in users can read events of their tenant, if the settings allow it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LISTED = "select action from public.audit_events_of_tenant()"
 READ = "select action from public.audit_logs order by action"
 
 
-#: Neither internal columns, nor a change, nor a partition.
+#: Statements for internal columns, for changes of events, and for partitions.
 REFUSED = (
     "select metadata from public.audit_logs",
     "delete from public.audit_logs",
@@ -60,18 +60,18 @@ def installed(postgres):
     return postgres
 
 
-def of(tenant, **more):
+def claims_of(tenant, **more):
     return {"sub": "ada", "role": "authenticated", "app_metadata": {"tenant_id": tenant}} | more
 
 
 def test_signed_in_users_read_the_events_of_their_tenant(database, installed, signed_in):
     for claims, expected in (
-        (of("acme"), ["acme.1", "acme.2"]),
-        (of("bolt"), ["bolt.1", "bolt.2"]),
-        (of("nobody"), []),
-        (of(None), []),
+        (claims_of("acme"), ["acme.1", "acme.2"]),
+        (claims_of("bolt"), ["bolt.1", "bolt.2"]),
+        (claims_of("nobody"), []),
+        (claims_of(None), []),
         ({"sub": "ada", "tenant_id": "acme", "user_metadata": {"tenant_id": "acme"}}, []),
-        (of("acme", is_anonymous=True), []),
+        (claims_of("acme", is_anonymous=True), []),
     ):
         with signed_in(claims) as connection:
             assert found(connection, LISTED) == expected, claims
@@ -87,16 +87,16 @@ def test_signed_in_users_read_the_events_of_their_tenant(database, installed, si
                 connection.execute(refused)
 
 
-def test_a_page_begins_after_the_last_event_of_the_previous_one(installed, signed_in):
+def test_a_page_of_a_tenants_events_begins_after_the_previous_page(installed, signed_in):
     page = "select id, occurred_at, action from public.audit_events_of_tenant(%s, %s, 1)"
-    with signed_in(of("acme")) as connection:
+    with signed_in(claims_of("acme")) as connection:
         (first,) = connection.execute(page, [None, None]).fetchall()
         (second,) = connection.execute(page, [first[1], first[0]]).fetchall()
         assert connection.execute(page, [second[1], second[0]]).fetchall() == []
         assert {first[2], second[2]} == {"acme.1", "acme.2"}
 
 
-def test_it_is_off_by_default_and_can_be_turned_off_again(installed, signed_in):
+def test_reading_a_tenants_events_is_off_by_default_and_can_be_turned_off(installed, signed_in):
     assert run(installation.plan(OPEN), installed).changes == ()
     reports = run(examine(OPEN, choose(["D009", "D024"])), installed)
     assert [check.status for check in reports] == ["ok", "ok"]
@@ -104,7 +104,7 @@ def test_it_is_off_by_default_and_can_be_turned_off_again(installed, signed_in):
     assert "drop function public.audit_events_of_tenant(timestamp with time zone, uuid, integer)" in subjects
     assert "alter table public.audit_logs" in subjects
     assert run(installation.plan(CLOSED), installed).changes == ()
-    with signed_in(of("acme")) as connection:
+    with signed_in(claims_of("acme")) as connection:
         for refused, error in ((LISTED, "UndefinedFunction"), (READ, "InsufficientPrivilege")):
             with pytest.raises(getattr(psycopg.errors, error)):
                 connection.execute(refused)
@@ -119,7 +119,7 @@ def test_it_is_off_by_default_and_can_be_turned_off_again(installed, signed_in):
 def test_an_event_gets_the_tenant_and_the_real_actor_of_its_session(installed):
     installed.execute("create table public.things (id int primary key)")
     run(tracking.track(OPEN, "public.things", TrackOptions(), Redactor().is_secret), installed)
-    acting = of("acme", act={"sub": "support"})
+    acting = claims_of("acme", act={"sub": "support"})
 
     def last(columns="tenant_id, actor_id, actor_type, on_behalf_of"):
         return installed.execute(
@@ -134,7 +134,7 @@ def test_an_event_gets_the_tenant_and_the_real_actor_of_its_session(installed):
 
     within("insert into things values (1)", request__jwt__claims=json.dumps(acting))
     assert last() == ("acme", "support", "user", "ada")
-    within("insert into things values (2)", request__jwt__claims=json.dumps(of("acme")))
+    within("insert into things values (2)", request__jwt__claims=json.dumps(claims_of("acme")))
     assert last() == ("acme", "ada", "user", None)
     told = {"usersync__tenant_id": "bolt", "usersync__actor_id": "bob", "usersync__on_behalf_of": "eve"}
     within("insert into things values (3)", request__jwt__claims=json.dumps(acting), **told)
@@ -150,7 +150,7 @@ def test_an_event_gets_the_tenant_and_the_real_actor_of_its_session(installed):
     assert last("tenant_id") == ("own",)
 
 
-WRONG = {
+INVALID_SETTINGS = {
     "users write it": ({"tenant_claim": "user_metadata.tenant"}, "could choose their tenant"),
     "no path": ({"tenant_claim": "a..b"}, "expected the path of a claim"),
     "no claim": ({"tenants_read": True}, "tenant_claim is missing"),
@@ -159,9 +159,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_settings_are_refused(case):
-    given, message = WRONG[case]
+@pytest.mark.parametrize("case", INVALID_SETTINGS)
+def test_invalid_tenant_settings_are_refused(case):
+    given, message = INVALID_SETTINGS[case]
     with pytest.raises(SettingsError, match=message):
         parse_settings({"audit": given})
     assert replace(OPEN).describe() == parse_settings(OPEN.describe()).describe()

@@ -1,4 +1,4 @@
-"""How the log interprets an event's time."""
+"""How the audit log reads the time of an event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from usersync.audit.models import EventFilter
 from usersync.transports.run import run
 
 #: Spellings of a time, and their meaning.
-WRITTEN = {
+SPELLINGS = {
     "2026-02-28": datetime(2026, 2, 28, tzinfo=UTC),
     "2026-03-01T12:00:00+05:30": datetime(2026, 3, 1, 6, 30, tzinfo=UTC),
     "2026-03-01T12:00:00": datetime(2026, 3, 1, 12, tzinfo=UTC),
@@ -25,17 +25,17 @@ WRITTEN = {
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
 def test_a_time_without_zone_is_utc_in_any_session(log, zone):
     log.owner.execute(f"set timezone = '{zone}'; set datestyle = 'German, DMY'")
-    assert log.record(*(event(occurred_at=text) for text in WRITTEN)) == (len(WRITTEN), 0, 0)
+    assert log.record(*(event(occurred_at=text) for text in SPELLINGS)) == (len(SPELLINGS), 0, 0)
     log.owner.execute("reset datestyle")
-    assert [row["occurred_at"] for row in log.rows()] == list(WRITTEN.values())
+    assert [row["occurred_at"] for row in log.rows()] == list(SPELLINGS.values())
 
 
-def test_without_a_time_the_time_of_the_id_is_used(log):
+def test_an_event_without_a_time_has_the_time_of_its_id(log):
     assert log.record(without_time(id=SEVEN)) == (1, 0, 0)
     assert log.row()["occurred_at"] == datetime(2025, 9, 13, 12, 59, 18, 395000, tzinfo=UTC)
 
 
-def test_without_any_time_it_is_now(log):
+def test_an_event_without_any_time_has_the_current_time(log):
     with log.owner.transaction():
         log.record(without_time(), {"action": "a"}, without_time(id="ffffffff-ffff-7fff-bfff-ffffffffffff"))
         (now,) = log.owner.execute("select now()").fetchone()
@@ -43,7 +43,7 @@ def test_without_any_time_it_is_now(log):
 
 
 @pytest.mark.parametrize("year", [1, 1969, 2000, 2060, 9999])
-def test_years_ago_and_years_ahead_are_kept(log, year):
+def test_times_in_the_far_past_and_future_are_stored(log, year):
     at = datetime(year, 6, 15, 12, tzinfo=UTC)
     assert log.record(event(occurred_at=at.isoformat())) == (1, 0, 0)
     assert log.row()["occurred_at"] == at
@@ -54,7 +54,7 @@ EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"]
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/New_York"])
-def test_the_first_and_the_last_moment_are_times_in_every_zone(log, zone):
+def test_the_earliest_and_latest_times_are_stored_in_every_time_zone(log, zone):
     assert log.record(*(event(occurred_at=each) for each in EDGES)) == (2, 0, 0)
     log.owner.execute(f"set timezone = '{zone}'")
     found = run(reading.search(EventFilter()), log.owner).events
@@ -67,13 +67,13 @@ def test_infinity_is_rejected(log):
     assert log.record(event(occurred_at="infinity"), event(occurred_at="-infinity")) == (0, 0, 2)
 
 
-def test_a_clock_that_jumps_back_and_forth(log):
+def test_events_of_a_clock_that_jumps_are_stored_with_their_times(log):
     days = ["2026-03-05", "2026-03-01", "2031-01-01", "2026-03-05", "1970-01-01"]
     assert log.record(*(event(occurred_at=day) for day in days)) == (5, 0, 0)
     assert [row["occurred_at"].date().isoformat() for row in log.rows()] == sorted(days)
 
 
-def test_recorded_at_is_the_servers(log):
+def test_recorded_at_is_the_servers_time(log):
     (before,) = log.owner.execute("select now()").fetchone()
     log.record(event(recorded_at="1999-01-01"))
     assert log.row()["recorded_at"] >= before

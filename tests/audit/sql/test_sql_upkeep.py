@@ -1,4 +1,4 @@
-"""Retention, and rejected events."""
+"""Upkeep of the audit log: pruning, and retries of rejected events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CUT = datetime(2020, 3, 15, tzinfo=UTC)
 
 
 @pytest.fixture
-def old(log):
+def old_events(log):
     """Months of 2020 with 1, 2, 3 and 4 events, and five events of 2019 and one of 2021 in the default
     partition.
     """
@@ -35,13 +35,13 @@ def old(log):
 
 
 def recorded_when_they_happened(log):
-    """As if the events had been recorded when they happened."""
+    """Set recorded_at of all events to occurred_at."""
     with log.owner.transaction():
         log.owner.execute("set local usersync.maintaining = 'audit'")
         log.owner.execute(f"update {log.table} set recorded_at = occurred_at")
 
 
-def test_the_partitions(log, old):
+def test_partitions_are_listed_with_their_bounds_and_rows(log, old_events):
     parts = {part.name: part for part in run(upkeep.partitions(), log.owner)}
     assert sorted(parts) == log.partitions()
     default, march = parts["audit_logs_default"], parts["audit_logs_2020_03"]
@@ -55,7 +55,7 @@ def test_the_partitions(log, old):
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, old, monkeypatch, zone):
+def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, old_events, monkeypatch, zone):
     monkeypatch.setattr(upkeep, "DELETE_BATCH", 2)
     log.owner.execute(f"set timezone = '{zone}'")
     before, heard = log.rows(), []
@@ -72,16 +72,16 @@ def test_pruning_drops_whole_months_and_old_rows_of_the_default_partition(log, o
     assert (result.rows, planned.dry_run, result.dry_run) == (8, True, False)
     assert log.rows() == [row for row in before if row["occurred_at"] >= result.before]
     assert run(upkeep.prune(CUT), log.owner).parts == ()
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # maintenance is over
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # the maintenance mode has ended
         log.owner.execute(f"delete from {log.table}")
 
 
-def test_pruning_retries_a_locked_partition_with_short_waits(log, old, session, monkeypatch):
+def test_pruning_retries_a_locked_partition_with_short_waits(log, old_events, session, monkeypatch):
     monkeypatch.setattr(lock_retry, "_ATTEMPTS", 2)
     monkeypatch.setattr(lock_retry, "_MAX_PAUSE_S", 0.06)
     with reading(session, "usersync.audit_logs_2020_02"), pytest.raises(BusyError, match="the audit log"):
         run(upkeep.prune(CUT), log.owner)
-    # Earlier partitions are already dropped. The next call drops the rest.
+    # Earlier partitions have already been dropped. The next call drops the rest.
     assert [part.name for part in run(upkeep.prune(CUT), log.owner).parts] == ["audit_logs_2020_02"]
 
 
@@ -92,7 +92,7 @@ def reading(session, table):
         yield
 
 
-def test_a_partition_attached_by_hand_stays(log, old):
+def test_pruning_keeps_a_partition_that_was_attached_by_hand(log, old_events):
     log.owner.execute(f"create table public.archive (like {log.table} including all)")
     bounds = "for values from ('2018-01-01Z') to ('2019-01-01Z')"
     log.owner.execute(f"alter table {log.table} attach partition public.archive {bounds}")
@@ -102,8 +102,8 @@ def test_a_partition_attached_by_hand_stays(log, old):
     assert log.rows()[0]["occurred_at"].year == 2018
 
 
-def test_recently_recorded_events_stay_whatever_their_time(log, old):
-    """A caller could date an event back to have it removed; a spool may be delivered a year late."""
+def test_pruning_keeps_recently_recorded_events_with_old_times(log, old_events):
+    """A caller could backdate an event to have it removed, and a spool may be delivered a year late."""
     late = [event(occurred_at="2020-01-20"), event(occurred_at="1970-01-01")]
     log.record(*late)
     planned = run(upkeep.prune(CUT, dry_run=True), log.owner)
@@ -118,21 +118,21 @@ def test_recently_recorded_events_stay_whatever_their_time(log, old):
     assert {each["id"] for each in late} <= kept
 
 
-def test_an_event_that_arrives_before_the_drop_is_kept(log, old, monkeypatch):
-    """Between counting a partition and dropping it."""
+def test_an_event_stored_just_before_the_drop_is_kept(log, old_events, monkeypatch):
+    """The event arrives between counting a partition's events and dropping the partition."""
     late = event(occurred_at="2020-02-20")
     retry_while_locked = upkeep.retry_while_locked
 
-    def arriving(*arguments):
+    def record_meanwhile(*arguments):
         log.record(late)
         return retry_while_locked(*arguments)
 
-    monkeypatch.setattr(upkeep, "retry_while_locked", arriving)
+    monkeypatch.setattr(upkeep, "retry_while_locked", record_meanwhile)
     run(upkeep.prune(CUT), log.owner)
     assert late["id"] in {str(row["id"]) for row in log.rows()}
 
 
-def test_old_rejected_events_are_deleted_too(log):
+def test_pruning_also_deletes_old_rejected_events(log):
     log.record(event(ip="nowhere"), event(ip="elsewhere"))
     log.owner.execute(
         "update usersync.audit_rejects set rejected_at = '2019-01-01' where event ->> 'ip' = 'nowhere'"
@@ -147,7 +147,7 @@ def test_pruning_in_the_future_is_refused(log):
         run(upkeep.prune(datetime.now(UTC) + timedelta(days=2)), log.owner)
 
 
-def test_pruning_keeps_future_partitions(log, old):
+def test_pruning_keeps_future_partitions(log, old_events):
     run(upkeep.prune(datetime.now(UTC)), log.owner)
     (made,) = log.owner.execute("select usersync.make_audit_partitions()").fetchone()
     assert made == 0
@@ -174,18 +174,18 @@ def test_rejected_events_are_retried(log, monkeypatch):
     assert run(upkeep.retry_rejects(), log.owner) == RecordResult(stored=3, duplicates=1, rejected=2)
     assert [as_sent(kept) for kept, _, _ in log.rejects()] == bad
     assert len(log.rows()) == 4
-    # Events with a fingerprint are rejected again, too.
+    # Events with a fingerprint are also rejected again.
     log.record(bad[0])
     kept = log.rejects()
     assert run(upkeep.retry_rejects(), log.owner).rejected == len(kept)
     assert [each for each, _, _ in log.rejects()] == [each for each, _, _ in kept]
 
 
-def test_nothing_to_retry(log):
+def test_a_retry_without_rejected_events_does_nothing(log):
     assert run(upkeep.retry_rejects(), log.owner) == RecordResult()
 
 
-def test_a_fault_during_a_retry_loses_nothing(log):
+def test_an_error_during_a_retry_loses_no_rejected_event(log):
     log.record(event(ip="nowhere", id=str(uuid4())))
     kept = log.rejects()
     log.owner.execute(f"revoke insert on {log.table} from postgres")

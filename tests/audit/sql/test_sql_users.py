@@ -1,4 +1,4 @@
-"""The user link of an event, and that the event is stored whatever the user's state is."""
+"""The link from an event to its user (user_id). An event is stored in any state of the user."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_user_without_a_row_gets_one_in_the_same_transaction(log):
     assert log.rows() == []
 
 
-def test_an_unknown_user_is_recorded_with_the_reason(log):
+def test_an_event_of_an_unknown_user_has_the_reason_why_it_is_not_linked(log):
     user_id = uuid4()
     assert log.record(event(actor_id=str(user_id), metadata={"kept": 1})) == (1, 0, 0)
     row = log.row()
@@ -44,7 +44,7 @@ def test_an_unknown_user_is_recorded_with_the_reason(log):
     }
 
 
-def test_an_actor_is_a_user_if_it_has_the_form_of_an_id(log):
+def test_an_actor_with_the_form_of_a_uuid_is_a_user(log):
     user_id = str(log.project.auth.sign_up_email("ada@example.com"))
     ids = [user_id, user_id.upper()]
     others = [
@@ -66,7 +66,7 @@ def test_an_actor_is_a_user_if_it_has_the_form_of_an_id(log):
 
 
 @pytest.mark.parametrize("how", sorted(set(BREAKAGES) - {"locked"}))
-def test_events_are_stored_while_syncing_is_impossible(log, how):
+def test_events_are_stored_while_users_cannot_be_synced(log, how):
     synced = log.project.auth.sign_up_email("ada@example.com")
     unsynced = log.project.auth.sign_up_email("bob@example.com")
     forget(log, unsynced)
@@ -79,7 +79,7 @@ def test_events_are_stored_while_syncing_is_impossible(log, how):
         assert log.record(*events) == (2, 0, 0)
     first, second = log.rows()
     assert (first["actor_id"], second["actor_id"]) == (str(synced), str(unsynced))
-    # Users with a row are linked. For others, the event has the reason instead.
+    # Events of users with a row are linked. Other events have the reason instead.
     unreachable = how in {"missing", "renamed"}
     assert first["user_id"] == (None if unreachable else synced)
     if log.project.row(unsynced):
@@ -90,8 +90,8 @@ def test_events_are_stored_while_syncing_is_impossible(log, how):
         assert (BREAKAGES[how].sqlstate or "US002") in second["metadata"]["user_sync_error"]
 
 
-def test_a_locked_users_table_is_waited_for_until_the_lock_time_out(log):
-    """PostgreSQL locks the referenced table even to check a null, so nothing can be stored meanwhile."""
+def test_recording_waits_for_a_locked_users_table_until_the_lock_timeout(log):
+    """PostgreSQL locks the referenced table even to check a null, so no event can be stored meanwhile."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     with broken_users_table(
         log.project.database.dsn(),
@@ -107,7 +107,7 @@ def test_a_locked_users_table_is_waited_for_until_the_lock_time_out(log):
     assert log.row()["user_id"] == user_id
 
 
-def test_a_locked_row_costs_no_other_user_the_link(log, session):
+def test_a_locked_row_unlinks_no_event_of_another_user(log, session):
     held, free = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
     unsynced = log.project.auth.sign_up_email("eve@example.com")
     forget(log, unsynced)
@@ -134,7 +134,7 @@ def test_a_locked_row_costs_no_other_user_the_link(log, session):
         ({"actor_type": "service", "user_id": True}, True),
     ],
 )
-def test_only_a_user_is_linked(log, fields, linked):
+def test_only_events_of_users_are_linked(log, fields, linked):
     user_id = log.project.auth.sign_up_email("ada@example.com")
     fields = {key: str(user_id) if value is True else value for key, value in fields.items()}
     log.record(event(actor_id=str(user_id), **fields))
@@ -147,14 +147,14 @@ def test_an_actor_that_is_not_a_uuid_is_not_linked(log):
     assert (log.row()["actor_id"], log.row()["user_id"], log.row()["metadata"]) == ("import-job", None, {})
 
 
-def test_the_user_may_be_another_than_the_actor(log):
+def test_the_user_may_differ_from_the_actor(log):
     actor, affected = (log.project.auth.sign_up_email(f"{name}@example.com") for name in ("ada", "bob"))
     log.record(event(actor_id=str(actor), user_id=str(affected)))
     assert (log.row()["actor_id"], log.row()["user_id"]) == (str(actor), affected)
 
 
-def test_a_user_who_is_being_deleted_cannot_break_the_foreign_key(log, session):
-    """The row's deletion is not committed yet when the events are recorded."""
+def test_an_event_of_a_user_being_deleted_does_not_violate_the_foreign_key(log, session):
+    """The deletion of the row is not committed yet when the events are recorded."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     other = session()
     with other.transaction():
@@ -164,8 +164,8 @@ def test_a_user_who_is_being_deleted_cannot_break_the_foreign_key(log, session):
 
 
 @pytest.mark.one_isolation_level
-def test_a_user_stays_until_the_batch_is_committed(log, session):
-    """The deletion starts when the events are stored and not committed yet."""
+def test_deleting_a_user_waits_until_the_batch_commits(log, session):
+    """The deletion starts when the events are stored but not committed."""
     user_id = log.project.auth.sign_up_email("ada@example.com")
     wait_for_locks(log.owner)
     writer, deleter = session(), session()
