@@ -36,6 +36,7 @@ BENCHMARKS = (
     "audit_throughput",
     "tracking",
     "feed",
+    "adopted_feed",
     "search",
     "worker",
     "webhooks",

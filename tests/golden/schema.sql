@@ -529,7 +529,7 @@ CREATE OR REPLACE FUNCTION usersync.audit_conditions(wanted jsonb)
 AS $function$
 #variable_conflict use_column
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, stored.\\"id\\"::uuid))"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
     filter record;
     template text;
     conditions text[] := array['true'];
@@ -595,7 +595,7 @@ CREATE OR REPLACE FUNCTION usersync.audit_query(wanted jsonb, after jsonb, oldes
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, stored.\\"id\\"::uuid))"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
     event_time constant text := format(templates ->> 'time');
     tie constant text := format(templates ->> 'tie');
     direction constant text := case when oldest_first then 'asc' else 'desc' end;
@@ -2646,6 +2646,37 @@ end;
 $function$
 
 
+-- function usersync.note_events()
+owner postgres; usersync: notes the new events of an audit log that is a table of the application.
+CREATE OR REPLACE FUNCTION usersync.note_events()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '10ms'
+AS $function$
+begin
+    if current_setting('usersync.misses_events', true) is distinct from 'yes' then
+        begin
+            insert into usersync.noted_events (event_id, stored_id, occurred_at)
+            select stored."id", null::text, coalesce(stored."occurred_at", now())
+            from inserted_events as stored where stored."id" is not null;
+            return null;
+        exception when others or assert_failure then
+            perform set_config('usersync.misses_events', 'yes', true);
+        end;
+    end if;
+    begin
+        perform nextval('usersync.missed_statements_seq');
+    exception when others or assert_failure then
+        raise warning 'usersync: new events of % could not be noted: % %', tg_relid::regclass, sqlstate, sqlerrm
+            using hint = 'They get their numbers after the next daily search. Run "usersync doctor".';
+    end;
+    return null;
+end;
+$function$
+
+
 -- function usersync.number_events()
 owner postgres; usersync: numbers the events that have become visible since the last call.
 CREATE OR REPLACE FUNCTION usersync.number_events()
@@ -2669,13 +2700,12 @@ begin
         return null;
     end if;
     perform usersync.require_audit_log();
-    if not true then
-        raise exception 'the audit log is the application''s own table, which does not store the transactions of its events'
-            using errcode = 'US101', hint = 'The feed requires the audit log that usersync creates.';
-    end if;
     if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
         raise exception 'events can only be numbered in a transaction with the isolation level READ COMMITTED'
             using errcode = 'invalid_transaction_state';
+    end if;
+    if not true then
+        return usersync.number_noted_events();
     end if;
     this := split_part(usersync.database_position(), ' ', 2);
     select * into state from usersync.feed;
@@ -2748,6 +2778,211 @@ begin
     where exists (select from added)
     returning (select count(*) from added) into numbered;
     return coalesce(numbered, 0);
+end;
+$function$
+
+
+-- function usersync.number_missed_events(usersync.noted_log)
+owner postgres; usersync: numbers events of the application's audit log that were not noted.
+CREATE OR REPLACE FUNCTION usersync.number_missed_events(noting usersync.noted_log)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_nestloop TO 'on'
+AS $function$
+declare
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
+    budget bigint := 256;
+    this_part text := noting.part;
+    first_block bigint := noting.block;
+    end_block bigint;
+    size bigint;
+    ids uuid[];
+    texts text[];
+    times timestamptz[];
+    last bigint;
+    added bigint;
+    numbered bigint := 0;
+begin
+    loop
+        -- The log, or its partitions in the order of their names.
+        select leaf.name into this_part
+        from (
+            select relid::regclass::text collate "C" from pg_partition_tree('"public"."audit_logs"') where isleaf
+            union all
+            select pg_class.oid::regclass::text collate "C" from pg_class
+            where pg_class.oid = to_regclass('"public"."audit_logs"') and relkind = 'r' and not relispartition
+        ) as leaf (name)
+        where this_part is null or leaf.name > this_part or leaf.name = this_part and first_block >= 0
+        order by leaf.name limit 1;
+        exit when this_part is null or budget <= 0;
+        if this_part is distinct from noting.part then
+            first_block := 0;
+        end if;
+        size := pg_relation_size(this_part::regclass) / current_setting('block_size')::bigint;
+        end_block := least(first_block + budget, size);
+        if first_block < size then
+            -- Each row is looked up in the index of the numbers, however many there are.
+            execute 'select array_agg(found.event_id), array_agg(found.stored_id), array_agg(found.occurred_at) '
+                'from (select ' || format(templates ->> 'noted_id') || ' as event_id, '
+                || format(templates ->> 'noted_text') || ' as stored_id, '
+                || format(templates ->> 'noted_time') || ' as occurred_at '
+                'from only ' || this_part || ' as stored where ' || format(templates ->> 'has_id')
+                || ' and stored.ctid >= $1 and stored.ctid < $2) as found '
+                'where not exists (select from usersync.event_numbers as known where known.event_id = found.event_id)'
+                into ids, texts, times
+                using format('(%s,0)', first_block)::tid, format('(%s,0)', end_block)::tid;
+            if ids is not null then
+                perform set_config('enable_hashjoin', 'on', true), set_config('enable_nestloop', 'off', true);
+                select feed.last_number into last from usersync.feed;
+                execute 'with added as ('
+                    'insert into usersync.event_numbers (number, event_id, stored_id, occurred_at) '
+                    'select $1 + row_number() over (order by missed.occurred_at, missed.event_id), '
+                    'missed.event_id, missed.stored_id, missed.occurred_at '
+                    'from unnest($2, $3, $4) as missed (event_id, stored_id, occurred_at) '
+                    'where not exists (select from usersync.noted_events as noted where noted.event_id = missed.event_id) '
+                    'returning number'
+                    ') update usersync.feed set last_number = greatest(last_number, (select max(number) from added)) '
+                    'returning (select count(*) from added)'
+                    into added using last, ids, texts, times;
+                numbered := numbered + added;
+                perform set_config('enable_hashjoin', 'off', true), set_config('enable_nestloop', 'on', true);
+            end if;
+        end if;
+        budget := budget - (end_block - first_block) - 1;
+        first_block := case when end_block < size then end_block else -1 end;
+        noting.part := this_part;
+    end loop;
+    if this_part is not null then
+        update usersync.noted_log set part = noting.part, block = first_block;
+        return numbered;
+    end if;
+    update usersync.noted_log set is_complete = true, is_searched = false, search_after = null, part = null, block = 0;
+    if not noting.is_complete then
+        -- A snapshot before all transactions: the events that were noted meanwhile have no number yet. Existing
+        -- subscriptions were for another log, and start after the events that this one had.
+        update usersync.feed set snapshot = '1:1:';
+        update usersync.subscription_shards set
+            position = (select feed.last_number from usersync.feed),
+            fence = fence + 1, worker = null, leased_until = null, trying = null
+        where position >= 0;
+    end if;
+    return numbered;
+end;
+$function$
+
+
+-- function usersync.number_noted_events()
+owner postgres; usersync: numbers the new events of an audit log that is a table of the application.
+CREATE OR REPLACE FUNCTION usersync.number_noted_events()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+#variable_conflict use_column
+declare
+    this text := split_part(usersync.database_position(), ' ', 2);
+    state usersync.feed;
+    noting usersync.noted_log;
+    first_xid xid8;
+    open_xids xid8[];
+    misses bigint;
+    numbered bigint := 0;
+    added bigint;
+begin
+    select * into noting from usersync.noted_log as noted where noted.log = '"public"."audit_logs"';
+    if not found then
+        raise exception 'the audit log % is the application''s own table, and has no feed yet', '"public"."audit_logs"'
+            using errcode = 'US101',
+                hint = 'Add a subscription, or set [audit] feed = true in usersync.toml and run: usersync apply';
+    end if;
+    select * into state from usersync.feed;
+    if not found then
+        -- A snapshot before all transactions: the trigger may have noted events already.
+        insert into usersync.feed (snapshot, cluster, first_snapshot, first_seq)
+        values ('1:1:', this, pg_current_snapshot(), nextval('usersync.audit_log_seq'))
+        returning * into state;
+    end if;
+    if not noting.is_complete then
+        -- For a second at most: the caller has the lock for numbering.
+        while not noting.is_complete and clock_timestamp() < statement_timestamp() + interval '1 second' loop
+            numbered := numbered + usersync.number_missed_events(noting);
+            select * into noting from usersync.noted_log;
+        end loop;
+        if not noting.is_complete then
+            return numbered;
+        end if;
+        select * into state from usersync.feed;
+    end if;
+
+    if state.cluster <> this then
+        -- Transaction ids of another cluster mean nothing here.
+        state.snapshot := '1:1:';
+        update usersync.feed set snapshot = '1:1:', cluster = this;
+        update usersync.noted_log set is_searched = true, search_after = null, part = null, block = 0
+        returning * into noting;
+    end if;
+    first_xid := pg_snapshot_xmax(state.snapshot);
+    open_xids := array(select pg_snapshot_xip(state.snapshot));
+    -- One statement, so the events and the snapshot that is stored are of the same moment.
+    with taken as (
+        delete from usersync.noted_events as noted
+        where noted.xid >= first_xid or noted.xid = any(open_xids)
+        returning noted.*
+    ),
+    new_ones as (
+        -- An id that was deleted and inserted again was noted twice.
+        select distinct on (taken.event_id) taken.*
+        from taken
+        where not exists (select from usersync.event_numbers as known where known.event_id = taken.event_id)
+        order by taken.event_id, taken.seq
+    ),
+    added as (
+        insert into usersync.event_numbers (number, event_id, occurred_at, stored_id)
+        select
+            state.last_number + row_number() over (order by new_ones.seq),
+            new_ones.event_id,
+            new_ones.occurred_at,
+            new_ones.stored_id
+        from new_ones
+        returning number
+    )
+    update usersync.feed set
+        snapshot = pg_current_snapshot(),
+        last_number = greatest(state.last_number, (select max(number) from added))
+    -- Without new events nothing is written: the older snapshot finds the same events.
+    where exists (select from taken)
+    returning (select count(*) from added) into added;
+    numbered := numbered + coalesce(added, 0);
+
+    select case when is_called then last_value else 0 end into misses from usersync.missed_statements_seq;
+    if not exists (
+        select from pg_trigger
+        where tgrelid = to_regclass('"public"."audit_logs"') and tgname = 'note_events' and tgenabled in ('O', 'A')
+            and tgfoid = 'usersync.note_events()'::regprocedure
+    ) then
+        -- The search begins after the trigger is enabled again.
+        if not noting.is_searched or noting.search_after is not null then
+            update usersync.noted_log set is_searched = true, search_after = null, part = null, block = 0;
+        end if;
+    elsif noting.is_searched and noting.search_after is null or not noting.is_searched and misses <> noting.missed then
+        -- The transactions whose events were missed may be open.
+        update usersync.noted_log set
+            is_searched = true,
+            search_after = pg_snapshot_xmax(pg_current_snapshot()),
+            missed = misses,
+            part = null,
+            block = 0;
+    elsif noting.is_searched and pg_snapshot_xmin(pg_current_snapshot()) >= noting.search_after then
+        numbered := numbered + usersync.number_missed_events(noting);
+    end if;
+    return numbered;
 end;
 $function$
 
@@ -3021,7 +3256,7 @@ CREATE OR REPLACE FUNCTION usersync.read_events(after bigint, wanted jsonb, page
  SET jit TO 'off'
 AS $function$
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, stored.\\"id\\"::uuid))"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
     newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
     -- Not the newest number, which prune removes with its event.
     given constant bigint := coalesce((select feed.last_number from usersync.feed), 0);
@@ -3031,6 +3266,12 @@ declare
     room integer := 64 * 1024 * 1024;
 begin
     perform usersync.require_audit_log();
+    if not true and not exists (
+        select from usersync.noted_log as noted where noted.log = '"public"."audit_logs"' and noted.is_complete
+    ) then
+        raise exception 'the audit log % is the application''s own table, and its events have no numbers yet', '"public"."audit_logs"'
+            using errcode = 'US101', hint = 'Call again: each call gives numbers to some of them. A worker does it, too.';
+    end if;
     if after is null then
         return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
     end if;
@@ -3044,11 +3285,14 @@ begin
         select number from usersync.event_numbers where number > after order by number limit page_size
     ) as looked_at;
     for stored in execute format(
-        'select to_jsonb(page) from ('
-        'select numbered.number, event.* from usersync.event_numbers as numbered cross join lateral ('
-        '%s where stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at and %s) as event '
+        'select %s from ('
+        'select numbered.number, %s event.* from usersync.event_numbers as numbered cross join lateral ('
+        '%s where %s and %s) as event '
         'where numbered.number > $1 and numbered.number <= $2 order by numbered.number) as page',
-        format(templates ->> 'select'), usersync.audit_conditions(wanted))
+        -- In a table of the application, an id may be any text.
+        case when true then 'to_jsonb(page)' else 'to_jsonb(page) || jsonb_build_object(''id'', page.event_id)' end,
+        case when not true then 'numbered.event_id,' end,
+        format(templates ->> 'select'), format(templates ->> 'has_number'), usersync.audit_conditions(wanted))
         using after, last_number
     loop
         events := array_append(events, stored);
@@ -7364,6 +7608,9 @@ bigint; not null
 -- table usersync.event_numbers column occurred_at
 timestamp with time zone; not null
 
+-- table usersync.event_numbers column stored_id
+text; In an audit log that is a table of the application: the id as the log has it, if it is another text than event_id.
+
 -- table usersync.event_numbers constraint event_numbers_event_id_occurred_at_key
 UNIQUE (event_id, occurred_at)
 
@@ -7427,6 +7674,75 @@ PRIMARY KEY (signature)
 
 -- table usersync.functions index
 CREATE UNIQUE INDEX functions_pkey ON usersync.functions USING btree (signature)
+
+-- table usersync.missed_statements_seq
+kind S; owner postgres; rls f f; How many INSERTs into the audit log of the application could not be noted. usersync.number_events then looks for events without a number.
+
+-- table usersync.missed_statements_seq column is_called
+boolean; not null
+
+-- table usersync.missed_statements_seq column last_value
+bigint; not null
+
+-- table usersync.missed_statements_seq column log_cnt
+bigint; not null
+
+-- table usersync.noted_events
+kind r; owner postgres; rls f f; New events of an audit log that is a table of the application, until they have a number in the feed. Written by the trigger note_events on the log.
+
+-- table usersync.noted_events column event_id
+uuid; not null
+
+-- table usersync.noted_events column occurred_at
+timestamp with time zone; not null
+
+-- table usersync.noted_events column seq
+bigint; not null; default nextval('usersync.audit_log_seq'::regclass)
+
+-- table usersync.noted_events column stored_id
+text
+
+-- table usersync.noted_events column xid
+xid8; not null; default pg_current_xact_id()
+
+-- table usersync.noted_events index
+CREATE INDEX noted_events_xid ON usersync.noted_events USING btree (xid)
+
+-- table usersync.noted_log
+kind r; owner postgres; rls f f; The audit log of the application that has the trigger note_events, and how far it is searched for events without a number.
+
+-- table usersync.noted_log column block
+bigint; not null; default 0
+
+-- table usersync.noted_log column is_complete
+boolean; not null; default false
+
+-- table usersync.noted_log column is_searched
+boolean; not null; default true
+
+-- table usersync.noted_log column log
+text; not null
+
+-- table usersync.noted_log column missed
+bigint; not null; default 0
+
+-- table usersync.noted_log column only_row
+boolean; not null; default true
+
+-- table usersync.noted_log column part
+text
+
+-- table usersync.noted_log column search_after
+xid8
+
+-- table usersync.noted_log constraint noted_log_only_row_check
+CHECK (only_row)
+
+-- table usersync.noted_log constraint noted_log_pkey
+PRIMARY KEY (only_row)
+
+-- table usersync.noted_log index
+CREATE UNIQUE INDEX noted_log_pkey ON usersync.noted_log USING btree (only_row)
 
 -- table usersync.parked_events
 kind r; owner postgres; rls f f; Events that a subscription could not handle, and later events of their entities: waiting for the next attempt, or dead.

@@ -83,7 +83,10 @@ def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
     with superuser.transaction(force_rollback=True):
         superuser.execute(read_sql("statements/bootstrap.sql"))
         # Tables whose row types the functions use.
-        for migration in ("0001_core", "0002_audit", "0016_subscriptions", "0017_attempts", "0018_backfill"):
+        for migration in (
+            *("0001_core", "0002_audit", "0012_log_fields", "0014_feed"),
+            *("0016_subscriptions", "0017_attempts", "0018_backfill", "0020_noted_events"),
+        ):
             superuser.execute(read_sql(f"migrations/{migration}.up.sql"))
         superuser.execute("set local check_function_bodies = on")
         for block in re.findall(r"do \$usersync\$(.*?)\$usersync\$", text, re.DOTALL):

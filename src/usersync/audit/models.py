@@ -336,7 +336,14 @@ class TimeCursor:
     seen: frozenset[tuple[datetime, str]] = frozenset()
 
 
-TailCursor = SnapshotCursor | TimeCursor
+@dataclass(frozen=True)
+class FeedCursor:
+    """The position of a reader that follows an application's audit table with a feed."""
+
+    position: int
+
+
+TailCursor = SnapshotCursor | TimeCursor | FeedCursor
 
 
 @dataclass(frozen=True)

@@ -197,8 +197,11 @@ class ReadingMethods:
         With a filter, a page may be empty although ``more`` is true: call again with its position. A standby
         cannot number events, so it returns those that a call on the primary has numbered.
 
+        An audit table of the application has a feed with ``[audit] feed = true``, or if there is a
+        subscription.
+
         Raises ``SettingsError`` for an invalid argument, before it connects, and for an audit table of the
-        application; other errors are those of ``search()``.
+        application without a feed; other errors are those of ``search()``.
         """
         return self._reader.run(_feed(position, filters, limit), is_long=bool(filters.get("text")))
 

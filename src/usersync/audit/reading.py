@@ -18,6 +18,7 @@ from usersync.audit.models import (
     EventPage,
     EventPosition,
     EventRecord,
+    FeedCursor,
     Search,
     SnapshotCursor,
     TailBatch,
@@ -213,10 +214,18 @@ def tail(cursor: TailCursor | None = None, wanted: EventFilter | None = None) ->
     """The events that have become visible since the last call. Without a cursor, only a position.
 
     Every event is returned once, whenever its transaction commits. An audit table of the application does
-    not store the transactions: there, no event of a transaction shorter than LONGEST_TRANSACTION is missed.
+    not store the transactions. If it has a feed, the events are those of the feed. Otherwise no event of a
+    transaction shorter than LONGEST_TRANSACTION is missed.
     """
-    reading = yield from reading_of_log()
+    settings = yield from settings_with_log()
+    reading = AuditReading(settings)
     if not reading.is_own:
+        from usersync.audit import feed, noting  # noqa: PLC0415 - they import this module
+
+        if isinstance(cursor, FeedCursor) or (cursor is None and (yield from noting.has_feed(settings))):
+            position = cursor.position if isinstance(cursor, FeedCursor) else None
+            page = yield from feed.feed(position, wanted or EventFilter(), TAIL_SIZE)
+            return TailBatch(page.events, FeedCursor(page.position))
         given = cursor if isinstance(cursor, TimeCursor) else None
         return (yield from _tail_by_time(reading, given, wanted or EventFilter()))
     if not isinstance(cursor, SnapshotCursor):

@@ -63,6 +63,9 @@ AUDIT_KEYS: Mapping[str, str] = {
     "`metadata` that hold personal data.",
     "user_events": "`[audit] user_events = true`: the sync records `user.created`, `user.updated` (with the "
     "names of the changed columns) and `user.deleted` in the log.",
+    "feed": "`[audit] feed = true`: gives an audit table of the application's own a feed (`audit.feed()`). A "
+    "trigger on the table notes new rows. The first subscription does the same. usersync's own log always "
+    "has a feed.",
     "user_event_values": "`[audit] user_event_values = true`: these events also have the old and new values "
     "of the columns.",
 }
@@ -87,6 +90,7 @@ class AuditColumns:
     ``retention`` (a duration) and ``severity`` by action.
     ``user_events``: the sync records ``user.created``, ``user.updated`` and ``user.deleted``.
     ``user_event_values``: also the old and new values of the columns.
+    ``feed``: the application's audit table has a feed, even without a subscription.
     """
 
     columns: Mapping[str, AuditColumn] = field(default_factory=dict)
@@ -100,6 +104,7 @@ class AuditColumns:
     user_events: bool = False
     user_event_values: bool = False
     users_read: bool = False
+    feed: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -131,6 +136,7 @@ class AuditColumns:
                 ("severity", dict(self.severity)),
                 ("user_events", self.user_events),
                 ("user_event_values", self.user_event_values),
+                ("feed", self.feed),
             )
             if value
         }
@@ -141,9 +147,9 @@ def parse_audit(value: object, where: str) -> AuditColumns:
     if not isinstance(value, dict):
         raise SettingsError(f"{where}: expected a table, as in: [audit] enabled = true")
     check_keys(value, AUDIT_KEYS, where, "setting")
-    enabled, user_events, user_event_values = (
+    enabled, user_events, user_event_values, feed = (
         parse_flag(value.get(name, False), f"{where}.{name}")
-        for name in ("enabled", "user_events", "user_event_values")
+        for name in ("enabled", "user_events", "user_event_values", "feed")
     )
     if user_event_values and not user_events:
         raise SettingsError(
@@ -189,6 +195,7 @@ def parse_audit(value: object, where: str) -> AuditColumns:
         tenant_claim=claim,
         tenants_read=tenants_read,
         users_read=users_read,
+        feed=feed,
         retention=retention,
         severity=severity,
         user_events=user_events,

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 from usersync.audit.feed import number_events
+from usersync.audit.noting import start_feed
 from usersync.audit.reading import settings_with_log
 from usersync.errors import ArgumentValueError, SettingsError
 from usersync.events.models import (
@@ -40,7 +41,7 @@ def sync_handlers(
     one keeps its position.
     """
     subscriptions = tuple(wanted)
-    yield from _start_feed()
+    yield from _start_feed(backfill=backfill)
     return (yield from in_transaction(_sync(subscriptions, from_beginning=from_beginning, backfill=backfill)))
 
 
@@ -94,7 +95,7 @@ def add(subscription: Subscription, *, from_beginning: bool = False, backfill: b
             "a backfill consists of user.created events without a tenant, which this filter omits",
             hint="Add user.created to the actions and remove the other filters, or leave out --backfill.",
         )
-    yield from _start_feed()
+    yield from _start_feed(backfill=backfill)
     yield from in_transaction(_add(subscription, from_beginning=from_beginning, backfill=backfill))
 
 
@@ -107,15 +108,19 @@ def _add(subscription: Subscription, *, from_beginning: bool, backfill: bool) ->
     yield from _insert(subscription, from_beginning=from_beginning, backfill=backfill)
 
 
-def _start_feed() -> Steps[None]:
+def _start_feed(*, backfill: bool) -> Steps[None]:
     """Number the events so far, so that a new subscription starts after them."""
     settings = yield from settings_with_log()
-    if not settings.audit.is_own:
+    if settings.audit.is_own:
+        yield from number_events()
+        return
+    if backfill:
         raise SettingsError(
-            f"{settings.audit_table} is the application's own table, which has no feed",
-            hint="Subscriptions require the audit log that usersync creates.",
+            f"a backfill requires the audit log that usersync creates, and {settings.audit_table} is the "
+            "application's own table",
+            hint="Leave out --backfill. The subscription gets the users who are created from now on.",
         )
-    yield from number_events()
+    yield from start_feed(settings)
 
 
 def _insert(subscription: Subscription, *, from_beginning: bool, backfill: bool) -> Steps[None]:

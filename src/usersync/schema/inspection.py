@@ -58,6 +58,10 @@ def inspect(bundle: Bundle) -> Steps[Inspection]:
     )
     catalog["paused"] = (yield from _paused()) if "usersync.pause" in catalog["installed_tables"] else None
     catalog["adopted"] = (yield from _adopted()) if "usersync.adopted" in catalog["installed_tables"] else ()
+    catalog["has_subscriptions"] = (
+        "usersync.subscriptions" in catalog["installed_tables"]
+        and (yield from query_row("select exists (select from usersync.subscriptions) as found"))["found"]
+    )
     catalog["gone_tables"] = yield from _gone(written_tables(bundle.settings, catalog))
     keys = yield from foreign_keys(bundle.settings)
     missing = yield from missing_privileges(bundle.settings)

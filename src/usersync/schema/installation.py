@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from usersync.audit.inspection import lost_protection
+from usersync.audit.noting import is_noted
 from usersync.audit.tracking.generate import is_of_tracked_table
 from usersync.audit.tracking.tables import TrackedUpdate, update_tracked
 from usersync.core.blockers import blockers
@@ -273,6 +274,7 @@ def _changes(
         changes += path_changes((yield from users_triggers(bundle)))
     changes += adopting.changes()
     changes += _audit_changes(settings, bundle, inspection)
+    changes += _note_trigger(settings, bundle, inspection)
     changes += renewal.changes
     return (
         *changes,
@@ -345,6 +347,30 @@ def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
             bundle.create_audit_table,
             busy=True,
         )
+
+
+def _note_trigger(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
+    """Create the trigger on the application's audit table if its feed is wanted. Otherwise drop it."""
+    catalog, table = inspection.catalog, settings.audit_table
+    is_wanted = not settings.audit.is_own and (settings.audit.feed or catalog["has_subscriptions"])
+    for each in catalog["note_triggers"]:
+        if not (is_wanted and each["is_right"]):
+            reason = (
+                "another table is the log" if is_wanted else "no subscription and no [audit] feed wants it"
+            )
+            (function,) = (each for each in bundle.functions if each.signature == "usersync.note_events()")
+            # With its function: only the owner of the table can drop a trigger alone.
+            sql = (
+                f"drop function {function.signature} cascade;\n{function.text}"
+                f"{bookkeeping_of_function(function)}{bundle.set_privileges}"
+            )
+            yield Change("drop", f"trigger {each['name']} on {each['table']}", reason, sql, busy=True)
+    if is_wanted and not is_noted(catalog):
+        subject, reason = f"trigger note_events on {table}", "notes new events for the feed"
+        if any(each["is_right"] for each in catalog["note_triggers"]):
+            yield Change("replace", subject, "it is disabled", bundle.note_events, busy=True)
+        else:
+            yield Change("create", subject, reason, bundle.note_events, busy=True)
 
 
 def _audit_form(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:

@@ -32,6 +32,7 @@ TABLES_AT_ONCE = 50
 _TRIGGER_FUNCTIONS = (
     *(f"usersync.handle_{what}_user(" for what in ("new", "updated", "deleted")),
     "usersync.keep_",
+    "usersync.note_",
 )
 
 
@@ -66,6 +67,15 @@ def plan_removal(
             _drop(f"usersync.{each}()" for each in functions),
         )
         for table, functions in tracked.items()
+    ]
+    changes += [
+        Change(
+            "drop",
+            f"trigger {each['name']} on {each['table']}",
+            "dropped with its function",
+            _drop(["usersync.note_events()"]),
+        )
+        for each in inspection.catalog["note_triggers"]
     ]
     if log_is_unused and not drop_audit_log:
         reason = "it has no events; it stays if an object of the application depends on it"

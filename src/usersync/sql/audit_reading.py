@@ -25,6 +25,8 @@ FILTERED = (
     "id", "user_id", "actor_id", "entity_type", "entity_id", "action", "outcome", "request_id",
     "tenant_id", "on_behalf_of", "severity",
 )  # fmt: skip
+#: A uuid as PostgreSQL writes it.
+_UUID = "'^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'"
 _TIMES = ("timestamptz", "timestamp with time zone", *_ZONELESS)
 
 
@@ -81,6 +83,7 @@ class AuditReading:
             in_time = {}
         found = {
             **in_time,
+            **self._of_feed(),
             "filters": filters,
             "prefix": f"{self.column('action')} like %L",
             "shards": f"%L::jsonb @> to_jsonb(usersync.shard_of({self._shard_fields()}))",
@@ -88,10 +91,66 @@ class AuditReading:
         return json.dumps(found, ensure_ascii=False)
 
     def _shard_fields(self) -> str:
-        return ", ".join(
-            f"{self.column(name)}::{kind}"
-            for name, kind in (("entity_type", "text"), ("entity_id", "text"), ("id", "uuid"))
+        fields = [f"{self.column(name)}::text" for name in ("entity_type", "entity_id")]
+        return ", ".join([*fields, "numbered.event_id"])
+
+    def _of_feed(self) -> dict[str, str]:
+        """Templates for the feed. ``numbered`` is a row of ``usersync.event_numbers``."""
+        if self.is_own:
+            return {"has_number": self.has_number}
+        return {
+            "has_number": self.has_number,
+            "noted_id": self.noted_id,
+            "noted_text": self.noted_text,
+            "noted_time": self.noted_time,
+            "has_id": self.has_id,
+        }
+
+    @property
+    def has_number(self) -> str:
+        """Whether a row ``numbered`` of ``usersync.event_numbers`` is about the event."""
+        if self.is_own:
+            return "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at"
+        given = "numbered.event_id"
+        if not self._has_uuid:
+            kind = _escaped(self._columns["id"].type or "text")
+            given = f"coalesce(numbered.stored_id, {given}::text)::{kind}"
+        return f"{self.column('id')} = {given}"
+
+    @property
+    def has_id(self) -> str:
+        """Whether the event has an id. In the application's table, it may have none."""
+        return f"{self.column('id')} is not null"
+
+    @property
+    def _has_uuid(self) -> bool:
+        return (self._columns["id"].type or FIELDS["id"]) == "uuid"
+
+    @property
+    def noted_id(self) -> str:
+        """The id of an event in the feed: a uuid, whatever the application's table has."""
+        column = self.column("id")
+        if self._has_uuid:
+            return column
+        hashed = f"left(encode(sha256(convert_to({column}::text, 'UTF8')), 'hex'), 32)::uuid"
+        return f"case when {column}::text ~ {_UUID} then {column}::text::uuid else {hashed} end"
+
+    @property
+    def noted_text(self) -> str:
+        """The id as the table has it; null if it is that of the feed."""
+        column = self.column("id")
+        return (
+            "null::text" if self._has_uuid else f"case when {column}::text !~ {_UUID} then {column}::text end"
         )
+
+    @property
+    def noted_time(self) -> str:
+        """The time of an event in the feed; without a mapped time, the time of the transaction."""
+        for name in ("occurred_at", "recorded_at"):
+            column = self._columns.get(name)
+            if column is not None and (column.type or FIELDS[name]) in _TIMES:
+                return f"coalesce({self.column(name)}, now())"
+        return "now()"
 
     @property
     def select(self) -> str:

@@ -90,6 +90,7 @@ class Renderer:
         self._key_type = settings.key_type
         self.settings = settings
         known = readers(settings.audit)
+        reading = AuditReading(settings)
         self._used: set[str] = set()
         self._names = {
             "pinned": PINNED_SETTINGS,
@@ -117,7 +118,11 @@ class Renderer:
             "is_own_log": literal(settings.audit.is_own),
             "creates_audit_log": literal(settings.audit.enabled and settings.audit.is_own),
             "audit_values": audit_value_list(settings.audit),
-            "audit_templates": literal(AuditReading(settings).templates()),
+            "audit_templates": literal(reading.templates()),
+            "noted_id": reading.noted_id.replace("%%", "%"),
+            "noted_text": reading.noted_text.replace("%%", "%"),
+            "noted_time": reading.noted_time.replace("%%", "%"),
+            "has_id": reading.has_id.replace("%%", "%"),
             "is_audit_id": is_audit_id(settings.audit),
             "is_audit_user": is_audit_user(settings),
             "types": literal(json.dumps([each.type for each in settings.columns if each.type])),
@@ -242,6 +247,7 @@ class Bundle:
     create_audit_table: str
     alter_audit_table: str
     release_audit_table: str
+    note_events: str
     functions: tuple[Function, ...]
     triggers: tuple[tuple[str, str], ...]
     set_privileges: str
@@ -295,6 +301,7 @@ def render_bundle(settings: Settings) -> Bundle:
         release_audit_table=(
             renderer.render(leave.replace("'@is_former_log'", "true")) + statement("release_audit_table")
         ),
+        note_events=statement("note_events"),
         functions=tuple(_functions(renderer)),
         triggers=tuple(_triggers(renderer)),
         set_privileges=statement("set_privileges"),

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit import upkeep
+from usersync.audit import noting, upkeep
 from usersync.audit.log import AuditLog
 from usersync.audit.options import default_spool_dir
 from usersync.audit.spool.listing import survey_spools
@@ -105,19 +105,32 @@ def compare(is_ending: Callable[[], bool]) -> Steps[None]:
     )
 
 
+def search_feed(is_ending: Callable[[], bool]) -> Steps[None]:
+    """Have an audit table of the application searched for events without a number, and forget the numbers of
+    events that the application has deleted.
+    """
+    yield from noting.search_again()
+    forgotten = yield from noting.forget_removed(is_ending)
+    if is_ending():
+        raise StoppedError
+    if forgotten:
+        logger.info("forgot the numbers of %s events that no longer exist", forgotten)
+
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
 #: How long attempts are kept, and how many of each subscription.
 ATTEMPTS_S, MOST_ATTEMPTS = 7 * DAY, 100_000
 
 RETRY = Task("retry failures", MINUTE, retry_failures)
-#: These need an audit log, and so does ``RETENTION``.
+#: These need an audit log, and so do ``RETENTION`` (usersync's own) and ``FEED`` (the application's).
 OF_LOG = (
     Task("partitions", HOUR, make_partitions),
     Task("attempts", MINUTE, prune_attempts),
 )
-COMPARISON = Task("comparison", DAY, compare, hour=3, is_long=True)
 RETENTION = Task("retention", DAY, apply_retention, is_long=True)
+FEED = Task("feed", DAY, search_feed, hour=4, is_long=True)
+COMPARISON = Task("comparison", DAY, compare, hour=3, is_long=True)
 #: A claim on a long task that is not renewed for this time ends, and another worker runs the task.
 CLAIM_S = 60.0
 

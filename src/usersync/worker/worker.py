@@ -89,7 +89,7 @@ class Worker:
         self._moving_until = float("-inf")
         self._failed: BaseException | None = None
         self._last_number = 0
-        self._has_log = False
+        self._has_log = self._is_own_log = False
         self._ingested = ingest_address(ingest) if ingest is not None else None
         #: What probes and metrics say about the stream of ``ingest``; None without it.
         self.ingest_monitor = IngestMonitor(self._ingested) if self._ingested else None
@@ -109,16 +109,14 @@ class Worker:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
         with connect(self._dsn) as connection:
             settings = run(installed_settings(), connection)
-            has_table = run(has_log(settings), connection)
-            self._has_log = has_table and settings.audit.is_own
-            if self._ingested is not None and not has_table:
+            self._has_log = run(has_log(settings), connection)
+            self._is_own_log = self._has_log and settings.audit.is_own
+            if self._ingested is not None and not self._has_log:
                 raise SettingsError(
                     "storing the events of a stream requires an audit log", hint="Run: usersync audit enable"
                 )
             if self._handlers and not self._has_log:
-                raise SettingsError(
-                    "handlers require the audit log that usersync creates", hint="Run: usersync audit enable"
-                )
+                raise SettingsError("handlers require an audit log", hint="Run: usersync audit enable")
             stored = run(subscriptions(), connection)
         for kind, words in ((WEBHOOK, "webhooks are not sent"), (STREAM, "streams are not published")):
             names = [each.name for each in stored if each.kind == kind]
@@ -312,7 +310,9 @@ class Worker:
         wait = FASTEST_S
         while self.is_running:
             try:
-                session.run(number_events())
+                # An audit table of the application has no feed before its first subscription.
+                with suppress(SettingsError):
+                    session.run(number_events())
                 state = session.run(leases.feed_state())
             except (UsersyncError, psycopg.Error) as error:
                 self._problem = describe(error)
@@ -350,7 +350,8 @@ class Worker:
         """Run the long tasks, in a thread of their own so that other tasks need not wait for them."""
         session = transport_for(self._dsn)
         while self.is_running:
-            for task in (periodic.COMPARISON, *((periodic.RETENTION,) if self._has_log else ())):
+            of_log = periodic.RETENTION if self._is_own_log else periodic.FEED
+            for task in (periodic.COMPARISON, *((of_log,) if self._has_log else ())):
                 self._run_task(session, task, partial(task.operation, self._stopping.is_set))
             self._stopping.wait(_PERIODIC_S)
         session.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from usersync.audit.noting import is_noted
 from usersync.config.mapping import quote
 from usersync.doctor.context import Context, Definition, Verdict, lines, without_query
 from usersync.models import Finding
@@ -44,6 +45,18 @@ def _unfit(context: Context) -> Iterator[Finding]:
             safe=not former,
         )
     yield from context.found("D025")
+    triggers = catalog["note_triggers"]
+    is_wanted = settings.audit.feed or catalog["has_subscriptions"]
+    if not settings.audit.is_own and is_wanted and not is_noted(catalog):
+        state = "disabled" if any(each["is_right"] for each in triggers) else "missing"
+        yield Finding(
+            "D025",
+            f"trigger note_events on {settings.audit_table}",
+            f"the trigger note_events on {settings.audit_table} is {state}: subscriptions and the feed get "
+            "no new events. None is lost: after the trigger is restored, the events get their numbers",
+            "usersync apply",
+            safe=True,
+        )
 
 
 def _missing(settings: Settings, context: Context) -> Iterator[Finding]:

@@ -28,13 +28,12 @@ begin
         return null;
     end if;
     perform usersync.require_audit_log();
-    if not '@is_own_log' then
-        raise exception 'the audit log is the application''s own table, which does not store the transactions of its events'
-            using errcode = 'US101', hint = 'The feed requires the audit log that usersync creates.';
-    end if;
     if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
         raise exception 'events can only be numbered in a transaction with the isolation level READ COMMITTED'
             using errcode = 'invalid_transaction_state';
+    end if;
+    if not '@is_own_log' then
+        return usersync.number_noted_events();
     end if;
     this := split_part(usersync.database_position(), ' ', 2);
     select * into state from usersync.feed;

@@ -24,6 +24,12 @@ declare
     room integer := 64 * 1024 * 1024;
 begin
     perform usersync.require_audit_log();
+    if not '@is_own_log' and not exists (
+        select from usersync.noted_log as noted where noted.log = '@audit_table' and noted.is_complete
+    ) then
+        raise exception 'the audit log % is the application''s own table, and its events have no numbers yet', '@audit_table'
+            using errcode = 'US101', hint = 'Call again: each call gives numbers to some of them. A worker does it, too.';
+    end if;
     if after is null then
         return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
     end if;
@@ -37,11 +43,14 @@ begin
         select number from usersync.event_numbers where number > after order by number limit page_size
     ) as looked_at;
     for stored in execute format(
-        'select to_jsonb(page) from ('
-        'select numbered.number, event.* from usersync.event_numbers as numbered cross join lateral ('
-        '%s where stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at and %s) as event '
+        'select %s from ('
+        'select numbered.number, %s event.* from usersync.event_numbers as numbered cross join lateral ('
+        '%s where %s and %s) as event '
         'where numbered.number > $1 and numbered.number <= $2 order by numbered.number) as page',
-        format(templates ->> 'select'), usersync.audit_conditions(wanted))
+        -- In a table of the application, an id may be any text.
+        case when '@is_own_log' then 'to_jsonb(page)' else 'to_jsonb(page) || jsonb_build_object(''id'', page.event_id)' end,
+        case when not '@is_own_log' then 'numbered.event_id,' end,
+        format(templates ->> 'select'), format(templates ->> 'has_number'), usersync.audit_conditions(wanted))
         using after, last_number
     loop
         events := array_append(events, stored);

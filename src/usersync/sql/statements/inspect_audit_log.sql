@@ -18,6 +18,17 @@ select jsonb_build_object(
         where child.relnamespace = to_regnamespace('usersync') and child.relkind in ('r', 'p')
             and parent.relnamespace <> child.relnamespace and parent.oid is distinct from to_regclass('@audit_table')
     ),
+    -- The triggers that note new events of an application's audit table, on whichever table they are.
+    'note_triggers', (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'name', tgname,
+            'table', tgrelid::regclass::text,
+            'is_right', tgrelid = to_regclass('@audit_table') and tgname = 'note_events' and tgtype = 4
+                and tgqual is null and tgnewtable = 'inserted_events',
+            'is_enabled', tgenabled in ('O', 'A')
+        ) order by tgrelid), '[]')
+        from pg_trigger where tgfoid = to_regprocedure('usersync.note_events()') and not tgisinternal
+    ),
     'audit_table_unguarded', (
         select coalesce(jsonb_agg(relid::regclass::text order by relid::regclass::text), '[]')
         from pg_partition_tree(to_regclass('@audit_table'))
@@ -148,6 +159,7 @@ select jsonb_build_object(
                     end,
                     'not_null', attnotnull,
                     'required', attnotnull and not atthasdef and attidentity = '',
+                    'has_default', atthasdef,
                     'generated', attgenerated <> '' or attidentity = 'a'
                 )), '{}')
                 from pg_attribute
@@ -162,6 +174,16 @@ select jsonb_build_object(
                     and indexprs is null and indnkeyatts = 1
             ),
             'row_security', relrowsecurity,
+            -- What the trigger note_events and its readers need.
+            'may_create_triggers', has_table_privilege(pg_class.oid, 'TRIGGER'),
+            'hides_rows', relrowsecurity and not (
+                (select rolsuper or rolbypassrls from pg_roles where rolname = current_user)
+                or not relforcerowsecurity and pg_has_role(relowner, 'USAGE')
+            ),
+            'foreign_partitions', exists (
+                select from pg_partition_tree(pg_class.oid) as part join pg_class as partition on partition.oid = part.relid
+                where partition.relkind = 'f'
+            ),
             -- The actions that grants, and policies if row-level security is on, allow these roles through the Data
             -- API.
             'reached', (

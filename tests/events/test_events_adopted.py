@@ -1,0 +1,138 @@
+"""Subscriptions to an audit table of the application, into which the application inserts rows itself."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from working import Working, wait_for
+
+from audit_settings import with_audit_log
+from usersync import Handlers
+from usersync.errors import SettingsError
+from usersync.events import subscriptions
+from usersync.schema import installation
+from usersync.testing.install import install
+from usersync.transports.run import run
+
+pytestmark = pytest.mark.newest_server
+
+TABLE = """
+    create table public.activity (
+        key text primary key, verb text, thing text, thing_id text, at timestamptz default now(), more jsonb
+    );
+    insert into public.activity values ('first', 'a.b', 'thing', '1', '2020-01-01');
+"""
+SETTINGS = with_audit_log(
+    {
+        "audit": {
+            "table": "public.activity",
+            "columns": {
+                "id": {"column": "key", "type": "text"},
+                "action": "verb",
+                "entity_type": "thing",
+                "entity_id": "thing_id",
+                "occurred_at": "at",
+                "metadata": "more",
+            },
+        }
+    }
+)
+
+
+@pytest.fixture
+def working(database, postgres):
+    postgres.execute(TABLE)
+    install(database, SETTINGS)
+    return Working(SimpleNamespace(owner=postgres, database=database))
+
+
+def insert(connection, *keys, entity="1"):
+    for each in keys:
+        connection.execute("insert into public.activity values (%s, 'a.b', 'thing', %s)", [each, entity])
+
+
+def test_handlers_get_rows_of_the_application(working, database):
+    """New rows, failed ones again, all of them again; and those of a transaction that is open in between."""
+    handlers, seen, broken = Handlers(), [], {"c"}
+    triggers = "select array_agg(tgname::text) from pg_trigger where tgrelid = 'public.activity'::regclass"
+    assert working.owner.execute(triggers).fetchone() == (None,)
+
+    @handlers.on("a.*", name="new", attempts=2)
+    def handle(event):
+        assert isinstance(event.id, UUID)
+        if event.tie in broken:
+            raise ValueError
+        seen.append(event.tie)
+
+    @handlers.on("a.b", name="copied", transactional=True)
+    def copy(event, connection):
+        connection.execute("insert into public.copied values (%s)", [event.tie])
+
+    working.owner.execute("create table public.copied (key text primary key)")
+    working.register(handlers)
+    assert working.owner.execute(triggers).fetchone() == (["note_events"],)
+    with working.worker(handlers), database.connect("postgres") as other, other.transaction():
+        insert(other, "late")
+        insert(working.owner, "a", "b")
+        insert(working.owner, "c", "d", entity="2")
+        wait_for(lambda: working.status("new").dead == 1, "the dead event")
+        working.wait_done("new")
+    with working.worker(handlers):
+        wait_for(lambda: "late" in seen, "the event that was committed late")
+        broken.clear()
+        assert working.retry("new") == 1
+        working.wait_done("new")
+        working.wait_done("copied")
+    assert seen == ["a", "b", "d", "late", "c"] or sorted(seen) == ["a", "b", "c", "d", "late"]
+    assert [each for each in seen if each in {"a", "b", "late"}] == ["a", "b", "late"]
+    copied = working.owner.execute("select array_agg(key order by key) from public.copied").fetchone()
+    assert copied == (["a", "b", "c", "d", "late"],)
+    del seen[:]
+    assert run(subscriptions.replay("new", 1), working.owner) == 0
+    with working.worker(handlers):
+        working.wait_done("new")
+    assert sorted(seen) == ["a", "b", "c", "d", "first", "late"]
+    working.remove("new")
+    working.remove("copied")
+    assert "trigger note_events on public.activity" in {
+        each.subject
+        for each in run(installation.plan(SETTINGS), working.owner).changes
+        if each.kind == "drop"
+    }
+
+
+def test_existing_rows_come_only_from_the_beginning(working):
+    handlers, seen = Handlers(), []
+    handlers.on("a.b", name="now")(lambda event: seen.append(("now", event.tie)))
+    handlers.on("a.b", name="all")(lambda event: seen.append(("all", event.tie)))
+    working.owner.execute("insert into public.activity select n, 'a.b' from generate_series(1, 3) as n")
+    now, everything = (Handlers(), Handlers())
+    now.on("a.b", name="now")(lambda event: seen.append(("now", event.tie)))
+    everything.on("a.b", name="all")(lambda event: seen.append(("all", event.tie)))
+    working.register(now)
+    working.register(everything, from_beginning=True)
+    insert(working.owner, "new")
+    with working.worker(handlers):
+        working.wait_done("all")
+        working.wait_done("now")
+    assert sorted(seen) == [
+        ("all", "1"),
+        ("all", "2"),
+        ("all", "3"),
+        ("all", "first"),
+        ("all", "new"),
+        ("now", "new"),
+    ]
+
+
+def test_a_table_whose_rows_may_have_no_id_is_refused(working):
+    working.owner.execute(
+        "alter table public.activity drop constraint activity_pkey, alter key drop not null"
+    )
+    handlers = Handlers()
+    handlers.on("a.b", name="x")(print)
+    with pytest.raises(SettingsError, match="have no id, and the feed would omit them") as refused:
+        working.register(handlers)
+    assert 'alter column "key" set default gen_random_uuid();' in refused.value.hint
