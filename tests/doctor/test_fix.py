@@ -174,7 +174,7 @@ def test_other_damage_is_reported_and_not_changed(checked, doctor, root, how):
     assert found[code]["status"] in ("warning", "problem")
     assert found[code]["fix"]
     # A fix that fails because another role owns the object has changed nothing.
-    assert all(each["error"] for each in document["mended"])
+    assert all(each["error"] for each in document["fixes"])
     assert snapshot(root) == before
 
 
@@ -194,7 +194,7 @@ def test_the_sql_of_a_fix_is_printed_and_in_the_json(doctor, root):
     _, output = doctor("--fix", "--yes")
     assert output.out.startswith("-- D009\nrevoke all on schema usersync from anon;\n\n")
     root.execute("grant usage on schema usersync to anon")
-    (fixed,) = json.loads(doctor("--fix", "--yes", "--json")[1].out)["mended"]
+    (fixed,) = json.loads(doctor("--fix", "--yes", "--json")[1].out)["fixes"]
     assert fixed == {"codes": ["D009"], "fix": fixed["sql"], "sql": fixed["sql"], "error": None}
 
 

@@ -91,7 +91,7 @@ class DoctorView:
                 asdict(check) | {"fix": check.fix, "safe_fixes": check.safe_fixes} for check in self.checks
             ],
             "canary": _trial_data(self.trial),
-            "mended": [asdict(each) for each in self.fix_results],
+            "fixes": [asdict(each) for each in self.fix_results],
             "summary": {status: self._by_status()[status] for status in _MARKS},
         }
 
