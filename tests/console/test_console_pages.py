@@ -339,6 +339,8 @@ def test_the_doctor_page_runs_checks_only_on_request(browser):
     assert "The checks have not run." in shown(browser, "/doctor").words
     page = shown(browser, "/doctor?run=1")
     assert "D018" in page.words
+    assert page.words.count("no worker runs for it") == 2  # once for each subscription
+    assert "usersync subscriptions dead '../a b/<script>" in page.words
     assert "usersync retry" in page.words
 
 

@@ -34,7 +34,7 @@ function showTimes(within) {
       exact.append(...time.childNodes);
       words = document.createElement("span");
       words.className = "ago";
-      time.append(exact, " ", words);
+      time.append(exact, words);
     }
     words.textContent = relative(at);
   }

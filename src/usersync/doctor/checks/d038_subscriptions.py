@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from usersync.doctor.context import Context, Definition, Verdict, lines, number
@@ -34,7 +35,7 @@ def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the query does n
 
 def _finding(each: SubscriptionStatus) -> Finding | None:
     if problems := lines(_problems(each)):
-        fix = _DEAD.format(name=each.name) if each.dead else "usersync worker MODULE:NAME"
+        fix = _DEAD.format(name=shlex.quote(each.name)) if each.dead else "usersync worker MODULE:NAME"
         return Finding("D038", f"subscription {each.name}", problems, fix, "warning")
     return None
 
