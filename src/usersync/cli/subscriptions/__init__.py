@@ -10,7 +10,7 @@ _PACKAGE = "usersync.cli.subscriptions"
 
 SECTIONS: Sections = {
     "Commands": (
-        Entry("list", "List the subscriptions, their lag, parked and dead events.", _PACKAGE),
+        Entry("list", "List the subscriptions: lag, events in flight, parked and dead.", _PACKAGE),
         Entry("add", "Send events to a webhook, or publish them to a stream.", _PACKAGE),
         Entry("sync", "Register the handlers of an application.", _PACKAGE),
         Entry("show", "Show one subscription, its parked events and its last attempts.", _PACKAGE),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @common_options
 def list(call: Call) -> View:  # noqa: A001 - the name of the command
-    """List the subscriptions, their lag, their events in flight, parked and dead.
+    """List the subscriptions: lag, events in flight, parked and dead.
 
     The lag is the number of events in the feed that the subscription has not read yet, whether its filter
     matches them or not. In flight are the events that workers are handling. Each worker writes this number
