@@ -1,4 +1,4 @@
-"""The audit log over the Data API keeps the same promises as over a connection."""
+"""AuditLog over the Data API: events wait during outages, and each is stored once."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def api_log(gateway, make_log):
     return make_log(DataApi(gateway.url, SECRET_KEY), send_timeout=5)
 
 
-def waiting(log, eventually, count=50):
-    """Record while no event can be stored, and return the ids."""
+def record_during_an_outage(log, eventually, count=50):
+    """Record events while none can be stored. Returns their ids."""
     ids = [log.record("a.b", metadata={"n": n}) for n in range(count)]
     eventually(lambda: log.stats().consecutive_failures)
     assert log.stats().waiting == count
@@ -33,7 +33,7 @@ def waiting(log, eventually, count=50):
     return ids
 
 
-def assert_arrived(log, store, ids):
+def assert_stored_once(log, store, ids):
     assert log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
@@ -47,37 +47,37 @@ def assert_arrived(log, store, ids):
 
 
 @pytest.mark.parametrize("key", [SECRET_KEY, SERVICE_KEY], ids=["secret", "service-role"])
-def test_events_arrive_with_either_kind_of_key(gateway, store, make_log, key):
+def test_events_are_stored_with_a_secret_key_and_with_a_service_role_key(gateway, store, make_log, key):
     log = make_log(DataApi(gateway.url, key))
     ids = [log.record("a.b", entity=("product", n), changes={"name": ("é\n\x00", "'")}) for n in range(700)]
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
     assert {path for path, _ in gateway.seen} == {"/rest/v1/rpc/record_audit_events"}
 
 
 def test_events_wait_while_the_api_is_down(gateway, store, api_log, eventually):
     gateway.upstream.kill()
-    ids = waiting(api_log, eventually)
+    ids = record_during_an_outage(api_log, eventually)
     assert "503 Service Unavailable" in api_log.stats().last_error
     gateway.upstream.start()
-    assert_arrived(api_log, store, ids)
+    assert_stored_once(api_log, store, ids)
 
 
 def test_events_wait_while_the_key_is_refused(gateway, store, api_log, eventually):
     gateway.keys = ()
-    ids = waiting(api_log, eventually)
+    ids = record_during_an_outage(api_log, eventually)
     assert "refuses the key: Invalid API key" in api_log.stats().last_error
     gateway.keys = (SECRET_KEY,)
-    assert_arrived(api_log, store, ids)
+    assert_stored_once(api_log, store, ids)
 
 
 def test_events_wait_while_usersync_is_not_installed(store, serve, make_log, eventually):
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     log = make_log(DataApi(serve(store.database).url, SECRET_KEY))
-    ids = waiting(log, eventually)
+    ids = record_during_an_outage(log, eventually)
     assert "usersync is not installed" in log.stats().last_error
     store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
     store.owner.execute("notify pgrst, 'reload schema'")
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
 def test_events_wait_while_the_api_does_not_answer(gateway, store, make_log, eventually):
@@ -87,24 +87,26 @@ def test_events_wait_while_the_api_does_not_answer(gateway, store, make_log, eve
         first = log.record("a.b")
         assert log.flush()
         proxy.silent.set()
-        ids = waiting(log, eventually)
+        ids = record_during_an_outage(log, eventually)
         proxy.silent.clear()
-        assert_arrived(log, store, [first, *ids])
+        assert_stored_once(log, store, [first, *ids])
 
 
-def test_an_answer_of_the_api_that_is_lost_stores_nothing_twice(gateway, store, api_log, eventually):
-    # Three answers pass: the position, the event, and the upkeep. Then another event.
+def test_a_lost_answer_of_the_api_stores_no_event_twice(gateway, store, api_log, eventually):
+    # Three answers arrive: the position, the event and the upkeep. The answer to the next event is lost.
     ids = [api_log.record("a.b")]
     eventually(lambda: len(gateway.seen) == 3)
     ids.append(api_log.record("a.b"))
     assert api_log.flush()
     gateway.answers_to_drop = 1
     ids += [api_log.record("a.b") for _ in range(30)]
-    assert_arrived(api_log, store, ids)
+    assert_stored_once(api_log, store, ids)
     assert api_log.stats().duplicates > 0
 
 
-def test_events_survive_kill_9_and_arrive_once_over_the_api(gateway, store, spool_dir, api_log, monkeypatch):
+def test_events_of_a_killed_process_are_stored_once_over_the_api(
+    gateway, store, spool_dir, api_log, monkeypatch
+):
     monkeypatch.setenv("SUPABASE_SECRET_KEY", SECRET_KEY)
     ids = [each for killed in kill_recorders(gateway.url, spool_dir, kills=6) for each in killed]
     assert api_log.drain(60)
@@ -119,7 +121,7 @@ def receipt(**changed):
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "wrong_answer",
     [
         b"{}",
         receipt(),
@@ -128,21 +130,21 @@ def receipt(**changed):
         b'{"code": "XX000", "message": "with a 200"}',
     ],
 )
-def test_events_wait_while_another_server_answers(gateway, store, make_log, eventually, lie):
+def test_events_wait_while_another_server_answers(gateway, store, make_log, eventually, wrong_answer):
     """An answer whose counts do not match the batch deletes no event."""
     answer = gateway.answer
     gateway.answer = lambda *_: (503, {}, b"")
     log = make_log(DataApi(gateway.url, SECRET_KEY), send_timeout=5)
-    ids = waiting(log, eventually)
-    gateway.answer = lambda *_: (200, {"Content-Type": "application/json"}, lie)
+    ids = record_during_an_outage(log, eventually)
+    gateway.answer = lambda *_: (200, {"Content-Type": "application/json"}, wrong_answer)
     assert not log.flush(0.2)
     eventually(lambda: "the answer is not from usersync" in (log.stats().last_error or ""))
     assert log.stats().waiting == len(ids)
     gateway.answer = answer
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
-def test_a_bad_event_is_quarantined_and_the_others_are_stored(gateway, store, api_log):
+def test_an_event_that_always_fails_is_quarantined_and_the_others_are_stored(gateway, store, api_log):
     store.owner.execute(
         "create function public.no() returns trigger language plpgsql as $$ begin "
         "if new.action = 'bad.one' then raise exception 'not that one'; end if; return new; end $$; "
@@ -153,7 +155,7 @@ def test_a_bad_event_is_quarantined_and_the_others_are_stored(gateway, store, ap
     assert sorted(store.ids()) == sorted(ids[:7] + ids[8:])
 
 
-def test_too_large_a_batch_is_sent_in_halves(gateway, store, api_log):
+def test_a_batch_that_is_too_large_is_sent_in_halves(gateway, store, api_log):
     answer, sizes = gateway.answer, []
 
     def limited(method, path, headers, body):
@@ -164,5 +166,5 @@ def test_too_large_a_batch_is_sent_in_halves(gateway, store, api_log):
 
     gateway.answer = limited
     ids = [api_log.record("a.b", metadata={"text": "x" * 500}) for _ in range(200)]
-    assert_arrived(api_log, store, ids)
+    assert_stored_once(api_log, store, ids)
     assert max(sizes) > 20_000

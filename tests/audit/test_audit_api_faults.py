@@ -1,4 +1,4 @@
-"""Faults of the Data API: a bad event, temporary errors of an intermediary, limits, event loops."""
+"""Errors of the Data API: invalid events, temporary errors of a gateway, rate limits, event loops."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def api(gateway):
 
 
 def test_an_event_that_always_fails_does_not_block_others(store, make_log, api):
-    """The event always fails, alone too, with an error that is usually temporary."""
+    """The event always fails, also when it is sent alone, with an error that is usually temporary."""
     store.owner.execute(
         "create function public.no() returns trigger language plpgsql as $$ begin "
         "if new.action = 'bad.one' then raise insufficient_privilege; end if; return new; end $$; "
@@ -59,7 +59,7 @@ def log(request, make_log, api):
 
 
 @pytest.mark.parametrize("wrong", [CUT, (413, {}, b"too large")], ids=["cut", "too large"])
-def test_a_temporary_error_of_an_intermediary_quarantines_no_event(gateway, store, log, wrong):
+def test_a_temporary_error_of_a_gateway_quarantines_no_event(gateway, store, log, wrong):
     first = log.record("a.b")
     assert log.flush()
     answer, until = gateway.answer, time.monotonic() + 3
@@ -71,7 +71,7 @@ def test_a_temporary_error_of_an_intermediary_quarantines_no_event(gateway, stor
 
 
 def test_no_probe_event_is_stored_if_a_gateway_drops_our_headers(gateway, store, make_log, api):
-    """The probe event would be stored."""
+    """Without these headers, the database would store the probe event."""
     answer = gateway.answer
     gateway.answer = lambda method, path, headers, body: answer(
         method, path, {name: value for name, value in headers.items() if "usersync" not in name}, body
@@ -116,14 +116,14 @@ def test_the_sender_waits_for_retry_after(gateway, store, make_log, api, eventua
 
 
 @pytest.mark.parametrize("said", ["0", "Wed, 21 Oct 2015 07:28:00 GMT", "-5"])
-def test_there_is_a_pause_between_attempts_for_any_retry_after(api, said):
+def test_attempts_are_separated_by_a_pause_with_any_retry_after(api, said):
     exchange = ask(api, "POST", "/rest/v1/rpc/x", b"{}", read=read_answer)
     assert isinstance(next(exchange), Request)
     pause = exchange.send(Reply(503, {"retry-after": said}, b""))
     assert pause.seconds >= 0.1
 
 
-def test_a_function_that_raises_pt429_is_a_429(api):
+def test_a_function_that_raises_pt429_raises_a_rate_limit_error(api):
     reply = Reply(
         429, {"retry-after": "3"}, b'{"code":"PT429","message":"Too many","details":null,"hint":null}'
     )
@@ -133,7 +133,7 @@ def test_a_function_that_raises_pt429_is_a_429(api):
 
 
 def test_the_sender_waits_if_a_pre_request_function_raises_pt429(serve, store, make_log, eventually):
-    """Supabase projects limit the rate of calls per role in this way."""
+    """This is how Supabase projects limit the rate of calls per role."""
     store.owner.execute("""
         create table public.limits ();
         create function public.limit_requests() returns void language plpgsql security definer as $$ begin
@@ -154,7 +154,7 @@ def test_the_sender_waits_if_a_pre_request_function_raises_pt429(serve, store, m
     assert log.stats().quarantined == 0
 
 
-def test_the_time_out_error_has_the_total_time(api, monkeypatch):
+def test_the_timeout_error_names_the_total_time(api, monkeypatch):
     monkeypatch.setattr(
         "usersync.transports.data_api.exchange.time.monotonic", iter([0.0, *[29.9] * 20]).__next__
     )
@@ -164,9 +164,9 @@ def test_the_time_out_error_has_the_total_time(api, monkeypatch):
         exchange.send(NoReply("it did not answer in time", slow=True))
 
 
-# The first event loop is closed, and can no longer close its connections.
+# The first event loop is closed, so its connections can no longer be closed.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_second_event_loop(api):
+def test_a_client_can_be_used_in_a_second_event_loop(api):
     client = AsyncUserSync(api)
     for _ in range(2):
         assert asyncio.run(client.user_exists("00000000-0000-0000-0000-000000000001")) is False

@@ -1,4 +1,4 @@
-"""Calls that can never work raise at once, the same from every method; right ones say what they mean."""
+"""Invalid arguments raise at once, in every method alike. Entities may be given in several forms."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Product:
     name: str = "Bolt"
 
 
-#: Fields of record(), record_in() and prepare() that can never work, and what the error says.
+#: Invalid fields of record(), record_in() and prepare(), the error and a part of its message.
 WRONG_EVENTS = [
     ({"entitty": ("product", 1)}, TypeError, "no field 'entitty'"),
     ({"tenant": "t"}, TypeError, "no field 'tenant'"),
@@ -56,7 +56,8 @@ WRONG_EVENTS = [
     ({"occurred_at": ["2026-01-01"]}, TypeError, "a datetime, not list"),
 ]
 
-#: Likewise of context(), new_context() and amend_context(), and of all others.
+#: Invalid fields of context(), new_context() and amend_context(), which are also invalid in all other
+#: methods.
 WRONG_FIELDS = [
     ({"actorid": 5}, TypeError, "no field 'actorid'"),
     ({"actor_id": Widget()}, TypeError, "an id, or an object with an id, not Widget"),
@@ -85,7 +86,7 @@ def entries(log, connection):
     }
 
 
-def test_wrong_arguments_raise_at_once_from_every_method(offline, store):
+def test_invalid_arguments_raise_in_every_method(offline, store):
     with psycopg.connect(store.dsn) as connection:
         methods = entries(offline, connection)
         for fields, error, message in WRONG_EVENTS + WRONG_FIELDS:
@@ -109,7 +110,7 @@ def test_wrong_arguments_raise_at_once_from_every_method(offline, store):
     assert store.ids() == []
 
 
-def test_the_errors_say_what_is_right(offline):
+def test_the_errors_for_invalid_arguments_show_a_valid_call(offline):
     with pytest.raises(TypeError) as raised:
         offline.record("a.b", changes={"stock": {"old": 1, "new": 2}})
     assert '{"stock": (10, 7)}' in raised.value.hint
@@ -124,7 +125,7 @@ def test_the_errors_say_what_is_right(offline):
     assert '("product", 42)' in raised.value.hint
 
 
-def test_without_strict_such_calls_are_losses(make_log, store, caplog):
+def test_without_strict_invalid_calls_are_counted_as_dropped_events(make_log, store, caplog):
     log = make_log(store.dsn, strict=False)
     with psycopg.connect(store.dsn) as connection:
         assert log.record("a.b", entitty=1) is None
@@ -146,7 +147,7 @@ def test_without_strict_such_calls_are_losses(make_log, store, caplog):
     assert (event["request_id"], event["metadata"]) == ("r", {})
 
 
-def test_the_outcome_of_an_action(log, store):
+def test_an_action_can_be_denied_and_can_record_changes(log, store):
     with log.action("first.done", outcome="denied"):
         pass
     with pytest.raises(LookupError), log.action("second.done", outcome="denied"):
@@ -178,7 +179,7 @@ def test_the_attributes_of_an_action_are_checked(offline):
     assert event.id
 
 
-def test_fields_of_no_known_type_may_hold_everything(offline):
+def test_fields_without_a_fixed_type_accept_any_value(offline):
     found = [
         {"metadata": UserDict(a=1), "occurred_at": 0, "request_id": uuid.uuid4(), "ip": "unknown"},
         {"metadata": Product(1), "actor_id": Product(1), "user_id": {"id": str(uuid.uuid4())}},
@@ -190,7 +191,7 @@ def test_fields_of_no_known_type_may_hold_everything(offline):
     assert offline.record("a.b", **dict.fromkeys(found[0]))
 
 
-def test_a_user_id_that_is_no_uuid_does_not_affect_the_event(log, store):
+def test_an_event_with_an_invalid_user_id_is_stored(log, store):
     log.record("a.b", user_id="42")
     assert log.flush()
     event = store.event()
@@ -203,7 +204,7 @@ def entity_recorded(log, given):
     return payload["entity_type"], payload.get("entity_id")
 
 
-def test_entities_that_are_named(offline):
+def test_an_entity_may_be_a_text_a_pair_or_an_object(offline):
     key = uuid.uuid4()
     named = {
         ("product", 42): ("product", "42"),
@@ -220,7 +221,7 @@ def test_entities_that_are_named(offline):
     assert entity_recorded(offline, Product(None)) == ("Product", None)
 
 
-def test_entities_of_sqlalchemy(offline):
+def test_an_entity_may_be_a_sqlalchemy_object(offline):
     pytest.importorskip("sqlalchemy")
     from sqlalchemy import ForeignKey, Integer, Text, create_engine  # noqa: PLC0415
     from sqlalchemy.orm import DeclarativeBase, Session, mapped_column  # noqa: PLC0415
@@ -261,7 +262,7 @@ def test_entities_of_sqlalchemy(offline):
         assert entity_recorded(offline, Line(order=42)) == ("shop.lines", None)
 
 
-def test_entities_of_django(offline):
+def test_an_entity_may_be_a_django_model(offline):
     pytest.importorskip("django")
     from django.conf import settings  # noqa: PLC0415
 
@@ -282,7 +283,7 @@ def test_entities_of_django(offline):
 
     assert entity_recorded(offline, Article(slug="bolt")) == ("shop.article", "bolt")
     assert entity_recorded(offline, Article()) == ("shop.article", None)
-    # What is not loaded yet is not loaded for an event.
+    # Deferred fields are not loaded for an event.
     for field in ("actor_id", "entity"):
         with pytest.raises(TypeError, match="SimpleLazyObject"):
             offline.record("a.b", **{field: SimpleLazyObject(lambda: pytest.fail("loaded"))})
@@ -313,7 +314,7 @@ def test_a_log_works_with_async_with(make_log, store):
     assert len(store.ids()) == 1
 
 
-def test_a_context_is_left_as_it_was_if_a_call_is_wrong(offline):
+def test_an_invalid_call_does_not_change_the_context(offline):
     with offline.context(actor_id="ada"):
         with pytest.raises(TypeError), offline.context(actorid="bob"):
             pass

@@ -1,4 +1,4 @@
-"""What code under test records, without a database."""
+"""captured_events(), captured() and usersync_events, by which tests of an application check its events."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from usersync import AuditLog
 from usersync.audit import EventRecord
 from usersync.testing import captured_events
 
-NOWHERE = "postgresql://postgres@127.0.0.1:1/postgres"
+UNREACHABLE = "postgresql://postgres@127.0.0.1:1/postgres"
 
-#: As an application creates it at import.
-audit = AuditLog(NOWHERE)
+#: A log at module level, as an application creates it.
+audit = AuditLog(UNREACHABLE)
 
 
-def test_every_way_to_record(usersync_events, tmp_path, monkeypatch):
+def test_events_of_every_method_are_captured(usersync_events, tmp_path, monkeypatch):
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path))
     user_id = "6f1de2f1-6b3a-4f0e-9d4e-0d6f4d1c2a10"
     with audit.context(actor_id=user_id, request_id="r-1"):
@@ -28,12 +28,12 @@ def test_every_way_to_record(usersync_events, tmp_path, monkeypatch):
     with audit.action("stock.moved", metadata={"from": "A"}):
         pass
     audit.record_prepared(audit.prepare("stock.prepared", user_id=user_id))
-    with Session(create_engine(NOWHERE.replace("postgresql:", "postgresql+psycopg:"))) as session:
+    with Session(create_engine(UNREACHABLE.replace("postgresql:", "postgresql+psycopg:"))) as session:
         assert audit.record_in(session, "stock.in", required=True)
         assert audit.record_prepared_in(session, [audit.prepare("stock.both")] * 2) == 2
 
     async def later():
-        engine = create_async_engine(NOWHERE.replace("postgresql:", "postgresql+psycopg:"))
+        engine = create_async_engine(UNREACHABLE.replace("postgresql:", "postgresql+psycopg:"))
         assert await audit.record_in(engine.connect(), "stock.awaited")
         assert await audit.arecord_in(engine.connect(), "stock.awaited.too", required=True)
 
@@ -57,8 +57,8 @@ def test_every_way_to_record(usersync_events, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_log_or_all_and_wrong_calls_raise(tmp_path):
-    with AuditLog(NOWHERE, spool_dir=tmp_path, exit_timeout=0) as other:
+def test_events_of_one_log_or_of_all_logs_are_captured(tmp_path):
+    with AuditLog(UNREACHABLE, spool_dir=tmp_path, exit_timeout=0) as other:
         with captured_events() as all_events, audit.captured() as mine:
             audit.record("mine")
             other.record("theirs")

@@ -1,4 +1,4 @@
-"""A wall clock that jumps by hours, back and forth: ids, times and waits."""
+"""Ids, times and waits when the wall clock jumps by hours, back and forth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOON = int(datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()) * 1_000_000_000
 
 
 class WallClock:
-    """Replaces ``time.time_ns()``. The test sets it; each call advances it by a microsecond."""
+    """Replaces ``time.time_ns()``. The test sets the time, and each call advances it by one microsecond."""
 
     def __init__(self):
         self.now = NOON
@@ -37,7 +37,7 @@ def wall(monkeypatch):
 JUMPS = (0, 3, -5, 1, -12, 48, -72, 24 * 365, -24 * 365 * 2, 0)
 
 
-def test_ids_are_unique_and_in_order_whatever_the_clock_does(wall):
+def test_ids_are_unique_and_in_order_although_the_clock_jumps(wall):
     clock, found = Clock(), []
     for jump in JUMPS:
         wall.now += jump * HOUR_NS
@@ -55,7 +55,7 @@ def test_ids_are_unique_while_the_clock_stands_still(monkeypatch):
     assert ids == sorted(set(ids))
 
 
-def test_the_time_is_the_clocks(wall):
+def test_the_time_of_an_event_is_the_clocks_time(wall):
     clock = Clock()
     for jump in JUMPS:
         wall.now += jump * HOUR_NS
@@ -74,19 +74,21 @@ def test_events_are_stored_unchanged_while_the_clock_jumps(wall, log, store):
             ids.append(log.record("a.b"))
             times.append(wall.now)
     assert log.flush()
-    # In the order of their ids, which is the order of recording.
+    # The events are in the order of their ids, which is the order of recording.
     events = store.events()
     assert [event["id"] for event in events] == ids
     for event, nanoseconds in zip(events, times, strict=True):
-        # The clock was read again after the event got its time.
+        # The clock is read again after the event gets its time.
         apart = nanoseconds / 1e9 - datetime.fromisoformat(event["occurred_at"]).timestamp()
         assert 0 <= apart < 1
     assert log.stats().rejected == 0
 
 
 @pytest.mark.newest_server
-def test_waits_in_an_outage_do_not_depend_on_the_wall_clock(wall, make_log, store, eventually, monkeypatch):
-    """Waits use a monotonic clock."""
+def test_waits_during_an_outage_do_not_depend_on_the_wall_clock(
+    wall, make_log, store, eventually, monkeypatch
+):
+    """The sender waits by a monotonic clock."""
     monkeypatch.setattr(writing, "_FIRST_WAIT_S", 0.05)
     monkeypatch.setattr(writing, "_LONGEST_WAIT_S", 0.1)
     log = make_log("postgresql://u@127.0.0.1:1/nowhere")
@@ -103,7 +105,7 @@ def test_waits_in_an_outage_do_not_depend_on_the_wall_clock(wall, make_log, stor
     assert sorted(store.ids()) == sorted(ids)
 
 
-def test_threads_share_a_clock():
+def test_ids_of_several_threads_are_unique_and_in_order():
     clock, found = Clock(), []
 
     def work():

@@ -1,4 +1,4 @@
-"""context() and action()."""
+"""context() and action(): inherited fields, actors, outcomes, threads and tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def recorded(log, store):
-    """The recorded events, as stored in the database."""
+    """A function that returns the recorded events as stored in the database."""
 
     def events():
         assert log.flush()
@@ -19,7 +19,7 @@ def recorded(log, store):
     return events
 
 
-def test_inner_fields_win_and_metadata_is_merged(log, recorded):
+def test_fields_of_the_inner_context_take_precedence_and_metadata_is_merged(log, recorded):
     with log.context(actor_id="outer", request_id="r", metadata={"tenant": "t", "a": 1}):
         with log.context(actor_id="inner", metadata={"b": 2}):
             log.record("a.b", metadata={"c": 3})
@@ -42,7 +42,7 @@ def test_another_actor_inherits_no_actor_fields(log, recorded):
 
 
 def test_a_job_inherits_nothing_from_the_request_that_started_its_worker(log, recorded):
-    """The worker of a queue is a task. The first request starts it, and it keeps that request's context."""
+    """The worker of a queue is a task that the first request starts. It keeps the context of this request."""
 
     async def work(queue):
         while (user := await queue.get()) is not None:
@@ -66,11 +66,11 @@ def test_a_job_inherits_nothing_from_the_request_that_started_its_worker(log, re
         ("eve", {"queue": "mails"}),
     ]
     assert {(each["request_id"], each["ip"]) for each in jobs} == {(None, None)}
-    # Outside of a job, the task still has the request's context.
+    # Outside a job, the task still has the request's context.
     assert (ended["actor_id"], ended["request_id"]) == ("ada", "r")
 
 
-def test_each_thread_and_each_task_has_its_own(log, recorded):
+def test_each_thread_and_each_task_has_its_own_context(log, recorded):
     barrier = threading.Barrier(4)
 
     def work(name):
@@ -122,9 +122,7 @@ class ForbiddenError(Exception):
         (KeyboardInterrupt(), "failed"),
     ],
 )
-def test_an_action_that_raises_records_the_class_and_raises_the_same_exception(
-    make_log, store, error, outcome
-):
+def test_an_action_records_the_class_of_an_exception_and_reraises_it(make_log, store, error, outcome):
     log = make_log(store.dsn, denied=(PermissionError, ForbiddenError))
     with pytest.raises(type(error)) as raised, log.action("a.b"):
         raise error
@@ -135,7 +133,7 @@ def test_an_action_that_raises_records_the_class_and_raises_the_same_exception(
     assert event["metadata"] == {"error": type(error).__name__}
 
 
-def test_an_action_works_with_async_with_and_a_cancelled_one_has_failed(log, recorded):
+def test_an_action_works_with_async_with_and_fails_if_cancelled(log, recorded):
     async def main():
         async with log.action("first.one"):
             await asyncio.sleep(0)
@@ -153,13 +151,13 @@ def test_an_action_can_set_its_outcome(log, recorded):
     assert recorded()[0]["outcome"] == "denied"
 
 
-def test_values_that_are_not_readable_do_not_break_the_block(offline):
+def test_values_that_raise_when_read_do_not_affect_the_block(offline):
     with offline.action("a.b", metadata={"value": object()}) as event:
         event.change("field", object(), event)
     assert event.id
 
 
-def test_amended_fields_apply_to_all_who_share_the_context(log, recorded):
+def test_amended_fields_apply_to_threads_and_tasks_that_share_the_context(log, recorded):
     learnt = threading.Event()
 
     async def later():
@@ -169,7 +167,7 @@ def test_amended_fields_apply_to_all_who_share_the_context(log, recorded):
     async def handle():
         with log.context(request_id="r", actor_id="nobody", actor_type="service"):
             task = asyncio.create_task(later())
-            # As in a framework: authentication runs in a thread, in a copy of the context.
+            # As in a web framework, authentication runs in a thread, in a copy of the context.
             assert await asyncio.to_thread(log.amend_context, actor_id="ada", metadata={"tenant": "t"})
             learnt.set()
             log.record("a.b", metadata={"from": "handler"})
@@ -197,7 +195,7 @@ def test_amended_fields_end_with_the_block(log, recorded):
     assert [each["actor_id"] for each in recorded()] == ["inner", "outer", None]
 
 
-def test_an_actor_may_be_looked_up_when_an_event_is_recorded(log, recorded):
+def test_an_actor_function_is_called_when_an_event_is_recorded(log, recorded):
     acting = iter(["ada", {"actor_id": "cron", "actor_type": "service", "shift": 2}, None])
     with log.context(actor_id=lambda: next(acting), request_id="r"):
         with log.context(metadata={"tenant": "t"}):

@@ -1,4 +1,4 @@
-"""What a search takes: filters, page sizes and cursors. Invalid ones are refused before anything is read."""
+"""The arguments of a search: filters, page sizes and cursors. Invalid ones raise before a query is sent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HERE = EventPosition(NOW, str(UUID(int=7)))
     st.one_of(
         st.uuids().map(str),
         st.uuids().map(lambda each: each.hex),
-        # PostgreSQL has no text with NUL: that such a tie is refused is tested below.
+        # PostgreSQL cannot store NUL in text. A test below checks that such a tie is refused.
         st.text(st.characters(codec="utf-8", exclude_characters="\0")),
     ),
 )
@@ -36,7 +36,7 @@ def test_a_cursor_names_its_position_and_can_be_part_of_a_url(moment, tie):
 
 
 def test_a_cursor_belongs_to_one_search():
-    """Only the times may differ: the last hour is another one for each page."""
+    """Only the times may differ, because "the last hour" changes from page to page."""
     cursor = Search(EventFilter(action="product.*", since=NOW)).cursor(HERE)
     assert Search(EventFilter(action="product.*", since=NOW + timedelta(hours=1))).position(cursor) == HERE
     for other in (
@@ -50,7 +50,7 @@ def test_a_cursor_belongs_to_one_search():
 
 
 CURSOR = Search().cursor(HERE)
-BAD = [
+INVALID_CURSORS = [
     "",
     "~",
     "yesterday",
@@ -67,7 +67,8 @@ BAD = [
 
 
 @pytest.mark.parametrize(
-    "cursor", [*BAD, *(CURSOR[:at] + "!" + CURSOR[at + 1 :] for at in (0, 9, 30, len(CURSOR) - 1))]
+    "cursor",
+    [*INVALID_CURSORS, *(CURSOR[:at] + "!" + CURSOR[at + 1 :] for at in (0, 9, 30, len(CURSOR) - 1))],
 )
 def test_an_invalid_cursor_is_refused(cursor):
     with pytest.raises(SettingsError, match="is not a cursor of this search") as caught:
@@ -78,8 +79,8 @@ def test_an_invalid_cursor_is_refused(cursor):
 @given(st.binary(min_size=8, max_size=8), st.binary(max_size=30))
 @example(b"\x7f" + bytes(7), b"tx")
 @example(bytes(8), b"t\0")
-def test_a_forged_cursor_is_a_position_or_refused(moment, tie):
-    """The check sum is not secret."""
+def test_a_forged_cursor_is_a_valid_position_or_refused(moment, tie):
+    """The check sum is not secret, so anyone can make a cursor."""
     data = models._VERSION + moment + tie
     cursor = urlsafe_b64encode(data + Search()._check(data)).decode().rstrip("=")
     with suppress(ArgumentValueError):
@@ -87,7 +88,7 @@ def test_a_forged_cursor_is_a_position_or_refused(moment, tie):
 
 
 @given(st.binary(max_size=60))
-def test_no_bytes_are_taken_for_a_cursor(data):
+def test_random_bytes_are_refused_as_a_cursor(data):
     with pytest.raises(SettingsError):
         Search().position(data.hex())
 
@@ -98,7 +99,7 @@ def test_an_invalid_limit_is_refused(limit):
         next(reading.search(EventFilter(), limit=limit))
 
 
-WRONG = {
+INVALID_VALUES = {
     "user_id": ["x", 7, b"0" * 16, ""],
     "actor_id": [1.5, object(), True, "\0", "\ud800"],
     "entity_type": [7, "a\0b"],
@@ -113,22 +114,22 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+    ("name", "value"), [(name, value) for name, values in INVALID_VALUES.items() for value in values]
 )
-def test_a_wrong_value_of_a_filter_is_refused(name, value):
+def test_an_invalid_value_of_a_filter_is_refused(name, value):
     with pytest.raises(SettingsError, match=rf"^{name}: ") as caught:
         EventFilter(**{"entity_type": "t"} | {name: value})
     assert len(str(caught.value)) < 200
 
 
-def test_times_and_entities_must_make_sense():
+def test_invalid_periods_and_entities_are_refused():
     with pytest.raises(SettingsError, match="since must be before until"):
         EventFilter(since=NOW, until=NOW)
     with pytest.raises(SettingsError, match="the entity_type is missing"):
         EventFilter(entity_id=42)
 
 
-def test_values_are_brought_to_one_form():
+def test_values_of_filters_are_normalized():
     some = uuid4()
     made = EventFilter(
         user_id=str(some), actor_id=some, entity_type="t", entity_id=42, since=NOW.replace(tzinfo=None)

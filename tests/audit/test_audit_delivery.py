@@ -1,4 +1,4 @@
-"""An event whose content always fails does not block the others for long."""
+"""The sender quarantines an event that always fails, and retries all events during an outage."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def user_id(store):
 
 
 def on_insert(store, table, body, condition="true"):
-    interfere(store, body)
+    replace_trigger_body(store, body)
     store.owner.execute(
         f"create trigger interfere before insert on {table} for each row when ({condition}) "
         "execute function public.interfere()"
     )
 
 
-def interfere(store, body="null"):
-    """Change what the trigger does. Dropping it could deadlock with the writer."""
+def replace_trigger_body(store, body="null"):
+    """Change the body of the trigger's function. Dropping the trigger could deadlock with the writer."""
     store.owner.execute(
         "create or replace function public.interfere() returns trigger language plpgsql as "
         f"$$ begin {body}; return new; end $$"
     )
 
 
-def test_a_user_whose_row_is_not_created_in_time_costs_only_the_link(store, make_log, user_id):
+def test_an_event_is_stored_unlinked_if_the_users_row_is_not_created_in_time(store, make_log, user_id):
     store.owner.execute("delete from public.users")
     on_insert(store, "public.users", "perform pg_sleep(60)")
     log = make_log(store.dsn, send_timeout=0.3)
@@ -59,7 +59,7 @@ def test_an_event_that_a_trigger_on_the_log_rejects_is_quarantined(store, make_l
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
     assert (stats.quarantined, stats.stored, stats.duplicates) == (3, 60, 0)
-    interfere(store)
+    replace_trigger_body(store)
     assert log.retry_quarantined().stored == 3
 
 
@@ -68,24 +68,24 @@ def test_a_failure_of_every_event_is_an_outage(store, make_log, eventually):
     log = make_log(store.dsn)
     ids = [log.record("a.b") for _ in range(20)]
 
-    # Each flush ends the wait for the next attempt.
+    # Each flush() ends the wait for the next attempt.
     eventually(lambda: log.flush(0.01) or log.stats().consecutive_failures > 8)
     assert log.stats().quarantined == 0
     assert log.stats().waiting == 20
-    interfere(store)
+    replace_trigger_body(store)
     assert log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
 
 
 @pytest.mark.parametrize("reason", ["disk_full", "io_error"])
 def test_a_failure_of_all_but_the_smallest_event_is_an_outage(store, make_log, eventually, reason):
-    """As on a full disk, when a page still has room."""
+    """As on a full disk, when a page of the table still has space."""
     on_insert(store, "public.audit_logs", f"raise {reason}", "new.action <> 'usersync.probed'")
     log = make_log(store.dsn)
     ids = [log.record("a.b") for _ in range(20)]
     eventually(lambda: log.flush(0.01) or log.stats().consecutive_failures > 8)
     assert (log.stats().quarantined, log.stats().waiting) == (0, 20)
-    interfere(store)
+    replace_trigger_body(store)
     assert log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
 
@@ -113,7 +113,7 @@ def test_the_writer_waits_for_a_locked_row_of_a_user(store, make_log, user_id, e
     assert (UUID(event["user_id"]), event["metadata"]) == (UUID(user_id), {})
 
 
-def test_a_users_row_that_stays_locked_costs_the_link_in_the_end(store, make_log, user_id):
+def test_an_event_is_finally_stored_unlinked_if_the_users_row_stays_locked(store, make_log, user_id):
     log = make_log(store.dsn)
     with psycopg.connect(store.dsn) as application:
         application.execute("select from public.users where id = %s for update", [user_id])

@@ -1,4 +1,4 @@
-"""The difference between two states."""
+"""The changes between two states (``before`` and ``after``)."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Product:
         ({1: "a"}, {1: "b"}, {"1": ["a", "b"]}),
     ],
 )
-def test_only_what_changed(before, after, expected):
+def test_only_changed_values_are_in_the_difference(before, after, expected):
     assert diff(before, after) == expected
 
 
-def test_large_values_are_cut_after_they_are_compared():
+def test_large_values_are_compared_before_they_are_truncated():
     old, new = diff({"a": "x" * 100 + "1"}, {"a": "x" * 100 + "2"}, text=10)["a"]
     assert old.startswith("xxxxxxxxxx… [cut: 101 characters, sha256 ")
     assert old != new
 
 
-def test_a_value_whose_comparison_raises_is_compared():
+def test_values_whose_comparison_raises_are_compared_by_their_json():
     class Array(list):
         def __eq__(self, other):
             raise ValueError("ambiguous")
@@ -62,7 +62,7 @@ def test_a_value_whose_comparison_raises_is_compared():
     assert diff({"a": Array([1])}, {"a": Array([2])}) == {"a": [[1], [2]]}
 
 
-def test_changes_can_be_passed():
+def test_changes_may_be_passed_instead_of_states():
     assert from_pairs({"a": (1, 2), "b": [3, 4], "c": 5}, Redactor(), Limits()) == {
         "a": [1, 2],
         "b": [3, 4],

@@ -1,4 +1,4 @@
-"""Disks of the spool and of the server that are full or read-only."""
+"""Full and read-only disks, of the spool and of the database server."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.newest_server
 
 @pytest.fixture
 def on_tiny_disk(tmp_path):
-    """Run a script with a small disk of its own. Returns the ids that it printed."""
+    """A function that runs a script with its own small disk. Returns the ids that the script printed."""
     if reason := tiny_disk.why_not():
         skip_without("a mount namespace", reason)
     place = tmp_path / "disk"
     place.mkdir()
-    # The server may run under another account.
+    # The database server may run under another account.
     for each in (place, tmp_path, tmp_path.parent):
         each.chmod(0o711)
 
@@ -147,14 +147,14 @@ SPOOL_DISKS = {
 
 
 @pytest.mark.parametrize("script", SPOOL_DISKS.values(), ids=SPOOL_DISKS)
-def test_a_spool_disk(on_tiny_disk, store, script):
+def test_every_event_is_stored_although_the_spools_disk_fails(on_tiny_disk, store, script):
     ids = on_tiny_disk(PREAMBLE + textwrap.dedent(script), "4m", store.dsn)
     assert len(ids) > 100
     assert sorted(store.ids()) == sorted(ids)
 
 
-def test_a_server_whose_disk_is_full(on_tiny_disk, tmp_path):
-    """All files of the server are on the small disk, and the spool is on another."""
+def test_every_event_is_stored_after_the_servers_disk_was_full(on_tiny_disk, tmp_path):
+    """All files of the server are on the small disk. The spool is on another disk."""
     script = """
         from usersync.embedded import EmbeddedPostgres
         from usersync.config.settings import parse_settings

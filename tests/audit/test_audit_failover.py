@@ -1,4 +1,4 @@
-"""Events that the database had confirmed and then lost are sent again, as long as they are kept."""
+"""Events that the database confirmed and lost in a failover or a restore are sent again from the spool."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def options(request, durability, spool_dir):
     return {"spool_dir": spool_dir, "durability": durability, **fast, **request.param}
 
 
-def test_a_standby_that_lags_is_promoted(pair, exit_stack, options, eventually, caplog):
+def test_events_that_a_lagging_standby_lacks_are_sent_again_after_its_promotion(
+    pair, exit_stack, options, eventually, caplog
+):
     lag = exit_stack.enter_context(Proxy(pair.primary.host, pair.primary.port))
     standby = exit_stack.enter_context(pair.standby(lag))
     log = exit_stack.enter_context(AuditLog(pair.dsn, **options))
@@ -61,8 +63,8 @@ def test_a_standby_that_lags_is_promoted(pair, exit_stack, options, eventually, 
     assert "100 audit events" in caplog.text
 
 
-def test_a_restore_to_a_point_in_time(pair, exit_stack, spool_dir, eventually):
-    """The process that recorded has ended. Another process takes over the events that it kept."""
+def test_events_after_the_restored_point_in_time_are_sent_again(pair, exit_stack, spool_dir, eventually):
+    """The process that recorded has ended. Another process takes over its kept events."""
     ids, restored = pair.lose_events(exit_stack, spool_dir=spool_dir)
 
     eventually(lambda: is_writable(restored))
@@ -90,7 +92,7 @@ def test_delivered_events_of_a_dead_process_are_kept_until_they_expire(
     assert first.flush()
     first.close()
     (path,) = spool_dir.rglob("*.spool")
-    # The other files may keep events.
+    # The other files may contain kept events.
     second = make_log(store.dsn, keep_delivered=0)
     assert second.drain()
     assert path.exists()
@@ -99,14 +101,14 @@ def test_delivered_events_of_a_dead_process_are_kept_until_they_expire(
     assert not path.exists()
 
 
-def test_an_idle_process_checks_whether_the_database_has_moved(store, make_log, monkeypatch, eventually):
+def test_an_idle_process_notices_a_failover_and_sends_events_again(store, make_log, monkeypatch, eventually):
     monkeypatch.setattr("usersync.audit.delivery.writer._PROBE_MS", 0)
     monkeypatch.setattr("usersync.audit.delivery.writer._IDLE_S", 0.05)
     log = make_log(store.dsn)
     log.record("a.b")
     assert log.flush()
     spool = log._engine.intake.spool
-    # As if the event had been lost on another timeline.
+    # This simulates an event that was lost on another timeline.
     with store.database.connect("supabase_admin") as admin:
         admin.execute("set session_replication_role = replica")
         admin.execute("delete from public.audit_logs")
@@ -117,7 +119,7 @@ def test_an_idle_process_checks_whether_the_database_has_moved(store, make_log, 
     eventually(lambda: spool.binding.origin.position == position)
 
 
-def test_the_window_is_bounded_in_time_and_in_bytes():
+def test_kept_events_are_bounded_by_age_and_size():
     window = Window(Keep(ms=1000, size=25))
     for n in range(3):
         window.add(n + 1, at_ms=n * 100, size=10)

@@ -1,4 +1,4 @@
-"""Events are sent only to the database that they were recorded for."""
+"""Events are sent only to the database for which they were recorded."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from usersync.testing.install import install
 
 pytestmark = pytest.mark.newest_server
 
-NOWHERE = "postgresql://postgres@127.0.0.1:1/nowhere"
+UNREACHABLE = "postgresql://postgres@127.0.0.1:1/nowhere"
 
 
 @pytest.fixture
 def other_store(cluster):
-    """A second project: another installation in the same cluster."""
+    """A second project: another installation on the same server."""
     database = cluster.clone(cluster.template("supabase_old"))
     install(database, with_audit_log())
     yield database
@@ -40,16 +40,18 @@ def stored_in(database):
         return [str(row[0]) for row in owner.execute("select id from public.audit_logs").fetchall()]
 
 
-def record_and_die(spool_dir, dsn, count=5, **options):
-    """Leave what a killed process leaves: its file, without a lock."""
+def leave_spool_of_a_killed_process(spool_dir, dsn, count=5, **options):
+    """Create the spool of a killed process: its file, without a lock."""
     log = AuditLog(dsn, spool_dir=spool_dir, **options)
     ids = [log.record("a.b") for _ in range(count)]
     log.close(0)
     return ids
 
 
-def test_a_spool_that_was_delivered_from_goes_to_no_other_database(store, other_store, make_log, spool_dir):
-    """Even with the same connection string: all local projects have that of supabase start."""
+def test_a_spool_is_delivered_only_to_the_database_of_its_first_delivery(
+    store, other_store, make_log, spool_dir
+):
+    """This applies even with the same connection string, as of all local projects."""
     log = make_log(store.dsn)
     log.record("a.b")
     assert log.flush()
@@ -70,14 +72,14 @@ def test_a_spool_that_was_delivered_from_goes_to_no_other_database(store, other_
     ((named, left),) = result.left.items()
     assert (named, left.waiting) == (path, 1)
     assert "installation" in left.reason
-    # Its own database receives it, although the file has another connection string.
+    # The original database receives the events, although the file has another connection string.
     assert make_log(store.dsn).drain(20)
     assert [event["action"] for event in store.events()].count("of.first") == 1
 
 
-def test_before_the_first_contact_the_complete_connection_string_is_compared(store, other_store, spool_dir):
+def test_before_its_first_delivery_a_spool_belongs_to_its_connection_string(store, other_store, spool_dir):
     """Behind a pooler, the user name identifies the project."""
-    of_first = record_and_die(spool_dir, "postgresql://postgres.first@127.0.0.1:1/postgres")
+    of_first = leave_spool_of_a_killed_process(spool_dir, "postgresql://postgres.first@127.0.0.1:1/postgres")
     with AuditLog(other_store.dsn(), spool_dir=spool_dir) as log:
         assert log.drain(20)
         assert stored_in(other_store) == []
@@ -98,7 +100,9 @@ def test_before_the_first_contact_the_complete_connection_string_is_compared(sto
     assert "secret" not in str(homes)
 
 
-def test_two_projects_behind_one_host_of_the_data_api(serve, store, other_store, make_log, spool_dir):
+def test_two_projects_behind_one_host_of_the_data_api_are_distinguished(
+    serve, store, other_store, make_log, spool_dir
+):
     """The path of the URL identifies the project."""
     gateway, second = serve(store.database), serve(other_store)
     answers = {"/pa": gateway.answer, "/pb": second.answer}
@@ -111,7 +115,7 @@ def test_two_projects_behind_one_host_of_the_data_api(serve, store, other_store,
 
     gateway.answer = answer
     first_api, second_api = (DataApi(f"{gateway.url}/{path}", SECRET_KEY) for path in ("pa", "pb"))
-    ids = record_and_die(spool_dir, first_api)
+    ids = leave_spool_of_a_killed_process(spool_dir, first_api)
     is_up = True
     with AuditLog(second_api, spool_dir=spool_dir) as log:
         own = log.record("c.d")
@@ -124,7 +128,7 @@ def test_two_projects_behind_one_host_of_the_data_api(serve, store, other_store,
 
 
 def test_a_project_that_moved_is_recognized_by_its_installation_id(store, make_log, spool_dir):
-    """The same database under another connection string, as after a failover."""
+    """The database has another connection string, as after a failover."""
     log = make_log(store.dsn, project=None)
     log.record("a.b")
     assert log.flush()
@@ -138,10 +142,10 @@ def test_a_project_that_moved_is_recognized_by_its_installation_id(store, make_l
     after = make_log(moved, project=None)
     assert after.drain(20)
     assert waiting in store.ids()
-    assert not [path for path in spool_dir.rglob("*.spool") if spool_waits(path)]
+    assert not [path for path in spool_dir.rglob("*.spool") if has_waiting_events(path)]
 
 
-def spool_waits(path):
+def has_waiting_events(path):
     with closing(sqlite3.connect(path)) as connection:
         connection.text_factory = bytes
         return file_format.look_into(connection).waiting
@@ -169,7 +173,7 @@ def test_a_restored_copy_has_the_same_id_and_is_another_database(cluster, store,
         cluster.drop(staging)
 
 
-def test_a_living_process_does_not_send_to_a_database_that_replaced_its_own(
+def test_a_running_process_does_not_send_to_another_database_at_its_address(
     store, make_log, eventually, caplog
 ):
     log = make_log(store.dsn)
@@ -198,8 +202,8 @@ def test_a_spool_of_the_old_format_is_delivered_if_its_name_is_unambiguous(store
 
 
 def test_events_of_a_killed_process_do_not_reach_another_project(store, other_store, spool_dir, monkeypatch):
-    """The same host, port and database name, as behind a pooler."""
-    (ids,) = kill_recorders(NOWHERE, spool_dir, kills=1)
+    """Both projects have the same host, port and database name, as behind a pooler."""
+    (ids,) = kill_recorders(UNREACHABLE, spool_dir, kills=1)
     with AuditLog(other_store.dsn(), spool_dir=spool_dir, project="other") as log:
         assert log.drain(20)
     assert stored_in(other_store) == []
@@ -223,7 +227,7 @@ HERE = DatabasePosition("00000000-0000-4000-8000-000000000001", "7/5", "00000001
     ],
     ids=["same", "failover", "upgraded", "restored copy", "copy in the same cluster", "another"],
 )
-def test_the_id_and_the_address_or_the_cluster(position, address, is_ours):
+def test_a_database_is_recognized_by_its_id_and_its_address_or_cluster(position, address, is_ours):
     assert belongs(Origin(Destination("a"), HERE), Destination(address), position) is is_ours
 
 
@@ -239,7 +243,7 @@ def test_the_id_and_the_address_or_the_cluster(position, address, is_ours):
         (Destination(None), Destination("b", None, "b"), "unassigned", False),
     ],
 )
-def test_a_spool_that_was_never_sent(theirs, ours, directory, is_ours):
+def test_a_spool_without_a_delivery_is_recognized_by_its_connection_string(theirs, ours, directory, is_ours):
     assert is_expected(Origin(theirs), ours, directory) is is_ours
 
 
@@ -251,5 +255,5 @@ def test_a_spool_that_was_never_sent(theirs, ours, directory, is_ours):
         ("postgresql://postgres:x@db.abc.supabase.co:5432/postgres", "db.abc.supabase.co:5432/postgres"),
     ],
 )
-def test_a_project_behind_a_pooler_is_named(dsn, target):
+def test_a_target_behind_a_pooler_is_shown_with_its_project(dsn, target):
     assert describe_target(dsn) == target

@@ -1,6 +1,4 @@
-"""record_in(): the event commits if and only if the caller's work does, and a failure leaves the transaction
-usable.
-"""
+"""record_in() stores the event in the caller's transaction. A failure leaves the transaction usable."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ pytestmark = pytest.mark.newest_server
 
 
 def rejected():
-    """Finds an actor of a type that the database does not accept."""
+    """An actor function. It returns an actor type that the database rejects."""
     return {"actor_type": "robot"}
 
 
@@ -27,17 +25,17 @@ def _work(store):
 
 
 @pytest.fixture
-def missing(store):
+def without_audit_function(store):
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
 
 
-def worked(store):
+def work_is_committed(store):
     return [row[0] for row in store.owner.execute("select n from public.work order by n").fetchall()]
 
 
-def test_psycopg(store, offline):
+def test_record_in_works_with_psycopg(store, offline):
     with psycopg.connect(store.dsn) as connection:
-        # Before any other statement: record_in() begins the transaction, and must not end it.
+        # record_in() is the first statement: it begins the transaction and must not end it.
         first = offline.record_in(connection, "a.b", entity=("product", 42), after={"n": 1})
         connection.execute("insert into public.work values (1)")
         assert store.ids() == []
@@ -47,10 +45,10 @@ def test_psycopg(store, offline):
         connection.rollback()
     event = store.event()
     assert (event["id"], event["entity_id"], event["changes"]) == (first, "42", {"n": [None, 1]})
-    assert worked(store) == [1]
+    assert work_is_committed(store) == [1]
 
 
-def test_psycopg_in_autocommit(store, offline):
+def test_record_in_works_with_psycopg_in_autocommit_mode(store, offline):
     with psycopg.connect(store.dsn, autocommit=True) as connection:
         first = offline.record_in(connection, "a.b")
         with connection.transaction():
@@ -60,7 +58,7 @@ def test_psycopg_in_autocommit(store, offline):
     assert sorted(store.ids()) == [first, second]
 
 
-@pytest.mark.usefixtures("missing")
+@pytest.mark.usefixtures("without_audit_function")
 def test_a_failure_leaves_the_transaction_usable_and_is_counted(store, offline, caplog):
     with psycopg.connect(store.dsn) as connection:
         connection.execute("insert into public.work values (1)")
@@ -72,13 +70,13 @@ def test_a_failure_leaves_the_transaction_usable_and_is_counted(store, offline, 
         assert "LINE 1" not in str(raised.value)
         assert "usersync apply" in raised.value.hint
         connection.execute("insert into public.work values (3)")
-    assert worked(store) == [1, 2, 3]
+    assert work_is_committed(store) == [1, 2, 3]
     stats = offline.stats()
     assert (stats.dropped, stats.waiting) == (1, 0)
     assert "record_in" in caplog.text
 
 
-def test_a_transaction_that_has_failed_already_is_left_as_it_is(store, offline):
+def test_record_in_does_not_change_a_failed_transaction(store, offline):
     with psycopg.connect(store.dsn) as connection:
         with pytest.raises(psycopg.Error):
             connection.execute("select 1/0")
@@ -87,7 +85,7 @@ def test_a_transaction_that_has_failed_already_is_left_as_it_is(store, offline):
         connection.rollback()
 
 
-def test_a_rejected_event_gives_none_or_raises(store, offline):
+def test_record_in_returns_none_or_raises_for_a_rejected_event(store, offline):
     with psycopg.connect(store.dsn) as connection:
         assert offline.record_in(connection, "a.b", actor_id=rejected) is None
         with pytest.raises(DatabaseError, match=r"a\.b .*is_user_service_system_or_anonymous") as raised:
@@ -95,7 +93,7 @@ def test_a_rejected_event_gives_none_or_raises(store, offline):
         assert "Correct the event" in raised.value.hint
 
 
-def test_what_is_no_connection_raises_at_once(store, offline, url):
+def test_record_in_raises_if_its_argument_is_not_a_connection(store, offline, url):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
@@ -115,7 +113,7 @@ def test_what_is_no_connection_raises_at_once(store, offline, url):
     assert offline.stats().dropped == 0
 
 
-def test_without_strict_what_is_no_connection_is_a_loss(make_log):
+def test_without_strict_an_argument_that_is_not_a_connection_drops_the_event(make_log):
     log = make_log(None, strict=False)
     assert log.record_in(None, "a.b") is None
     with pytest.raises(DatabaseError, match=r"does not take builtins\.int"):
@@ -123,7 +121,7 @@ def test_without_strict_what_is_no_connection_is_a_loss(make_log):
     assert log.stats().dropped == 1
 
 
-def test_psycopg_async(store, offline):
+def test_record_in_works_with_asyncio_connections_of_psycopg(store, offline):
     async def main():
         async with await psycopg.AsyncConnection.connect(store.dsn) as connection:
             with offline.context(actor_id="ada"):
@@ -142,7 +140,7 @@ def test_psycopg_async(store, offline):
     first = asyncio.run(main())
     event = store.event()
     assert (event["id"], event["actor_id"]) == (first, "ada")
-    assert worked(store) == [1, 2]
+    assert work_is_committed(store) == [1, 2]
 
 
 @pytest.fixture
@@ -150,7 +148,7 @@ def url(store):
     return store.dsn.replace("postgresql://", "postgresql+psycopg://")
 
 
-def test_sqlalchemy(store, offline, url):
+def test_record_in_works_with_sqlalchemy(store, offline, url):
     sqlalchemy = pytest.importorskip("sqlalchemy")
     from sqlalchemy.orm import Session  # noqa: PLC0415
 
@@ -174,10 +172,10 @@ def test_sqlalchemy(store, offline, url):
         assert offline.record_in(session, "a.b") is None
         session.execute(insert, {"n": 4})
     assert sorted(store.ids()) == [first, second]
-    assert worked(store) == [1, 2, 3, 4]
+    assert work_is_committed(store) == [1, 2, 3, 4]
 
 
-def test_sqlalchemy_async(store, offline, url):
+def test_record_in_works_with_sqlalchemys_asyncio_extension(store, offline, url):
     pytest.importorskip("sqlalchemy")
     pytest.importorskip("greenlet")
     from sqlalchemy import NullPool, text  # noqa: PLC0415
@@ -201,10 +199,10 @@ def test_sqlalchemy_async(store, offline, url):
         return [first, second]
 
     assert asyncio.run(main()) == sorted(store.ids())
-    assert worked(store) == [1]
+    assert work_is_committed(store) == [1]
 
 
-def test_django(store, offline):
+def test_record_in_works_with_django(store, offline):
     django = pytest.importorskip("django")
     from django.conf import settings  # noqa: PLC0415
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
@@ -242,7 +240,7 @@ def test_django(store, offline):
         connection.close()
         del connections["audit"]
     assert store.ids() == [first]
-    assert worked(store) == [1, 2]
+    assert work_is_committed(store) == [1, 2]
 
 
 def test_prepared_events_keep_the_values_of_their_preparation(store, log):

@@ -1,4 +1,4 @@
-"""Many threads and tasks at once."""
+"""Many threads, tasks and events at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 pytestmark = pytest.mark.newest_server
 
 
-def test_64_threads_record_at_once(log, store):
+def test_64_threads_record_concurrently(log, store):
     ids, barrier = [], threading.Barrier(64)
 
     def work():
@@ -29,7 +29,7 @@ def test_64_threads_record_at_once(log, store):
     assert log.stats().accepted == log.stats().stored == 64 * 50
 
 
-def test_1000_tasks_record_at_once(log, store):
+def test_1000_tasks_record_concurrently(log, store):
     async def work(n):
         with log.context(request_id=f"r{n}"):
             async with log.action("a.b") as event:
@@ -47,7 +47,7 @@ def test_1000_tasks_record_at_once(log, store):
 
 
 def test_a_hundred_thousand_events_of_which_one_in_ten_is_malformed(make_log, store):
-    """A tenth of the number, to keep the suite short."""
+    """Uses a tenth of this number, to keep the suite short."""
     log = make_log(store.dsn, durability="memory", memory_events=10**6)
     for n in range(10_000):
         log.record("a.b", actor_id=(lambda: {"actor_type": "robot"}) if n % 10 == 0 else None)
@@ -63,7 +63,7 @@ def test_events_of_one_thread_keep_their_order(log, store):
     assert [event["metadata"]["n"] for event in store.events()] == list(range(1000))
 
 
-def test_a_pool_of_the_application_can_be_used(make_log, store):
+def test_the_applications_pool_can_be_used(make_log, store):
     from psycopg_pool import ConnectionPool  # noqa: PLC0415
 
     with ConnectionPool(store.dsn, min_size=1, max_size=1, open=True) as pool:

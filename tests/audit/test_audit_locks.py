@@ -1,4 +1,4 @@
-"""Locks have an order, documented in lifecycle.py. In another order, a fork may deadlock."""
+"""Locks are acquired in the order that lifecycle.py documents. Another order may deadlock in a fork."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.newest_server
 
 
 class Ordered:
-    """A lock that fails the test if a thread acquires it while it holds a later one."""
+    """A lock that reports a violation if a thread acquires it while it holds a later lock."""
 
     def __init__(self, name, lock, held, wrong):
         self._name, self._lock, self._held, self._wrong = name, lock, held, wrong
@@ -41,7 +41,10 @@ class Ordered:
 
 @pytest.fixture
 def watch(monkeypatch):
-    """Watch the locks of a log. Returns a function that watches more, and the list of violations."""
+    """Watch the locks of a log.
+
+    Returns a function that watches the locks of a log, and the list of violations.
+    """
     monkeypatch.setattr("usersync.audit.spool.intake._LOOK_MS", 0)
     held, wrong = {}, []
     gate = Ordered("gate", lifecycle.gate, held, wrong)
@@ -78,7 +81,7 @@ def test_locks_are_taken_in_their_order(store, make_log, spool_dir, watch, has_w
 
 
 def test_a_fork_while_another_thread_moves_to_another_spool_file(spool_dir):
-    """In a process that only records, and whose files were removed."""
+    """The process only records, and its files were removed."""
     code = """
         import os, sys, threading
         from pathlib import Path
@@ -125,7 +128,7 @@ EVENTLET = """
     assert log.close()
 """
 
-# Locks and threads are gevent's: a request that waits for one gives way to the others.
+# Locks and threads are gevent's, so a greenlet that waits for a lock lets the others run.
 GEVENT = """
     from gevent import joinall, monkey, sleep, spawn
     monkey.patch_all()
@@ -145,7 +148,7 @@ GEVENT = """
     assert log.close()
 """
 
-# What eventlet does to the module, without eventlet.
+# Changes the module select as eventlet does, without eventlet.
 WITHOUT_POLL = """
     import select, sys
     for name in ("poll", "epoll"):
@@ -160,7 +163,7 @@ WITHOUT_POLL = """
 
 
 @pytest.mark.parametrize("code", [EVENTLET, WITHOUT_POLL], ids=["eventlet", "without poll"])
-def test_events_are_sent_if_select_has_no_poll(store, spool_dir, code):
+def test_events_are_sent_without_select_poll(store, spool_dir, code):
     if code is EVENTLET:
         pytest.importorskip("eventlet")
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), store.dsn, str(spool_dir)]

@@ -1,4 +1,4 @@
-"""The audit log's messages in the application's log: logged without holding a lock, and useful."""
+"""Messages of the audit log are logged without holding a lock, and name the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.newest_server
 
 
 class Recording(logging.Handler):
-    """Like a handler for a SIEM: for each log record, another thread records an event."""
+    """A log handler that waits for another thread, which records an event for each log record."""
 
     def __init__(self, log):
         super().__init__()

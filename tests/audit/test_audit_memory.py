@@ -1,4 +1,4 @@
-"""Durability ``memory``: a bounded queue, and no file."""
+"""Durability ``memory``: events are kept in a bounded queue, without a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usersync.audit.options import Options
 from usersync.audit.spool.memory import MemoryQueue
 
 
-def test_events_arrive_without_a_file(make_log, store, spool_dir):
+def test_events_are_stored_without_a_spool_file(make_log, store, spool_dir):
     log = make_log(store.dsn, durability="memory")
     ids = [log.record("a.b") for _ in range(1000)]
     assert log.flush()
@@ -28,7 +28,7 @@ def test_events_beyond_the_queue_are_dropped_and_counted(make_log, caplog):
     assert caplog.text.count("was not accepted") == 1
 
 
-def test_it_is_bounded_in_bytes_too():
+def test_the_queue_is_also_bounded_in_bytes():
     queue = MemoryQueue(100, 10)
     assert queue.append(0, b"12345678")
     assert not queue.append(0, b"123")
@@ -49,8 +49,8 @@ def test_events_lost_at_exit_are_logged(make_log, caplog):
 
 
 @pytest.mark.newest_server
-def test_deliver_returns_whether_older_events_wait(store, monkeypatch):
-    """Events recorded during a batch are left to gather; otherwise every batch would be small."""
+def test_deliver_returns_whether_older_events_are_waiting(store, monkeypatch):
+    """Events recorded during a batch are collected for the next one. Otherwise every batch would be small."""
     queue, sender = MemoryQueue(100, 1000), Sender(store.dsn, 20)
     delivery = SpoolDelivery(sender, Options(batch_events=2), Counters())
     send = sender.send

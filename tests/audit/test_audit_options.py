@@ -56,18 +56,18 @@ def test_invalid_options_raise_in_the_constructor(option, value, expected):
         AuditLog.recording_only(**{option: value})
 
 
-def test_an_unknown_option_is_named():
+def test_the_error_for_an_unknown_option_names_it():
     with pytest.raises(TypeError, match="'nosuch'"):
         AuditLog.recording_only(nosuch=1)
 
 
-def test_the_options_are_the_same_wherever_they_are_written():
+def test_the_options_of_all_constructors_and_their_types_agree():
     names = [each.name for each in dataclasses.fields(Options)]
     assert [*inspect.signature(AuditLog).parameters][1:] == names
     assert AuditOptions.__optional_keys__ == set(names)
 
 
-def test_a_log_without_a_database_is_asked_for_in_words(spool_dir):
+def test_the_error_without_a_database_names_recording_only(spool_dir):
     with pytest.raises(TypeError):
         AuditLog()
     with pytest.raises(TypeError, match=r"not builtins\.NoneType") as raised:
@@ -101,7 +101,7 @@ def test_pools_of_two_databases_have_two_spools(spool_dir):
     assert len(roots) == 2
 
 
-def test_denied_adds_exceptions(make_log, store):
+def test_denied_adds_exceptions_with_outcome_denied(make_log, store):
     log = make_log(store.dsn, denied=[NotAllowedError])
     for error in (NotAllowedError, PermissionError, ValueError):
         with pytest.raises(error), log.action(error.__name__):
@@ -116,7 +116,7 @@ def test_denied_adds_exceptions(make_log, store):
 
 @pytest.fixture
 def unconfigured(monkeypatch, tmp_path):
-    """``AuditLog.from_env()`` at import, where no database is configured."""
+    """``AuditLog.from_env()`` at import, without a configured database."""
     for variable in ("SUPABASE_DB_URL", "DATABASE_URL", *KEY_VARIABLES, *OTHER_KEY_VARIABLES):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -136,7 +136,7 @@ FIRST_USES = {
 
 
 @pytest.mark.parametrize("use", FIRST_USES)
-def test_from_env_without_an_address_fails_at_the_first_use(unconfigured, use):
+def test_from_env_without_a_connection_string_raises_at_the_first_use(unconfigured, use):
     for _ in range(2):
         with pytest.raises(SettingsError, match="no connection string") as raised:
             FIRST_USES[use](unconfigured)
@@ -144,7 +144,7 @@ def test_from_env_without_an_address_fails_at_the_first_use(unconfigured, use):
         assert "SUPABASE_DB_URL" in str(raised.value)
 
 
-def test_from_env_without_an_address_can_be_closed_shown_and_forked(unconfigured):
+def test_from_env_without_a_connection_string_can_be_closed_printed_and_forked(unconfigured):
     assert repr(unconfigured) == "<AuditLog: no database>"
     with pytest.raises(AttributeError, match="no attribute 'recrd'"):
         AuditLog.recording_only().recrd  # noqa: B018

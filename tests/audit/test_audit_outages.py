@@ -1,4 +1,4 @@
-"""Every kind of outage of the database: record() is not affected, and every event is stored afterwards."""
+"""Outages of the database of every kind: record() is not affected, and every event is stored afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.newest_server
 
 
 def record_through_an_outage(log, eventually):
-    """Record, check that the events are not stored, and return the ids."""
+    """Record events, and check that they are not stored yet. Returns their ids."""
     ids = [log.record("a.b", metadata={"n": n}) for n in range(100)]
     eventually(lambda: log.stats().consecutive_failures)
     ids += [log.record("a.b", metadata={"n": n}) for n in range(100)]
@@ -32,7 +32,7 @@ def record_through_an_outage(log, eventually):
     return ids
 
 
-def assert_arrived(log, store, ids):
+def assert_stored_once(log, store, ids):
     assert log.flush(30)
     assert sorted(store.ids()) == sorted(ids)
     stats = log.stats()
@@ -40,68 +40,68 @@ def assert_arrived(log, store, ids):
     assert (stats.dropped, stats.rejected, stats.quarantined) == (0, 0, 0)
 
 
-def test_read_only(store, make_log, eventually):
+def test_events_are_stored_after_the_database_was_read_only(store, make_log, eventually):
     name = store.database.name
     store.owner.execute(f'alter database "{name}" set default_transaction_read_only = on')
     log = make_log(store.dsn)
     ids = record_through_an_outage(log, eventually)
-    # A session keeps the settings with which it began.
+    # A session keeps the settings with which it started.
     store.owner.execute(f'alter database "{name}" reset default_transaction_read_only')
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
-def test_the_table_is_locked(store, make_log, eventually):
+def test_events_are_stored_after_the_table_was_locked(store, make_log, eventually):
     log = make_log(store.dsn, send_timeout=0.5)
     with psycopg.connect(store.dsn) as other:
         other.execute("lock table public.audit_logs in access exclusive mode")
         ids = record_through_an_outage(log, eventually)
         other.rollback()
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
-def test_the_table_is_missing(store, make_log, eventually):
+def test_events_are_stored_after_the_table_was_missing(store, make_log, eventually):
     store.owner.execute("alter table public.audit_logs rename to elsewhere")
     log = make_log(store.dsn)
     ids = record_through_an_outage(log, eventually)
     store.owner.execute("alter table public.elsewhere rename to audit_logs")
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
-def test_usersync_is_not_installed(store, make_log, eventually):
+def test_events_are_stored_after_usersync_is_installed(store, make_log, eventually):
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     log = make_log(store.dsn)
     ids = record_through_an_outage(log, eventually)
     store.owner.execute("alter function public.gone(jsonb) rename to record_audit_events")
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
-def test_no_privilege(store, make_log, eventually):
+def test_events_are_stored_after_a_missing_privilege_is_granted(store, make_log, eventually):
     store.owner.execute("revoke execute on function public.record_audit_events(jsonb) from service_role")
     log = make_log(make_conninfo(**conninfo_to_dict(store.database.dsn("service_role"))))
     ids = record_through_an_outage(log, eventually)
     store.owner.execute("grant execute on function public.record_audit_events(jsonb) to service_role")
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
-def test_out_of_connections(store, make_log, eventually):
+def test_events_are_stored_after_no_connection_was_available(store, make_log, eventually):
     store.owner.execute(f'alter database "{store.database.name}" connection limit 0')
     log = make_log(make_conninfo(**conninfo_to_dict(store.database.dsn("service_role"))))
     ids = record_through_an_outage(log, eventually)
     store.owner.execute(f'alter database "{store.database.name}" connection limit -1')
-    assert_arrived(log, store, ids)
+    assert_stored_once(log, store, ids)
 
 
-def test_a_connection_that_no_longer_answers(store, make_log, proxy, eventually):
+def test_events_are_stored_after_a_connection_stopped_answering(store, make_log, proxy, eventually):
     log = make_log(proxy.through(store.dsn), send_timeout=0.5)
     first = log.record("a.b")
     assert log.flush()
     proxy.silent.set()
     ids = record_through_an_outage(log, eventually)
     proxy.silent.clear()
-    assert_arrived(log, store, [first, *ids])
+    assert_stored_once(log, store, [first, *ids])
 
 
-def test_recording_is_as_quick_while_a_connection_is_silent(store, make_log, proxy):
+def test_recording_does_not_wait_for_a_connection_that_does_not_answer(store, make_log, proxy):
     log = make_log(proxy.through(store.dsn), send_timeout=600)
     log.record("a.b")
     assert log.flush()
@@ -126,7 +126,7 @@ def test_a_terminated_session_does_not_count_as_a_failure(store, make_log):
     assert log.stats().consecutive_failures == 0
 
 
-def test_an_answer_that_is_lost_stores_nothing_twice(store, make_log, monkeypatch):
+def test_a_lost_answer_stores_no_event_twice(store, make_log, monkeypatch):
     log = make_log(store.dsn)
     exchange, lost = sending.exchange, []
 
@@ -147,7 +147,7 @@ def test_an_answer_that_is_lost_stores_nothing_twice(store, make_log, monkeypatc
     assert stats.stored + stats.duplicates == 10
 
 
-def test_the_server_is_stopped_and_killed_and_started():
+def test_events_are_stored_after_the_server_was_stopped_and_killed():
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedPostgres(settings={"fsync": "off", "shared_buffers": "16MB"}))
         cluster = stack.enter_context(SupabaseCluster.on(server))

@@ -1,4 +1,4 @@
-"""Files on disk are not trusted: files of other accounts, links, rows that were written by hand."""
+"""Spool files are not trusted: files of other accounts, links, and rows with unexpected content."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from usersync.audit.spool.private import NotPrivateError, check_directory, check
 
 pytestmark = pytest.mark.newest_server
 
-NOWHERE = "postgresql://u@127.0.0.1:1/nowhere"
+UNREACHABLE = "postgresql://u@127.0.0.1:1/nowhere"
 
 
 @pytest.fixture
-def left(make_log, spool_dir):
-    """A file with an event, of a process that has ended."""
+def spool_of_an_ended_process(make_log, spool_dir):
+    """The spool file of a process that has ended, with one event."""
     log = make_log(None)
     log.record("a.b")
     log.close(0)
@@ -35,8 +35,10 @@ def left(make_log, spool_dir):
     return path
 
 
-def test_a_directory_of_another_account_is_neither_read_nor_written(store, spool_dir, left, monkeypatch):
-    path, before = left, left.read_bytes()
+def test_a_directory_of_another_account_is_neither_read_nor_written(
+    store, spool_dir, spool_of_an_ended_process, monkeypatch
+):
+    path, before = spool_of_an_ended_process, spool_of_an_ended_process.read_bytes()
     # The existing files belong to another account.
     monkeypatch.setattr("usersync.audit.spool.private.os.geteuid", lambda: os.getuid() + 1)
     with AuditLog(store.dsn, spool_dir=spool_dir, project="test", keep_delivered=0) as log:
@@ -50,39 +52,43 @@ def test_a_directory_of_another_account_is_neither_read_nor_written(store, spool
     assert survey.files == ()
 
 
-def test_links_are_not_followed(store, make_log, spool_dir, tmp_path, left):
-    """No other file becomes a database, and no other account's database is changed."""
+def test_symbolic_links_to_spool_files_are_not_followed(
+    store, make_log, spool_dir, tmp_path, spool_of_an_ended_process
+):
+    """No other file is made a database, and no other account's database is changed."""
     victim = tmp_path / "config"
     victim.write_text("precious")
     victim.chmod(0o600)
-    foreign = left.rename(tmp_path / "foreign.db")
+    foreign = spool_of_an_ended_process.rename(tmp_path / "foreign.db")
     content = foreign.read_bytes()
-    (left.parent / "1-00.spool").symlink_to(victim)
-    (left.parent / "2-00.spool").symlink_to(foreign)
-    os.link(foreign, left.parent / "3-00.spool")
-    (left.parent / "4-00.spool").touch(mode=0o600)
-    (left.parent / "4-00.spool-wal").symlink_to(victim)
-    (left.parent / "5-00.lock").symlink_to(victim)
-    (left.parent / "5-00.spool").touch(mode=0o600)
+    (spool_of_an_ended_process.parent / "1-00.spool").symlink_to(victim)
+    (spool_of_an_ended_process.parent / "2-00.spool").symlink_to(foreign)
+    os.link(foreign, spool_of_an_ended_process.parent / "3-00.spool")
+    (spool_of_an_ended_process.parent / "4-00.spool").touch(mode=0o600)
+    (spool_of_an_ended_process.parent / "4-00.spool-wal").symlink_to(victim)
+    (spool_of_an_ended_process.parent / "5-00.lock").symlink_to(victim)
+    (spool_of_an_ended_process.parent / "5-00.spool").touch(mode=0o600)
     log = make_log(store.dsn)
     result = log.drain_all(20)
     assert not result
     assert {path.name for path in result.unreadable} == {f"{n}-00.spool" for n in range(1, 6)}
     assert store.ids() == []
     assert (victim.read_text(), foreign.read_bytes()) == ("precious", content)
-    problems = [file.problem for file in survey_spool(left.parent).files if not file.owned]
+    problems = [
+        file.problem for file in survey_spool(spool_of_an_ended_process.parent).files if not file.owned
+    ]
     assert sum("link" in (problem or "") for problem in problems) == 4
 
 
-def test_a_link_in_the_place_of_a_directory_is_named(spool_dir, left):
-    (spool_dir / "linked").symlink_to(left.parent)
+def test_the_error_names_a_link_in_place_of_the_spool_directory(spool_dir, spool_of_an_ended_process):
+    (spool_dir / "linked").symlink_to(spool_of_an_ended_process.parent)
     problems = {each.directory.name: each.problem for each in survey_spools(spool_dir)}
     assert problems["test"] is None
     assert "symbolic link" in problems["linked"]
 
 
 def test_a_parent_directory_of_another_account_is_refused(tmp_path, monkeypatch):
-    """For example the directory below /tmp, whose name is known in advance."""
+    """An example is the directory below /tmp, whose name other accounts know in advance."""
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -117,31 +123,39 @@ def test_every_created_directory_is_private(tmp_path, mask):
     assert {stat.S_IMODE(each.stat().st_mode) for each in made} == {0o700}
 
 
-def test_a_file_that_other_accounts_can_write_is_not_read(left):
-    left.chmod(0o666)
+def test_a_file_that_other_accounts_can_write_is_not_read(spool_of_an_ended_process):
+    spool_of_an_ended_process.chmod(0o666)
     with pytest.raises(NotPrivateError, match="can be written by other accounts"):
-        check_file(left)
-    left.chmod(0o600)
-    assert check_file(left)
+        check_file(spool_of_an_ended_process)
+    spool_of_an_ended_process.chmod(0o600)
+    assert check_file(spool_of_an_ended_process)
 
 
 @pytest.mark.parametrize("value", ["text", 7, 2.5, ""])
-def test_a_row_that_is_not_a_blob_is_quarantined_and_the_others_are_delivered(store, make_log, left, value):
-    with closing(sqlite3.connect(left)) as connection, connection:
+def test_a_row_that_is_not_a_blob_is_quarantined_and_the_others_are_delivered(
+    store, make_log, spool_of_an_ended_process, value
+):
+    with closing(sqlite3.connect(spool_of_an_ended_process)) as connection, connection:
         connection.execute("insert into events (at_ms, event) values (0, ?)", (value,))
         connection.execute("insert into events (at_ms, event) values (0, ?)", (b'{"action": "after.it"}',))
     log = make_log(store.dsn, keep_delivered=0)
     log.record("of.another")
     assert log.drain(20)
     assert sorted(event["action"] for event in store.events()) == ["a.b", "after.it", "of.another"]
-    (reason,) = [each.reason for file in survey_spool(left.parent).files for each in file.quarantined]
+    (reason,) = [
+        each.reason
+        for file in survey_spool(spool_of_an_ended_process.parent).files
+        for each in file.quarantined
+    ]
     assert "not a BLOB" in reason
     assert log.stats().quarantined == 1
 
 
 @pytest.mark.parametrize("payload", [b"", b'{"action":"x.y"},{"action":"x.z"}', b"[]", b"\xff", b"null"])
-def test_a_row_that_is_not_one_event_does_not_affect_others(store, make_log, left, payload):
-    with closing(sqlite3.connect(left)) as connection, connection:
+def test_a_row_that_is_not_one_event_does_not_affect_others(
+    store, make_log, spool_of_an_ended_process, payload
+):
+    with closing(sqlite3.connect(spool_of_an_ended_process)) as connection, connection:
         connection.execute("insert into events (at_ms, event) values (0, ?)", (payload,))
         connection.execute("insert into events (at_ms, event) values (0, ?)", (b'{"action": "after.it"}',))
     log = make_log(store.dsn, keep_delivered=0)
@@ -219,7 +233,7 @@ def test_any_bytes_are_a_spool_or_raise_a_usersync_error(tmp_path_factory, conte
 
 
 def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_dir):
-    """In a living process's spool that keeps delivered events and has had deleted rows."""
+    """The spool belongs to a running process, keeps delivered events, and has had deleted rows."""
     user = UUID("00000000-0000-4000-8000-00000000000a")
     log = make_log(None)
     for n in range(50):
@@ -237,7 +251,7 @@ def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_d
     assert found.held == ()
     assert copies() == 0
     assert log.record("a.b")
-    # While another connection reads, the file is reported.
+    # The file is reported while another connection reads it.
     log.record("a.b", actor_id=str(user), metadata={"email": "ada@example.com"})
     with closing(connect(spool.path, 1.0)) as reader:
         reader.execute("begin")

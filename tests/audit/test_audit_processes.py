@@ -1,4 +1,4 @@
-"""Killing, ending and forking a process loses no event and stores none twice."""
+"""Kills, exits and forks of a process neither lose events nor store them twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from usersync.transports.fork_gate import GatedConnection
 pytestmark = pytest.mark.newest_server
 
 
-# Newer Pythons warn of every fork in a process with threads. These forks are the subject here.
+# Newer Python versions warn of a fork in a process with threads. These tests need such forks.
 WARNINGS = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 
 
@@ -42,15 +42,15 @@ def run_python(code, *arguments, **options):
     )
 
 
-def test_accepted_events_survive_kill_9_and_arrive_once(store, make_log, spool_dir, monkeypatch):
-    # The files without events are deleted.
+def test_accepted_events_of_killed_processes_are_stored_once(store, make_log, spool_dir, monkeypatch):
+    # Files without events are deleted.
     monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
     ids = [each for ids in kill_recorders(store.dsn, spool_dir, kills=24) for each in ids]
     assert len(ids) >= 24
     assert make_log(store.dsn).drain(90)
     stored = store.ids()
     assert len(stored) == len(set(stored))
-    # An event may be in the spool before the process printed its id. No printed id may be missing.
+    # An event may be in the spool before the process has printed its id. No printed id may be missing.
     assert set(ids) <= set(stored)
     assert list((spool_dir / "test").iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_a_running_process_takes_over_the_spool_of_a_killed_one(
     eventually(lambda: set(ids) <= set(store.ids()), timeout=60)
 
 
-REMOVE_AND_DIE = """
+REMOVE_AND_EXIT = """
     import os, sys
     from pathlib import Path
     from usersync import AuditLog
@@ -93,7 +93,7 @@ def test_files_of_a_process_killed_during_removal_are_removed_later(
     store, make_log, spool_dir, removed, monkeypatch
 ):
     monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
-    assert run_python(REMOVE_AND_DIE, store.dsn, spool_dir, removed).returncode == 9
+    assert run_python(REMOVE_AND_EXIT, store.dsn, spool_dir, removed).returncode == 9
     place = spool_dir / "test"
     assert list(place.iterdir())
     # A file that was just claimed, and a damaged file whose WAL is not renamed yet.
@@ -140,7 +140,7 @@ FORK = """
 
 
 @pytest.mark.parametrize("before", ["nothing", "sent", "waiting"])
-def test_a_fork_has_a_spool_and_a_writer_of_its_own(store, make_log, spool_dir, before):
+def test_a_forked_process_has_its_own_spool_and_writer(store, make_log, spool_dir, before):
     result = run_python(FORK, store.dsn, spool_dir, before)
     assert (result.returncode, result.stderr) == (0, "")
     assert make_log(store.dsn).drain()
@@ -151,7 +151,7 @@ def test_a_fork_has_a_spool_and_a_writer_of_its_own(store, make_log, spool_dir, 
         assert sum(event["request_id"] == f"child{n}" for event in events) == 50
 
 
-def test_a_fork_while_other_threads_record_can_record(store, make_log, spool_dir):
+def test_a_process_forked_while_other_threads_record_can_record(store, make_log, spool_dir):
     code = """
         import os, sys, threading
         from pathlib import Path
@@ -186,8 +186,8 @@ def test_a_fork_while_other_threads_record_can_record(store, make_log, spool_dir
     assert actions.count("parent.recorded") == int(result.stdout)
 
 
-def test_a_fork_while_another_thread_has_every_lock_can_record(spool_dir):
-    """A lock held by a thread that does not exist in the child would be held for ever."""
+def test_a_process_forked_while_another_thread_has_every_lock_can_record(spool_dir):
+    """A lock held by a thread that does not exist in the child would never be released."""
     code = """
         import os, sys, threading
         from pathlib import Path
@@ -217,8 +217,8 @@ def test_a_fork_while_another_thread_has_every_lock_can_record(spool_dir):
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_fork_waits_while_a_connection_is_opened(store, monkeypatch):
-    """A child that is forked inside OpenSSL could never connect."""
+def test_a_fork_waits_until_a_connection_is_open(store, monkeypatch):
+    """A child forked while OpenSSL runs could never connect."""
     connect, held = psycopg.Connection._connect_gen.__func__, []
 
     def watched(cls, *arguments, **options):
@@ -245,8 +245,8 @@ def test_a_fork_waits_while_a_connection_is_opened(store, monkeypatch):
     assert not gate._is_owned()
 
 
-def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, eventually):
-    """The parent is killed while its child lives on. Its events are taken over."""
+def test_a_forked_process_does_not_lock_its_parents_spool(store, make_log, spool_dir, eventually):
+    """The parent is killed while its child still runs. Another process takes over its events."""
     code = """
         import os, sys
         from pathlib import Path
@@ -265,7 +265,7 @@ def test_a_fork_does_not_hold_its_parents_spool(store, make_log, spool_dir, even
     """
     read, write = os.pipe()
     try:
-        # The child lives until the other end of the pipe is closed.
+        # The child runs until the other end of the pipe is closed.
         result = run_python(code, spool_dir, read, pass_fds=(read,))
         *ids, _child = result.stdout.split()
         assert len(ids) == 10, result.stderr
@@ -298,7 +298,7 @@ def test_waiting_events_are_sent_at_exit(store, spool_dir):
     assert sorted(store.ids()) == sorted(result.stdout.split())
 
 
-FORGOTTEN = """
+UNREFERENCED = """
     import gc, os, sys, threading
     from pathlib import Path
     from usersync import AuditLog
@@ -318,12 +318,14 @@ FORGOTTEN = """
 
 
 def test_an_unreferenced_log_handles_a_fork_and_the_exit(store, spool_dir):
-    result = run_python(FORGOTTEN, store.dsn, spool_dir)
+    result = run_python(UNREFERENCED, store.dsn, spool_dir)
     assert result.stderr == ""
     assert store.ids() == result.stdout.split()
 
 
-def test_the_exit_is_not_delayed_and_the_next_process_sends_the_rest(store, make_log, proxy, spool_dir):
+def test_exit_is_not_delayed_and_the_next_process_sends_the_remaining_events(
+    store, make_log, proxy, spool_dir
+):
     proxy.silent.set()
     result = run_python(EXIT, proxy.through(store.dsn), spool_dir, "late", 0.2)
     ids = result.stdout.split()
@@ -375,10 +377,10 @@ def catches_sigterm(pid):
     [(Engine, "__init__"), (SpoolDirectory, "claim"), (Spool, "__init__"), (threading.Thread, "start")],
     ids=["engine", "claim", "file", "thread"],
 )
-def test_a_signal_handler_may_record_while_the_first_event_creates_files_and_thread(
+def test_a_signal_handler_may_record_during_the_first_event(
     store, make_log, spool_dir, monkeypatch, beginning
 ):
-    """Like a fast timer's handler: it must use the engine that is being created, and not create another."""
+    """The handler must use the engine that is being created, and not create another one."""
     owner, name = beginning
     plain, left = getattr(owner, name), [3]
 
@@ -418,8 +420,8 @@ def test_a_signal_handler_may_record_while_its_thread_records(make_log):
     assert log.stats().accepted == len(ids) == len(set(ids))
 
 
-def test_gunicorn_with_gevent_and_preload(store, tmp_path):
-    """The log was made before the fork, and gevent replaces threads and locks after it."""
+def test_events_are_stored_with_gunicorn_gevent_and_preload(store, tmp_path):
+    """The log is created before the fork. gevent replaces threads and locks after it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [
             *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--worker-class", "gevent"),
@@ -449,7 +451,7 @@ def test_gunicorn_with_gevent_and_preload(store, tmp_path):
             assert process.wait(60) == 0
     assert {tuple(said) for *said, _ in answers} == {(b"True", b"True")}
     assert len({pid for *_, pid in answers}) == 2
-    # The workers have sent what they had when they ended.
+    # The workers sent their events before they ended.
     recorded = store.owner.execute(
         "select entity_id, actor_id, action from public.audit_logs where action <> 'server.loaded'"
     ).fetchall()

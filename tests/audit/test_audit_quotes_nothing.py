@@ -1,4 +1,4 @@
-"""No log line and no exception quotes a value of an event, or contains control characters."""
+"""Log lines and exceptions contain neither values of events nor control characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from usersync.errors import DatabaseError
 
 pytestmark = pytest.mark.newest_server
 
-#: Events that the database rejects, each with a value that PostgreSQL or a trigger quotes in its message.
+#: Events that the database rejects. PostgreSQL or a trigger quotes one of their values in its message.
 REJECTED = {
     "an id that is no uuid": {"entity": ("order", "ada@example.com")},
     "an id that is another secret": {"entity": ("order", "a secret \x1b[31m")},
@@ -22,7 +22,7 @@ REJECTED = {
 
 @pytest.fixture
 def quoting(store):
-    """A trigger of the application that quotes the entity, or whose cast does."""
+    """A trigger of the application whose message, or the message of its cast, contains the entity."""
     store.owner.execute("""
         create function public.refuse() returns trigger language plpgsql as
         $$ begin
@@ -36,28 +36,28 @@ def quoting(store):
 
 @pytest.mark.parametrize("how", REJECTED)
 @pytest.mark.usefixtures("quoting")
-def test_a_rejected_event_is_not_quoted(store, offline, caplog, how):
+def test_record_in_does_not_quote_values_of_a_rejected_event(store, offline, caplog, how):
     event = {"action": "a.b", **REJECTED[how]}
     with psycopg.connect(store.dsn) as connection:
         with pytest.raises(DatabaseError) as raised:
             offline.record_in(connection, **event, required=True)
         assert offline.record_in(connection, **event) is None
-    assert_quotes_nothing(str(raised.value) + caplog.text)
+    assert_contains_no_values(str(raised.value) + caplog.text)
     assert "a.b" in str(raised.value)
 
 
 @pytest.mark.parametrize("how", REJECTED)
 @pytest.mark.usefixtures("quoting")
-def test_the_sender_quotes_nothing(store, make_log, caplog, how):
+def test_the_sender_does_not_quote_values_of_events(store, make_log, caplog, how):
     log = make_log(store.dsn)
     log.record(**{"action": "a.b", **REJECTED[how]})
     assert log.flush(timeout=60)
     assert log.stats().rejected == 1
     assert "audit events were rejected" in caplog.text
-    assert_quotes_nothing(caplog.text)
+    assert_contains_no_values(caplog.text)
 
 
-def assert_quotes_nothing(text):
+def assert_contains_no_values(text):
     assert "ada@" not in text
     assert "secret" not in text
     assert not [each for each in text if not each.isprintable() and each != "\n"]

@@ -1,4 +1,4 @@
-"""Reading the log from Python: over a connection, a pool and the Data API, blocking and with asyncio."""
+"""Reading the audit log over a connection, a pool and the Data API, blocking and with asyncio."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def ids(log):
 
 @pytest.fixture
 def each_log(store, serve, make_log):
-    """A log for each kind of source."""
+    """A log for each kind of source: connection string, pool and Data API."""
     with ConnectionPool(store.dsn, min_size=1, max_size=2) as pool:
         api = DataApi(serve(store.database).url, SECRET_KEY)
         yield {name: make_log(source) for name, source in (("dsn", store.dsn), ("pool", pool), ("api", api))}
 
 
-def test_every_source_finds_the_same(ids, each_log):
-    """Blocking and with asyncio, in two event loops."""
+def test_every_source_finds_the_same_events(ids, each_log):
+    """Reads blocking and with asyncio, in two event loops."""
 
     async def read(log):
         pages = [await log.asearch(**wanted) for wanted, _ in SEARCHES]
@@ -101,8 +101,8 @@ def test_every_source_finds_the_same(ids, each_log):
         assert other == results[0]
 
 
-def test_pages_of_every_source_fit_together(ids, each_log):
-    """The first over a connection, the second over the Data API, the third from a pool; events arrive."""
+def test_a_cursor_of_one_source_works_with_the_others(ids, each_log):
+    """Reads one page over a connection, one over the Data API, and one from a pool, while events arrive."""
     dsn, pool, api = each_log.values()
     first = dsn.search(limit=2, until=START + timedelta(days=1))
     dsn.record("later", occurred_at=START + timedelta(hours=1), metadata={"number": 9})
@@ -130,7 +130,7 @@ def test_a_page_of_large_events_ends_early(store):
     assert store.owner.execute(read).fetchone() == (2, True)
 
 
-WRONG = [
+INVALID_CALLS = [
     ({"limit": 0}, "limit"),
     ({"limit": 10**9}, "limit"),
     ({"after": "x"}, "is not a cursor"),
@@ -144,8 +144,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), WRONG)
-def test_a_wrong_call_raises_before_it_connects(make_log, given, message):
+@pytest.mark.parametrize(("given", "message"), INVALID_CALLS)
+def test_an_invalid_call_raises_before_it_connects(make_log, given, message):
     log = make_log("postgresql://nobody@localhost:1/nothing")
     with pytest.raises(SettingsError, match=message):
         log.search(**given)

@@ -1,4 +1,4 @@
-"""record(): what it stores, and that it never raises."""
+"""record(): the stored fields, and values that must never make it raise."""
 
 from __future__ import annotations
 
@@ -116,18 +116,18 @@ class BrokenList(list):
         raise RuntimeError
 
 
-def _endless():
+def _endless_generator():
     value: list = []
     value.append(value)
     return value
 
 
-NASTY = [
+VALUES_THAT_RAISE = [
     Broken(),
     Broken,
     BrokenDict(a=1),
     BrokenList([1]),
-    _endless(),
+    _endless_generator(),
     object(),
     lambda: 1,
     (each for each in "abc"),
@@ -154,7 +154,7 @@ def _holding(field, value):
 
 @pytest.mark.parametrize("field", VALUES)
 def test_no_value_makes_record_raise(offline, field):
-    for value in NASTY:
+    for value in VALUES_THAT_RAISE:
         assert offline.record("a.b", **_holding(field, value)) is not None
         with offline.context(metadata={"field": value}):
             assert offline.record("a.b") is not None
@@ -162,10 +162,10 @@ def test_no_value_makes_record_raise(offline, field):
 
 
 @pytest.mark.parametrize("field", sorted(EventFields.__optional_keys__))
-def test_what_an_argument_does_itself_never_makes_record_raise(offline, make_log, field):
-    """The argument is either refused with an error that says why, or recorded."""
+def test_arguments_whose_methods_raise_never_make_record_raise(offline, make_log, field):
+    """The argument is either refused with an error that names the reason, or recorded."""
     lenient = make_log(None, strict=False)
-    for value in (*NASTY, Broken(), BrokenDict(a=1), Lazy()):
+    for value in (*VALUES_THAT_RAISE, Broken(), BrokenDict(a=1), Lazy()):
         try:
             assert offline.record("a.b", **{field: value}) is not None
             assert lenient.record("a.b", **{field: value}) is not None
@@ -175,14 +175,14 @@ def test_what_an_argument_does_itself_never_makes_record_raise(offline, make_log
 
 
 class Lazy:
-    """As Django's SimpleLazyObject: any attribute finds out what it stands for, which raises."""
+    """Like Django's SimpleLazyObject: reading any attribute evaluates the object, which raises."""
 
     def __getattribute__(self, name: str) -> object:
         raise RuntimeError("no database")
 
 
-def test_the_database_stores_every_such_value(log, store):
-    for value in NASTY:
+def test_the_database_stores_values_that_raise(log, store):
+    for value in VALUES_THAT_RAISE:
         for field in VALUES:
             assert log.record("a.b", **_holding(field, value))
         for arguments in (
@@ -215,7 +215,7 @@ def test_keyboard_interrupt_propagates(offline):
         offline.record("a.b", metadata={"x": Interrupting()})
 
 
-def test_an_event_of_ten_megabytes_is_cut_and_marked(log, store):
+def test_an_event_of_ten_megabytes_is_truncated_and_marked(log, store):
     log.record("a.b", metadata={f"k{n}": "x" * 10_000 for n in range(1000)}, after={"big": "y" * 1_000_000})
     assert log.flush()
     event = store.event()
@@ -225,7 +225,7 @@ def test_an_event_of_ten_megabytes_is_cut_and_marked(log, store):
     assert "[cut: 1000000 characters, sha256 " in event["changes"]["big"][1]
 
 
-def test_stats_are_frozen_and_count(offline):
+def test_stats_are_immutable_and_count_events(offline):
     offline.record("a.b")
     stats = offline.stats()
     assert (stats.accepted, stats.spooled, stats.waiting, stats.writer) == (1, 1, 1, "not started")
@@ -234,7 +234,7 @@ def test_stats_are_frozen_and_count(offline):
         stats.accepted = 2
 
 
-def test_after_close_nothing_is_accepted_and_that_is_counted(make_log, caplog):
+def test_events_after_close_are_dropped_and_counted(make_log, caplog):
     log = make_log(None)
     log.record("a.b")
     log.close(0)
@@ -243,7 +243,7 @@ def test_after_close_nothing_is_accepted_and_that_is_counted(make_log, caplog):
     assert "the log is closed" in caplog.text
 
 
-def test_from_env_reads_the_connection_string_and_the_directory(store, monkeypatch, tmp_path):
+def test_from_env_reads_the_connection_string_and_the_spool_directory(store, monkeypatch, tmp_path):
     monkeypatch.setenv("SUPABASE_DB_URL", store.dsn)
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "here"))
     monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
@@ -255,7 +255,7 @@ def test_from_env_reads_the_connection_string_and_the_directory(store, monkeypat
     assert not list((tmp_path / "here").glob("*/*.spool"))
 
 
-def test_two_databases_do_not_mix(make_log, spool_dir):
+def test_events_for_two_databases_are_kept_apart(make_log, spool_dir):
     for name in ("one", "two"):
         log = make_log(None, project=None, spool_dir=spool_dir)
         other = AuditLog(f"postgresql://u@127.0.0.1:1/{name}", spool_dir=spool_dir)

@@ -1,4 +1,4 @@
-"""Secrets are removed before an event is stored anywhere."""
+"""Redaction: secrets are removed before an event is stored in the spool or in the database."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def test_a_secret_key_is_recognized_in_any_spelling(key):
 
 
 @pytest.mark.parametrize("key", OTHER_KEYS.split())
-def test_a_harmless_key_is_left_alone(key):
+def test_a_harmless_key_is_not_redacted(key):
     assert not Redactor().is_secret(key)
 
 
-def test_words_can_be_added():
+def test_further_words_for_secrets_can_be_added():
     assert Redactor(["Tax No"]).is_secret("their_TaxNo")
     assert not Redactor([""]).is_secret("name")
 
 
-#: Columns of public applications and frameworks, and what a person says who knows what they hold. Numbers,
+#: Columns of public applications and frameworks, classified by a person who knows their contents. Numbers,
 #: booleans and times are as in the applications' schemas.
 COLUMNS = Path(__file__).with_name("column_names.tsv")
 EXAMPLES = {
@@ -59,7 +59,7 @@ EXAMPLES = {
 }
 
 
-def test_columns_of_real_applications():
+def test_columns_of_real_applications_are_redacted_as_classified():
     with COLUMNS.open(newline="") as lines:
         columns = list(csv.DictReader(lines, delimiter="\t"))
     is_secret = Redactor().is_secret
@@ -87,13 +87,13 @@ def test_a_number_is_redacted_where_secrets_are_digits(key):
         ("token", enum.Enum("Kind", "A").A),
     ],
 )
-def test_numbers_flags_times_and_null_are_no_secrets(offline, key, value):
+def test_numbers_booleans_times_and_null_are_not_redacted(offline, key, value):
     assert Redactor().is_secret(key)
     assert not Redactor().is_secret(key, kind_of(value))
     assert Redactor(["token", "cookie", "secret"]).is_secret(key, "number")
 
 
-def test_keys_can_be_revealed(make_log, store):
+def test_keys_can_be_excluded_from_redaction(make_log, store):
     log = make_log(store.dsn, redact=("seat",), reveal=("Seat-Token", "auth"))
     log.record("a.b", metadata={"seat_token": "A1", "seat": "A2", "auth": "x", "my_auth": "y"})
     log.record("a.b", changes={"auth": ("x", "y"), "seats": (1, 2), "login_count": (1, 2)})
@@ -131,7 +131,7 @@ def _events():
     yield {"before": Login("a", SECRET), "after": Login("b", SECRET)}
     yield {"after": {"login": Login("a", SECRET)}}
     yield {"before": {"api_key": SECRET}}
-    # If the caller passes the user instead of the id, neither e-mail address nor password hash is stored.
+    # If the caller passes a user object instead of an id, neither its e-mail nor its password hash is stored.
     for field in ("actor_id", "user_id"):
         yield {field: {"id": 7, "password": SECRET}}
         yield {field: Account("a", SECRET)}

@@ -1,4 +1,4 @@
-"""Spool files that are removed while a process uses them: every accepted event is stored."""
+"""Spool files that are removed while a process uses them. Every accepted event is stored."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.newest_server
 
 
 @pytest.fixture(autouse=True)
-def _looks_each_time(monkeypatch):
-    """Look at every event instead of once a second."""
+def _checks_files_at_each_event(monkeypatch):
+    """Check the files at every event instead of once a second."""
     monkeypatch.setattr(intake, "_LOOK_MS", 0)
 
 
@@ -55,7 +55,7 @@ os.kill(os.getpid(), 9)
 
 
 @pytest.mark.parametrize("remove", REMOVALS)
-def test_files_removed_under_a_process_that_is_killed_later(store, make_log, spool_dir, remove):
+def test_no_event_is_lost_if_files_are_removed_and_the_process_is_killed(store, make_log, spool_dir, remove):
     with subprocess.Popen(
         [sys.executable, "-c", RECORDER, str(spool_dir)],
         stdin=subprocess.PIPE,
@@ -65,7 +65,7 @@ def test_files_removed_under_a_process_that_is_killed_later(store, make_log, spo
         assert recorder.stdout.readline() == "recorded\n"
         remove(spool_dir)
         log = make_log(store.dsn)
-        # Without the lock, this process takes the file for that of a dead process, and deletes it.
+        # Without the lock file, this process takes the spool for one of a dead process, and deletes it.
         assert log.drain()
         recorder.stdin.write("\n")
         recorder.stdin.flush()
@@ -75,7 +75,7 @@ def test_files_removed_under_a_process_that_is_killed_later(store, make_log, spo
 
 
 @pytest.mark.parametrize("remove", REMOVALS)
-def test_files_removed_while_the_database_is_unavailable(store, make_log, eventually, caplog, remove):
+def test_no_event_is_lost_if_files_are_removed_during_an_outage(store, make_log, eventually, caplog, remove):
     log = make_log(store.dsn, keep_delivered=0)
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
     ids = [log.record("a.b") for _ in range(3)]

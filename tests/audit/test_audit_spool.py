@@ -1,4 +1,4 @@
-"""The spool: its owner, failures to write, and how another process takes it over."""
+"""The spool: its privacy, failures to write it, and takeover by another process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_directory_that_other_accounts_can_read_is_made_private(make_log, spoo
     assert stat.S_IMODE((spool_dir / "test").stat().st_mode) == 0o700
 
 
-def test_a_link_in_the_place_of_the_directory_is_not_followed(make_log, spool_dir, tmp_path):
+def test_a_link_in_place_of_the_spool_directory_is_not_followed(make_log, spool_dir, tmp_path):
     spool_dir.mkdir()
     (tmp_path / "elsewhere").mkdir()
     (spool_dir / "test").symlink_to(tmp_path / "elsewhere")
@@ -51,7 +51,7 @@ def test_a_link_in_the_place_of_the_directory_is_not_followed(make_log, spool_di
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_the_next_process_sends_what_a_closed_one_could_not(make_log, store, spool_dir):
+def test_the_next_process_sends_unsent_events_of_a_closed_log(make_log, store, spool_dir):
     with make_log("postgresql://u@127.0.0.1:1/nowhere", keep_delivered=0) as first:
         ids = [first.record("a.b") for _ in range(5)]
         assert not first.close(0.1)
@@ -63,7 +63,7 @@ def test_the_next_process_sends_what_a_closed_one_could_not(make_log, store, spo
     assert list((spool_dir / "test").iterdir()) == []
 
 
-def test_a_living_process_keeps_its_file(make_log, store, spool_dir):
+def test_the_spool_of_a_running_process_is_not_taken_over(make_log, store, spool_dir):
     first, second = make_log(None), make_log(store.dsn)
     first.record("a.b")
     assert second.drain()
@@ -77,7 +77,7 @@ def test_a_living_process_keeps_its_file(make_log, store, spool_dir):
     assert len(store.ids()) == 1
 
 
-def test_two_writers_on_one_directory_share_what_dead_processes_left(make_log, store, spool_dir):
+def test_two_writers_share_the_spools_of_dead_processes(make_log, store, spool_dir):
     ids = []
     for _ in range(12):
         dead = make_log(None)
@@ -110,16 +110,16 @@ def test_events_go_to_memory_while_the_spool_is_full(make_log, store, eventually
     assert log.flush()
     assert sorted(store.ids()) == sorted(ids)
 
-    def back():
+    def events_are_back_in_the_spool():
         log.record("a.b")
         return log.stats().spool_error is None
 
-    eventually(back)
+    eventually(events_are_back_in_the_spool)
     assert log.flush()
 
 
-def test_the_last_events_are_sent_though_their_file_was_removed(make_log, store, spool_dir, monkeypatch):
-    """The writer finds that before anything else is recorded, which would open new files."""
+def test_the_last_events_are_sent_although_their_file_was_removed(make_log, store, spool_dir, monkeypatch):
+    """The writer notices the removal before another event is recorded, which would create new files."""
     read, removed = Spool.read, []
 
     def read_removed(spool, *arguments):
@@ -137,8 +137,8 @@ def test_the_last_events_are_sent_though_their_file_was_removed(make_log, store,
     assert log.stats().spool_error is None
 
 
-def test_flush_returns_though_the_spool_is_replaced_twice(make_log, store, monkeypatch):
-    """The events move to a new file, are sent, and the new file is removed, between two looks of flush()."""
+def test_flush_returns_although_the_spool_is_replaced_twice(make_log, store, monkeypatch):
+    """Between two checks of flush(), the events move to a new file, and this file is sent and removed."""
     log = make_log(store.dsn)
     log.record("a.b")
     assert log.flush()
@@ -158,7 +158,7 @@ def test_flush_returns_though_the_spool_is_replaced_twice(make_log, store, monke
 
 
 def test_a_file_that_received_an_event_meanwhile_is_kept(make_log, spool_dir, monkeypatch):
-    """It was empty when it was checked, and an event was stored before the lock was acquired."""
+    """The file was empty when it was checked. An event was stored before the lock was acquired."""
     offline = make_log(None, keep_delivered=0)
     offline.record("a.b")
     intake = offline._engine.intake
@@ -181,7 +181,7 @@ def test_a_file_that_received_an_event_meanwhile_is_kept(make_log, spool_dir, mo
     assert offline.stats().spooled == 1
 
 
-def test_beyond_the_memory_events_are_dropped_and_counted(make_log):
+def test_events_are_dropped_and_counted_if_spool_and_memory_are_full(make_log):
     log = make_log(None, spool_bytes=64 << 10, memory_events=3)
     results = [log.record("a.b", metadata={"x": "y" * 5000}) for _ in range(60)]
     stats = log.stats()
@@ -222,7 +222,7 @@ def test_a_damaged_file_is_renamed_and_recording_continues(make_log, spool_dir, 
     log._engine.intake.spool._recorder.execute("pragma wal_checkpoint(truncate)").fetchall()
     with path.open("r+b") as file:
         file.write(b"\xff" * (path.stat().st_size))
-    # SQLite reads pages that are not in its cache.
+    # SQLite reads only pages that are not in its cache.
     log._engine.intake.spool._recorder.execute("pragma shrink_memory")
     assert all(log.record("a.b") for _ in range(10))
     assert log.stats().dropped == 0
@@ -245,7 +245,7 @@ def test_an_unreadable_file_does_not_block_others(make_log, store, spool_dir):
     dead = make_log(None)
     event_id = dead.record("a.b")
     dead.close(0)
-    # Sorts first, and is not a regular file.
+    # This file sorts first and is not a regular file.
     (spool_dir / "test" / "0-strange.spool").mkdir()
     log = make_log(store.dsn)
     assert not log.drain()
@@ -261,20 +261,20 @@ def test_recording_continues_during_a_checkpoint(make_log, spool_dir, monkeypatc
     for _ in range(30):
         assert all(log.record("a.b") for _ in range(100))
         spool.maintain()
-    # The WAL restarts each time, so it is a tenth of the data written.
+    # The WAL restarts at each checkpoint, so its size is a tenth of the data written.
     (path,) = spool_files(spool_dir)
     assert path.with_name(path.name + "-wal").stat().st_size < 30 * 100 * 2048 / 5
     assert log.stats().spooled == 3001
     assert len(spool.read(9999, 1 << 30)) == 3001
 
 
-def test_a_reader_of_the_file_delays_no_recording(make_log, store, spool_dir, monkeypatch):
+def test_a_reader_of_the_spool_file_does_not_delay_recording(make_log, store, spool_dir, monkeypatch):
     monkeypatch.setattr("usersync.audit.spool.file._CHECKPOINT_BYTES", 100_000)
     log = make_log(store.dsn)
     ids = [log.record("a.b")]
     (path,) = spool_files(spool_dir)
     with closing(sqlite3.connect(path)) as reader:
-        # A transaction that stays open; its snapshot must stay in the WAL.
+        # This transaction stays open, so its snapshot must stay in the WAL.
         reader.execute("begin")
         reader.execute("select count(*) from events").fetchone()
         for _ in range(10):

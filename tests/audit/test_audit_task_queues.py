@@ -1,4 +1,4 @@
-"""Workers of Celery and RQ whose clients were created before a fork: correct actors, every event once."""
+"""Celery and RQ workers with clients from before a fork: events have their actors, and are stored once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent
 
 @pytest.fixture
 def users(store):
-    """Two users, without rows."""
+    """Two users without rows."""
     with GoTrue(store.database.dsn("supabase_auth_admin")) as auth:
         found = [str(auth.sign_up_email(f"{name}@example.com")) for name in ("ada", "bob")]
     store.owner.execute("delete from public.users")
@@ -45,13 +45,18 @@ def orders(store):
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "eventlet"])
-def test_celery(store, users, environment, tmp_path, pool):
+def test_events_of_celery_tasks_have_their_actors_and_are_stored_once(
+    store, users, environment, tmp_path, pool
+):
     from tasks import application  # noqa: PLC0415 - celery
 
     log = tmp_path / "worker.log"
     command = ["celery", "-A", "tasks", "worker", "--pool", pool, "--concurrency", "2", "--without-mingle"]
     if pool == "prefork":
-        command += ["--max-tasks-per-child", "5"]  # workers end and are replaced while events are sent
+        command += [
+            "--max-tasks-per-child",
+            "5",
+        ]  # workers are replaced meanwhile
     with running(command, FOLDER, environment, log) as worker:
         with application(environment["TASKS_FOLDER"]) as app:
             for number in range(TASKS):
@@ -61,8 +66,8 @@ def test_celery(store, users, environment, tmp_path, pool):
     assert store.owner.execute("select count(*) from public.users").fetchone() == (2,)
 
 
-def test_rq(store, users, environment, tmp_path):
-    """A job's process ends abruptly: the next one sends its events."""
+def test_events_of_rq_jobs_have_their_actors_and_are_stored_once(store, users, environment, tmp_path):
+    """The process of a job ends without cleanup. The next process sends its events."""
     from redis import Redis  # noqa: PLC0415 - a driver of RQ's
     from rq import Queue  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Events have the trace context of the current span, where the process uses OpenTelemetry."""
+"""Events have the trace context of the current span if the process uses OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def traceparent(audit, **event):
     return json.loads(audit.prepare("a.b", **event).payload).get("traceparent")
 
 
-def test_the_current_span(tmp_path):
+def test_an_event_has_the_traceparent_of_the_current_span(tmp_path):
     audit = AuditLog("postgresql://nobody@127.0.0.1:1/none", spool_dir=tmp_path)
     tracer = TracerProvider().get_tracer("test")
     assert traceparent(audit) is None
@@ -33,19 +33,19 @@ def test_the_current_span(tmp_path):
         carried = carried_context()
     assert carried == {"actor_id": "ada", "traceparent": current}
     with resumed_context(carried):
-        # The request's span, until the job has one.
+        # The span is the request's until the job starts one.
         assert traceparent(audit) == current
         with tracer.start_as_current_span("job"):
             assert traceparent(audit) not in {None, current}
     assert traceparent(audit) is None
 
 
-def test_a_tracer_that_raises_costs_the_trace_alone(tmp_path, monkeypatch):
+def test_an_event_is_recorded_without_trace_if_the_tracer_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(trace, "get_current_span", lambda: 1 / 0)
     assert traceparent(AuditLog("postgresql://nobody@127.0.0.1:1/none", spool_dir=tmp_path)) is None
 
 
-def test_opentelemetry_is_not_imported_for_it():
+def test_recording_does_not_import_opentelemetry():
     code = (
         "import sys, usersync; usersync.AuditLog('postgresql://h/d').prepare('a.b');"
         "print('opentelemetry' in sys.modules)"

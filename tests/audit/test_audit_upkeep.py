@@ -1,4 +1,4 @@
-"""Every process with a writer creates the log's partitions in advance, however events are recorded."""
+"""Every process with a writer creates the log's partitions in advance, also if it only calls record_in()."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def partitions(store):
 
 @pytest.fixture
 def drop_partitions(store):
-    """Drop the partitions of all months. Returns their names."""
+    """A function that drops the partitions of all months, and returns their names."""
 
     def drop():
         with store.owner.transaction():
-            # The log first, in the order in which a writer acquires its locks.
+            # Locks the log first, in the order in which a writer acquires its locks.
             store.owner.execute("lock table public.audit_logs in access exclusive mode")
             names = partitions(store)
             for name in names:
@@ -38,7 +38,7 @@ def drop_partitions(store):
 
 
 @pytest.fixture
-def _often(monkeypatch):
+def _upkeep_runs_often(monkeypatch):
     monkeypatch.setattr(writing, "_UPKEEP_S", 0.05)
     monkeypatch.setattr(writing, "_IDLE_S", 0.05)
 
@@ -49,7 +49,7 @@ def test_partitions_are_created_if_all_events_are_recorded_in_transactions(
     expected = drop_partitions()[:3]
     log = make_log(store.database.dsn("service_role"))
     with psycopg.connect(store.dsn) as connection:
-        # Other sessions should not wait longer than needed for what this transaction has written.
+        # Commit soon, so that other sessions do not wait longer than needed for this transaction.
         connection.execute("create temporary table work as select 1")
         assert log.record_in(connection, "a.b")
         connection.commit()
@@ -57,16 +57,16 @@ def test_partitions_are_created_if_all_events_are_recorded_in_transactions(
     assert log.stats().accepted == 0
 
 
-@pytest.mark.usefixtures("_often")
+@pytest.mark.usefixtures("_upkeep_runs_often")
 def test_an_idle_writer_creates_partitions(store, log, drop_partitions, eventually):
     log.record("a.b")
     assert log.flush()
-    # The row prevents no partition: it is dropped with its partition.
+    # This row does not prevent a new partition, because it is dropped with its partition.
     expected = drop_partitions()[:3]
     eventually(lambda: partitions(store) == expected)
 
 
-@pytest.mark.usefixtures("_often")
+@pytest.mark.usefixtures("_upkeep_runs_often")
 def test_creating_partitions_neither_waits_for_a_lock_nor_fails(store, log, drop_partitions, eventually):
     expected = drop_partitions()[:3]
     with psycopg.connect(store.dsn) as other:
@@ -82,7 +82,7 @@ def test_creating_partitions_neither_waits_for_a_lock_nor_fails(store, log, drop
     assert sorted(store.ids()) == sorted(ids)
 
 
-@pytest.mark.usefixtures("_often")
+@pytest.mark.usefixtures("_upkeep_runs_often")
 def test_concurrent_writers_create_each_partition_once(store, make_log, drop_partitions, eventually):
     expected = drop_partitions()[:3]
     logs = [make_log(store.dsn) for _ in range(6)]
@@ -105,7 +105,7 @@ def test_concurrent_writers_create_each_partition_once(store, make_log, drop_par
     assert all(log.stats().consecutive_failures == 0 for log in logs)
 
 
-@pytest.mark.usefixtures("_often")
+@pytest.mark.usefixtures("_upkeep_runs_often")
 def test_failed_upkeep_does_not_count_as_an_outage(make_log, store, eventually):
     log = make_log("postgresql://u@127.0.0.1:1/nowhere")
     with psycopg.connect(store.dsn) as connection:

@@ -20,17 +20,17 @@ def _work(store):
 
 
 @pytest.fixture
-def missing(store):
+def without_audit_function(store):
     store.owner.execute("alter function public.record_audit_events(jsonb) rename to gone")
 
 
-def worked(store):
+def work_is_committed(store):
     return [row[0] for row in store.owner.execute("select n from public.work order by n").fetchall()]
 
 
-@pytest.mark.usefixtures("missing")
+@pytest.mark.usefixtures("without_audit_function")
 @pytest.mark.parametrize("autocommit", [False, True])
-def test_a_failure_in_pipeline_mode(store, offline, autocommit):
+def test_a_failure_in_pipeline_mode_leaves_the_transaction_usable(store, offline, autocommit):
     with (
         psycopg.connect(store.dsn, autocommit=autocommit) as connection,
         connection.pipeline(),
@@ -41,10 +41,10 @@ def test_a_failure_in_pipeline_mode(store, offline, autocommit):
         with pytest.raises(DatabaseError):
             offline.record_in(connection, "a.b", required=True)
         connection.execute("insert into public.work values (3)")
-    assert worked(store) == [1, 2, 3]
+    assert work_is_committed(store) == [1, 2, 3]
 
 
-def test_pipeline_mode(store, offline):
+def test_record_in_works_in_pipeline_mode(store, offline):
     with psycopg.connect(store.dsn) as connection:
         with connection.pipeline():
             connection.execute("insert into public.work values (1)")
@@ -55,7 +55,7 @@ def test_pipeline_mode(store, offline):
             offline.record_in(connection, "a.b")
         connection.rollback()
     assert store.ids() == [first]
-    assert worked(store) == [1, 2]
+    assert work_is_committed(store) == [1, 2]
 
 
 def test_in_pipeline_mode_an_error_of_the_application_is_raised(store, offline):
@@ -67,8 +67,8 @@ def test_in_pipeline_mode_an_error_of_the_application_is_raised(store, offline):
     assert offline.stats().dropped == 0
 
 
-@pytest.mark.usefixtures("missing")
-def test_a_failure_in_pipeline_mode_of_asyncio(store, offline):
+@pytest.mark.usefixtures("without_audit_function")
+def test_a_failure_in_asyncio_pipeline_mode_leaves_the_transaction_usable(store, offline):
     async def main():
         async with await psycopg.AsyncConnection.connect(store.dsn) as connection, connection.pipeline():
             await connection.execute("insert into public.work values (1)")
@@ -76,10 +76,10 @@ def test_a_failure_in_pipeline_mode_of_asyncio(store, offline):
             await connection.execute("insert into public.work values (2)")
 
     asyncio.run(main())
-    assert worked(store) == [1, 2]
+    assert work_is_committed(store) == [1, 2]
 
 
-def test_cancelled_in_the_middle(store, offline, eventually):
+def test_a_cancelled_record_in_leaves_the_transaction_usable(store, offline, eventually):
     wait_for_locks(store.owner)
 
     async def main():
@@ -100,11 +100,11 @@ def test_cancelled_in_the_middle(store, offline, eventually):
             await connection.commit()
 
     asyncio.run(asyncio.wait_for(main(), 110))
-    assert worked(store) == [1, 2]
+    assert work_is_committed(store) == [1, 2]
     assert [event["action"] for event in store.events()] == ["a.c"]
 
 
-def test_in_a_transaction_that_has_failed_already(store, offline):
+def test_record_in_a_failed_transaction_leaves_its_error_unchanged(store, offline):
     with psycopg.connect(store.dsn) as connection:
         with pytest.raises(psycopg.errors.DivisionByZero):
             connection.execute("select 1/0")
@@ -116,7 +116,7 @@ def test_in_a_transaction_that_has_failed_already(store, offline):
         assert offline.record_in(connection, "a.b")
 
 
-def test_in_a_transaction_of_asyncio_that_has_failed_already(store, offline):
+def test_record_in_a_failed_asyncio_transaction_leaves_its_error_unchanged(store, offline):
     async def main():
         async with await psycopg.AsyncConnection.connect(store.dsn) as connection:
             with pytest.raises(psycopg.errors.DivisionByZero):
@@ -135,8 +135,8 @@ def test_in_a_transaction_of_asyncio_that_has_failed_already(store, offline):
     assert len(store.ids()) == 1
 
 
-def test_from_a_second_event_loop(store, offline):
-    """While the first loop waits for a statement on the connection, and while the connection is idle."""
+def test_record_in_from_a_second_event_loop_leaves_the_connection_usable(store, offline):
+    """The first loop waits for a statement on the connection, or the connection is idle."""
 
     async def in_another(connection):
         assert await offline.record_in(connection, "a.b") is None
@@ -164,7 +164,7 @@ def test_from_a_second_event_loop(store, offline):
 
 
 @pytest.mark.parametrize("encoding", ["latin1", "sql_ascii", "utf8"])
-def test_characters_outside_the_client_encoding(store, offline, encoding):
+def test_characters_outside_the_client_encoding_are_stored(store, offline, encoding):
     text = "漢字 😀 \\u0041 é"
     with psycopg.connect(store.dsn) as connection:
         connection.execute(f"set client_encoding = '{encoding}'")
@@ -179,7 +179,7 @@ class Unbuildable:
         raise MemoryError(given.action)
 
 
-def test_an_event_that_fails_to_build(store, offline, monkeypatch):
+def test_an_event_that_cannot_be_built_leaves_the_transaction_usable(store, offline, monkeypatch):
     monkeypatch.setattr(offline, "_builder", Unbuildable())
     with psycopg.connect(store.dsn) as connection:
         connection.execute("insert into public.work values (1)")
@@ -192,5 +192,5 @@ def test_an_event_that_fails_to_build(store, offline, monkeypatch):
             return await offline.record_in(connection, "a.b")
 
     assert asyncio.run(main()) is None
-    assert worked(store) == [1]
+    assert work_is_committed(store) == [1]
     assert offline.stats().dropped == 2

@@ -1,4 +1,4 @@
-"""Any value is converted to JSON that jsonb accepts."""
+"""Values of any type are converted to JSON that jsonb accepts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from usersync.config.redaction import Redactor
 
 @pytest.fixture(autouse=True, params=["orjson", "json"])
 def _encoder(request, monkeypatch):
-    """Every test here runs with and without orjson."""
+    """Run every test of this module with and without orjson."""
     if request.param == "json":
         monkeypatch.setattr(values, "encode", plain_encode)
     else:
@@ -69,7 +69,7 @@ class Text(str):
         raise RuntimeError
 
 
-class Angry:
+class ReprRaises:
     def __repr__(self):
         raise RuntimeError
 
@@ -80,7 +80,7 @@ class Attrs:
 
 
 class Model:
-    """Like SQLAlchemy's: attributes that are not loaded must not be read."""
+    """Like a SQLAlchemy model: attributes that are not loaded must not be read."""
 
     __mapper__ = object()
 
@@ -132,7 +132,7 @@ CASES = [
     (ip_address("::1"), "::1"),
     (Attrs(), {"x": 5}),
     (Model(), {"id": 1}),
-    (Angry(), "[object: Angry]"),
+    (ReprRaises(), "[object: Angry]"),
     (ValueError("secret"), "[object: ValueError]"),
     (len, "[object: builtin_function_or_method]"),
 ]
@@ -163,7 +163,7 @@ def test_a_generator_is_not_consumed():
     assert list(numbers) == [1, 2]
 
 
-def test_cycles_are_cut():
+def test_reference_cycles_are_truncated():
     value: dict = {"a": []}
     value["a"].append(value)
     assert convert(value) == {"a": ["[cycle]"]}
@@ -174,7 +174,7 @@ def test_the_same_value_twice_is_not_a_cycle():
     assert convert([shared, shared]) == [[1], [1]]
 
 
-def test_limits():
+def test_depth_items_and_length_of_values_are_limited():
     deep: list = []
     for _ in range(100):
         deep = [deep]
@@ -188,7 +188,7 @@ def test_limits():
     assert len(encode(convert(wide))) < 1_000_000
 
 
-def test_both_encoders_write_the_same():
+def test_both_encoders_produce_the_same_json():
     value = convert({"a": [1, 1.5, None, True, "é\ud800"], "b": {"c": '\x00\n"'}})
     assert encode(value) == plain_encode(value)
     assert json.loads(encode(value)) == value
@@ -266,7 +266,7 @@ def test_jsonb_accepts_any_value(store, value):
 
 
 class Query:
-    """Like a query set of an ORM: counts how often it is run."""
+    """Like a query set of an ORM. Counts how often it is evaluated."""
 
     def __init__(self):
         self.runs = 0
@@ -285,7 +285,7 @@ class Query:
 
 
 class Lazy:
-    """Like a framework's lazy proxy: reading its class loads it."""
+    """Like a framework's lazy proxy: reading its class evaluates it."""
 
     loads = 0
 
@@ -295,7 +295,7 @@ class Lazy:
         return dict
 
 
-def test_nothing_lazy_is_loaded():
+def test_lazy_values_are_not_evaluated():
     query = Query()
     assert convert({"query": query, "lazy": Lazy()}) == {"query": "[object: Query]", "lazy": "[object: Lazy]"}
     assert query.runs == 0
@@ -314,7 +314,7 @@ def test_an_endless_container_is_read_in_part(value):
     assert convert(value)
 
 
-def test_a_set_is_sorted_if_it_is_small_and_cut_if_it_is_not():
+def test_a_small_set_is_sorted_and_a_large_one_is_truncated():
     assert convert({3, 1, 2}, items=3) == [1, 2, 3]
     assert convert({3, 1, 2}, items=2)[-1] == "[cut: 3 items]"
 
@@ -328,6 +328,6 @@ class Odd(datetime):
         return 7
 
 
-def test_subclasses_that_an_encoder_does_not_accept():
+def test_subclasses_of_basic_types_are_converted():
     assert encode(convert({Name.PRICE: Text("x")})) == b'{"price":"x"}'
     assert convert(Odd(2026, 1, 2, tzinfo=UTC)) == "2026-01-02T00:00:00+00:00"

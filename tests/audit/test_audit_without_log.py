@@ -1,4 +1,4 @@
-"""A database with usersync and without an audit log: users are synced, and events wait or are refused."""
+"""usersync without an audit log: users are synced, events wait in the spool, and reading raises."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def audit_enabled():
 
 
 @pytest.fixture(params=["no table", "another table"])
-def name_is(request, project):
-    """Whether the application has a table with the log's name."""
+def log_name(request, project):
+    """With and without a table of the application that has the log's name."""
     if request.param == "another table":
         project.owner.execute(
             f"create table {project.settings.audit_table.quoted} (id bigint, user_id text, action text)"
@@ -39,8 +39,8 @@ def recording(project, make_log):
     return make_log(project.database.dsn())
 
 
-def test_events_wait_and_the_warning_names_the_command(project, recording, eventually, caplog, name_is):
-    assert name_is
+def test_events_wait_and_the_warning_names_the_command(project, recording, eventually, caplog, log_name):
+    assert log_name
     for number in range(3):
         assert recording.record("stock.counted", metadata={"number": number})
     assert not recording.flush(timeout=0.5)
@@ -54,8 +54,8 @@ def test_events_wait_and_the_warning_names_the_command(project, recording, event
     assert project.owner.execute("select count(*) from public.other_log").fetchone() == (3,)
 
 
-def test_record_in_warns_and_counts(project, recording, caplog, name_is):
-    assert name_is
+def test_record_in_warns_and_counts(project, recording, caplog, log_name):
+    assert log_name
     caplog.set_level(logging.WARNING, "usersync.audit")
     with project.owner.transaction():
         assert recording.record_in(project.owner, "stock.counted") is None
@@ -64,8 +64,8 @@ def test_record_in_warns_and_counts(project, recording, caplog, name_is):
     assert "usersync audit enable" in caplog.text
 
 
-def test_record_in_raises_where_the_event_is_required(project, recording, name_is):
-    assert name_is
+def test_record_in_raises_if_the_event_is_required(project, recording, log_name):
+    assert log_name
     with pytest.raises(DatabaseError, match="usersync audit enable"), project.owner.transaction():
         recording.record_in(project.owner, "stock.counted", required=True)
 
@@ -79,24 +79,24 @@ def test_tracking_is_refused(project):
     assert run(tracking.untrack(project.settings, "public.products"), project.owner).changes == ()
 
 
-READERS = {
+READING_CALLS = {
     "search": lambda: reading.search(EventFilter()),
     "history": lambda: reading.history("product", "1"),
     "partitions": upkeep.partitions,
 }
 
 
-@pytest.mark.parametrize("reader", READERS)
-def test_reading_raises_without_an_audit_log(project, name_is, reader):
-    assert name_is
+@pytest.mark.parametrize("reader", READING_CALLS)
+def test_reading_raises_without_an_audit_log(project, log_name, reader):
+    assert log_name
     with pytest.raises(NotInstalledError, match="no audit log") as caught:
-        run(READERS[reader](), project.owner)
+        run(READING_CALLS[reader](), project.owner)
     assert "usersync audit enable" in caught.value.hint
 
 
 @pytest.mark.parametrize("policy", ["delete", "anonymize", "soft", "keep"])
-def test_users_are_created_changed_and_deleted(project, name_is, policy, delete_without_triggers):
-    assert name_is
+def test_users_are_created_changed_and_deleted(project, log_name, policy, delete_without_triggers):
+    assert log_name
     settings = replace(project.settings, on_delete=policy, on_soft_delete=policy)
     run(installation.apply(settings), project.owner)
     stays, goes, soft, unseen = (project.auth.sign_up_email(f"{each}@example.com") for each in "abcd")
@@ -114,8 +114,8 @@ def test_users_are_created_changed_and_deleted(project, name_is, policy, delete_
     assert project.client.failures() == []
 
 
-def test_a_person_s_data_is_erased(project, name_is):
-    assert name_is
+def test_a_users_data_is_erased(project, log_name):
+    assert log_name
     user = project.auth.sign_up_email("ada@example.com")
     assert run(why.explain_user(project.settings, user), project.owner)
     planned = run(delete_plan.plan_deletion(project.settings, user), project.owner)

@@ -1,4 +1,4 @@
-"""A project, its owner's connection, and tracked tables."""
+"""Fixtures for tests of row tracking: a project with an audit log, and its tracked tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tracker:
     project: Project
 
     def execute(self, statement: str, *parameters: Any) -> psycopg.Cursor[Any]:
-        """Run SQL as ``postgres``; without parameters, it may be several statements."""
+        """Run SQL as ``postgres``. Without parameters, it may contain several statements."""
         return self.project.owner.execute(statement, parameters or None)
 
     def plan(self, table: str, **options: Any) -> TrackingPlan:
@@ -51,7 +51,7 @@ class Tracker:
         return run(tracked_tables.tracked(self.project.settings, is_secret), self.project.owner)
 
     def events(self, fields: str = "action, entity_id, changes") -> list[Any]:
-        """The recorded events in order; single values if only one field is requested."""
+        """The recorded events in order. Single values if only one field is requested."""
         rows = self.project.owner.execute(
             f"select {fields} from public.audit_logs where source = 'trigger' "
             "order by occurred_at, action, entity_id"
@@ -66,7 +66,7 @@ class Tracker:
 
     @contextmanager
     def session(self, **settings: str) -> Iterator[psycopg.Connection[Any]]:
-        """Another session in one transaction, with settings that end with the transaction."""
+        """Another session with one open transaction, and settings that end with the transaction."""
         with self.project.database.connect("postgres", autocommit=False) as connection:
             for name, value in settings.items():
                 connection.execute("select set_config(%s, %s, true)", [name.replace("__", "."), value])

@@ -1,4 +1,4 @@
-"""Many tracked tables: doctor inspects all at once, and rollback locks a few at a time."""
+"""Many tracked tables: doctor reads all of them with the same queries, and rollback locks a few at a time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_rollback_takes_a_few_tables_at_a_time(project, monkeypatch):
     track_tables(project, ["a", "b", "c", "d", "e"])
     monkeypatch.setattr(uninstall, "TABLES_AT_ONCE", 2)
     said = statements_of(installation.rollback(project.settings), project.owner)
-    assert said.count("commit") == 1 + 3 + 1  # the plan, the tables, the rest
+    assert said.count("commit") == 1 + 3 + 1  # the plan, the tables, the remaining objects
     triggers = "select count(*) from pg_trigger where tgname like 'usersync%'"
     assert project.owner.execute(triggers).fetchone() == (0,)
 

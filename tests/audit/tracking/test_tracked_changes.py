@@ -1,4 +1,4 @@
-"""What is recorded of a tracked table."""
+"""The events that row tracking records for changes of a table."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_key_of_several_columns_is_a_json_array(tracker):
 def test_a_row_whose_key_changes_can_be_followed(tracker):
     tracker.execute(PRODUCTS + "; insert into products values (1, 'Bolt', 5), (2, 'Nut', 6), (3, 'Screw', 7)")
     tracker.track("products")
-    # Each row takes the key of the next one: pairing by key would be wrong for all of them.
+    # Each row gets the key of the next one, so pairing rows by key would be wrong for all of them.
     tracker.execute("alter table products drop constraint products_pkey, add primary key (id) deferrable")
     tracker.execute("update products set id = id % 3 + 1")
     assert tracker.events("entity_id, metadata ->> 'previous_entity_id', changes") == [
@@ -117,7 +117,7 @@ def test_without_a_key_a_hash_identifies_the_row(tracker):
     events = tracker.events("action, entity_id, metadata ->> 'previous_entity_id', changes")
     inserted, updated, deleted = events[:3], events[3:6], events[6:]
     assert len(events) == 7
-    # From event to event, by the hash before and the hash after.
+    # The row can be followed from event to event by the hashes before and after each change.
     assert sorted(event[2] for event in updated) == sorted(event[1] for event in inserted)
     assert sorted(str(event[3]) for event in updated) == ["{'stars': [1, 2]}"] * 2 + ["{'stars': [2, 3]}"]
     assert deleted[0][1] in {event[1] for event in updated}
@@ -221,7 +221,7 @@ def test_values_of_types_that_not_every_server_has(tracker, type, before, after,
     assert tracker.events("changes") == [{"value": pair}]
 
 
-def test_the_same_values_are_recorded_whatever_the_session_is_set_to(tracker):
+def test_the_same_values_are_recorded_with_any_session_settings(tracker):
     tracker.execute("create table days (day date, at timestamptz, what bytea, primary key (day, at))")
     tracker.track("days")
     given = {"datestyle": "German, DMY", "timezone": "Asia/Tokyo", "bytea_output": "escape"}
@@ -232,7 +232,7 @@ def test_the_same_values_are_recorded_whatever_the_session_is_set_to(tracker):
     ]
 
 
-def test_huge_values_are_cut_as_in_python(tracker):
+def test_huge_values_are_truncated_as_in_python(tracker):
     assert Limits().text == TEXT_LIMIT
     text, document, content = "ä" * 20_000, {"a": "b" * 1_000_000}, b"\xff" * 100_000
     tracker.execute(
@@ -267,7 +267,7 @@ def test_secrets_are_redacted_and_their_change_is_recorded(tracker):
     ]
 
 
-def test_the_type_of_a_column_decides_too(tracker):
+def test_the_type_of_a_column_also_decides_about_redaction(tracker):
     tracker.execute("create type public.kind as enum ('access', 'refresh')")
     tracker.execute("create domain public.amount as bigint")
     plan_of = "token public.kind, cookie bool, password interval, api_key public.amount, session_token uuid"
@@ -306,7 +306,7 @@ def test_generated_columns_are_recorded_where_they_are_stored(tracker):
     assert plan.columns == ("id", "w", "double")
 
 
-def test_a_number_may_be_a_long_key_too(tracker):
+def test_a_long_number_may_be_a_key(tracker):
     tracker.execute("create table numbers (id numeric primary key)")
     tracker.track("numbers")
     tracker.execute("insert into numbers values (1e300 + 1)")
@@ -327,7 +327,7 @@ def test_a_long_key_is_shortened_and_stays_unambiguous(tracker):
     assert "b" * 200 in ids
 
 
-def test_a_table_of_many_columns(tracker):
+def test_changes_of_a_table_with_many_columns_are_recorded(tracker):
     columns = ", ".join(f"c{number} int default {number}" for number in range(1_000))
     tracker.execute(f"create table wide (id int primary key, {columns})")
     tracker.track("wide")
@@ -338,7 +338,7 @@ def test_a_table_of_many_columns(tracker):
     assert updated == {"c7": [7, -1], "c999": [999, None]}
 
 
-def test_many_rows_after_a_plan_was_made_for_one(tracker):
+def test_many_rows_are_recorded_quickly_after_a_query_plan_for_one_row(tracker):
     tracker.execute(PRODUCTS)
     tracker.track("products")
     tracker.execute("insert into products values (0, 'Bolt', 0)")

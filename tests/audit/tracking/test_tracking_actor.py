@@ -1,4 +1,4 @@
-"""The actor: from the application's setting, else from the JWT claims, else the database role."""
+"""The actor of a tracked change: from the application's setting, the JWT claims, or the database role."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_jwt_claims_are_used_without_a_setting(tracker, claims, actor):
 
 
 def test_the_header_of_a_service_key_is_used_after_a_setting(tracker):
-    """The other roles, and malformed headers: tests/contrib/supabase."""
+    """tests/contrib/supabase tests the other roles and malformed headers."""
     headers = json.dumps(
         {"usersync-context": json.dumps({"actor_id": "ada", "request_id": "r", "tenant_id": "t"})}
     )
@@ -99,7 +99,7 @@ def test_changes_are_recorded_with_unreadable_claims(tracker, claims):
     assert not tracker.rejects()
 
 
-def test_invalid_settings_are_shortened_or_replaced(tracker):
+def test_invalid_settings_are_truncated_or_replaced(tracker):
     insert(
         tracker, usersync__actor_id="a" * 300, usersync__actor_type="emperor", usersync__request_id="r" * 300
     )

@@ -76,7 +76,7 @@ def test_if_a_change_cannot_be_stored_there_is_a_warning(tracker):
     )
 
 
-def test_a_lock_on_the_log_delays_a_statement_by_the_lock_time_out(tracker):
+def test_a_lock_on_the_log_delays_a_statement_at_most_by_the_lock_timeout(tracker):
     with tracker.session() as locking:
         locking.execute("lock table public.audit_logs in access exclusive mode")
         started = time.monotonic()
@@ -86,7 +86,7 @@ def test_a_lock_on_the_log_delays_a_statement_by_the_lock_time_out(tracker):
     assert [row[3] for row in tracker.rejects()] == ["55P03"]
 
 
-def test_a_transaction_waits_once_however_many_its_statements(tracker):
+def test_a_transaction_waits_once_for_all_its_statements(tracker):
     with tracker.session() as locking, tracker.session() as writing:
         locking.execute(
             "lock table public.audit_logs in access exclusive mode; "
@@ -100,7 +100,7 @@ def test_a_transaction_waits_once_however_many_its_statements(tracker):
         )
 
 
-def test_a_lock_on_the_users_table_delays_no_more(tracker):
+def test_a_lock_on_the_users_table_does_not_delay_a_statement_longer(tracker):
     user_id = tracker.project.auth.sign_up_email("ada@example.com")
     with tracker.session() as locking, tracker.session(usersync__actor_id=str(user_id)) as writing:
         locking.execute(f"lock table {tracker.project.users} in access exclusive mode")
@@ -109,8 +109,8 @@ def test_a_lock_on_the_users_table_delays_no_more(tracker):
     assert [row[:2] for row in tracker.rejects()] == [("products.inserted", "1")]
 
 
-def test_a_statement_that_is_cancelled_is_cancelled(tracker):
-    # query_canceled is requested by a session. It is not an error of recording.
+def test_cancelling_a_statement_raises_query_canceled(tracker):
+    # A session requests query_canceled. It is not an error of recording.
     tracker.execute(
         "create function public.slow() returns trigger language plpgsql as "
         "$$ begin perform pg_sleep(60); return new; end $$; "
@@ -160,7 +160,7 @@ def test_remaining_columns_are_recorded_with_a_stale_definition(tracker):
 
 
 def test_columns_are_recorded_from_the_first_statement_on(tracker):
-    """In a session that has made its plans before another session alters the table."""
+    """The session has cached its query plans before another session alters the table."""
     tracker.execute("create table noted (id int primary key, name text, note text, pin text)")
     tracker.execute("create table chosen (id int primary key, name text, qty int)")
     tracker.track("noted", exclude=("note",), reveal=("pin",))

@@ -1,4 +1,4 @@
-"""Row tracking in transactions of each isolation level, with an actor whose row changes meanwhile."""
+"""Row tracking at each isolation level while other transactions change the actor or the table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.one_isolation_level
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("column", ["full_name", "email"])
-def test_an_actor_who_was_changed_since_the_snapshot(tracker, level, column):
+def test_a_change_by_an_actor_modified_since_the_snapshot_is_recorded(tracker, level, column):
     project = tracker.project
     tracker.execute("create table products (id int primary key, name text)")
     tracker.execute(f"alter table {project.users} add unique ({project.column('email')})")
@@ -39,8 +39,8 @@ def test_an_actor_who_was_changed_since_the_snapshot(tracker, level, column):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_column_that_is_added_after_the_snapshot(tracker, level):
-    """The session has no plan before, and keeps it afterwards."""
+def test_a_column_added_after_the_snapshot_is_recorded(tracker, level):
+    """The session has no query plan before, and keeps its plan afterwards."""
     tracker.execute("create table products (id int primary key, name text)")
     tracker.track("products")
     with tracker.project.database.connect("postgres") as session:

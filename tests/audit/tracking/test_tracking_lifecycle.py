@@ -21,7 +21,7 @@ from usersync.transports.run import run
 
 PRODUCTS = "create table products (id int primary key, name text, qty int)"
 
-# Everything that could be left behind: functions, triggers, privileges, comments, dependencies, settings.
+# All objects that untracking could leave: functions, triggers, privileges, comments, dependencies, settings.
 CATALOG = """
     select 'function', oid::regprocedure::text, proacl::text
     from pg_proc where pronamespace = 'usersync'::regnamespace
@@ -64,18 +64,18 @@ def test_the_plan_matches_the_changes_and_writes_nothing(tracker):
     assert tracker.execute(CATALOG).fetchall() == before
     assert [change.kind for change in plan.changes] == ["create"] * 4 + ["alter"] + ["create"] * 4
     assert [change.busy for change in plan.changes] == [False] * 5 + [True] * 4
-    # The displayed SQL can be run by hand, with the same result.
+    # The SQL of the plan can be run by hand with the same result.
     tracker.execute("\n".join(change.sql for change in plan.changes))
     assert tracker.plan("products").changes == ()
     assert tracker.tracked()[0].state == "current"
 
 
-def test_tracking_twice_changes_nothing_and_other_options_replace_the_first(tracker):
+def test_tracking_again_changes_nothing_or_replaces_the_options(tracker):
     tracker.execute(PRODUCTS)
     assert tracker.track("products").changes
     assert tracker.track("products").changes == ()
     again = tracker.track("products", exclude=("qty",))
-    # No trigger is created again, so the table is not locked.
+    # The trigger is not created again, so the table is not locked.
     assert not any(change.busy for change in again.changes)
     (table,) = tracker.tracked()
     assert (table.columns, table.options) == (("id", "name"), TrackOptions(exclude=("qty",)))
@@ -119,11 +119,11 @@ def test_the_command_to_track_again_keeps_the_options(tracker):
     tracker.track("products", exclude=("odd name", "qty"), reveal=("api_token",))
     tracker.execute("alter table products add column price int, drop column qty")
     (table,) = tracker.tracked()
-    # A dropped column cannot be named any more.
+    # A dropped column can no longer be named.
     assert table.command == ("usersync audit track public.products --exclude 'odd name' --reveal api_token")
     tracker.track("products", columns=("name",))
     tracker.execute("alter table products drop column name")
-    # Without its only column, the option would mean all columns.
+    # An empty option would mean all columns.
     assert tracker.tracked()[0].command == "usersync audit track public.products --columns name"
 
 
@@ -174,7 +174,7 @@ def test_an_edited_function_is_reported_and_fixed(tracker):
 
 
 def test_tracking_functions_of_an_earlier_release_record_until_apply_replaces_them(tracker):
-    """They call usersync.fits, which is_valid_input has replaced: the script of usersync sql drops it."""
+    """They call usersync.fits, which is_valid_input has replaced. The script of usersync sql drops it."""
     tracker.execute("create table notes (id int primary key, body json)")
     tracker.track("notes")
     (text,) = tracker.execute(
@@ -193,7 +193,7 @@ def test_tracking_functions_of_an_earlier_release_record_until_apply_replaces_th
 
 
 def test_apply_moves_tracked_tables_to_another_log(tracker):
-    """The functions write to the table that the settings named when the table was tracked."""
+    """The functions write to the log that the settings named when the table was tracked."""
     settings, owner = tracker.project.settings, tracker.project.owner
     tracker.execute(PRODUCTS + "; create table altered (id int primary key, gone text)")
     tracker.track("products", exclude=("qty",))
@@ -249,7 +249,7 @@ def test_apply_keeps_tracked_tables_and_rollback_untracks_them(tracker):
     ],
 )
 def test_columns_with_personal_data_give_a_warning(tracker, table, columns, named):
-    """Recorded values stay in the log, even if the person is deleted."""
+    """Recorded values stay in the log even if the user is deleted."""
     tracker.execute(f"create table {table} ({columns})")
     said = [each for each in tracker.plan(table).findings if "personal" in each.message]
     assert [f"most likely in {named}." in each.message for each in said] == ([True] if named else [])
@@ -320,7 +320,7 @@ def test_the_missing_privilege_is_named(tracker):
         plan = tracker.track("foreign_land.things")
         assert any("belongs to stranger" in finding.message for finding in plan.findings)
         superuser.execute("insert into foreign_land.things values (1)")
-        # The role does not own the table, but can untrack it.
+        # The role does not own the table but can untrack it.
         tracker.untrack("foreign_land.things")
         assert tracker.events("action, db_role") == [("foreign_land.things.inserted", "supabase_admin")]
         superuser.execute("reset role; drop schema foreign_land cascade; drop role stranger")
@@ -334,7 +334,7 @@ def test_tracking_waits_for_a_busy_table_without_blocking_others(tracker):
         busy.execute("insert into products values (1, 'Bolt', 5)")
         thread = threading.Thread(target=run, args=(plan, tracker.project.owner))
         thread.start()
-        # It has tried and given up its lock: other sessions run in between.
+        # The session has requested and released its lock, so other sessions run in between.
         _wait(
             watching,
             "select exists (select from pg_locks where not granted and relation = 'products'::regclass)",
@@ -353,7 +353,7 @@ def _wait(connection, condition):
 
 
 def test_inspecting_a_table_locks_no_partition_of_the_log(tracker):
-    """Writers lock the log first: the opposite order can deadlock."""
+    """Writers lock the log first. The opposite order can deadlock."""
     tracker.execute("create table products (id int primary key)")
     with tracker.project.owner.transaction():
         tracker.plan("products")
@@ -364,7 +364,7 @@ def test_inspecting_a_table_locks_no_partition_of_the_log(tracker):
     assert locked == []
 
 
-def test_no_text_depends_on_the_servers_version(tracker):
+def test_tracking_functions_are_the_same_on_every_server_version(tracker):
     """A dump of one version is restored into another, and changes are still recorded."""
     tracker.execute("create table products (id int primary key, name text)")
     tracker.track("products")

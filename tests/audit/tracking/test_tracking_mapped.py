@@ -63,7 +63,7 @@ def test_values_that_do_not_fit_the_applications_columns_are_rejected(database, 
     ).fetchall() == [("no number", "22P02")]
 
 
-def test_the_order_in_which_columns_are_mapped_changes_nothing(database, postgres):
+def test_the_order_of_mapped_columns_has_no_effect(database, postgres):
     """The database stores the columns in another order than the settings file."""
     postgres.execute(HISTORY)
     install(database, SETTINGS)

@@ -1,4 +1,4 @@
-"""Tables with relations: partitions, children, cascades, triggers of the application."""
+"""Row tracking of partitioned tables, inheritance, cascades, and tables with triggers of the application."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_changes_through_a_partitioned_table_are_recorded(tracker):
     assert "partitioned" in plan.findings[0].message
     tracker.execute("insert into readings values (1, '2025-05-05', 1), (2, '2026-05-05', 2)")
     tracker.execute("update readings set value = value * 10")
-    # Moves between partitions, which the server implements as delete and insert.
+    # Updates that move rows between partitions, which the server implements as DELETE and INSERT.
     tracker.execute("update readings set at = at + 365 where id = 1")
     tracker.execute("delete from readings where id = 2")
     events = tracker.events("action, entity_id, metadata ->> 'previous_entity_id', changes")
@@ -64,7 +64,7 @@ def test_partitions_can_still_be_attached(tracker):
 
 
 def test_rows_are_paired_by_key_if_a_trigger_suppresses_one(tracker):
-    """Then there are fewer new rows than old ones, and their positions do not match."""
+    """There are fewer new rows than old ones, so their positions do not match."""
     partitioned(tracker)
     tracker.execute(
         "create function public.swallow() returns trigger language plpgsql as $$ begin return null; end $$; "
@@ -83,7 +83,7 @@ def test_rows_are_paired_by_key_if_a_trigger_suppresses_one(tracker):
         """('[4, "2026-05-05"]', {'value': [4, 40]})""",
     ]
     assert set(tracker.events("metadata ->> 'paired_by'")) == {"key"}
-    # A single row, too.
+    # This also works for a single row.
     tracker.execute("insert into readings_old values (2, '2025-05-06', 2)")
     tracker.execute("update readings set at = '2026-06-06' where at = '2025-05-06'")
     assert tracker.events("entity_id, changes -> 'at'")[-1] == ('[2, "2025-05-06"]', ["2025-05-06", None])
@@ -115,7 +115,7 @@ def test_cascades_are_recorded_row_by_row(tracker):
     )
     tracker.track("people")
     tracker.track("letters")
-    # One statement changes the first letter twice: once for each foreign key.
+    # One statement changes the first letter twice, once for each foreign key.
     tracker.execute("update people set id = 7 where id = 1")
     changes = [row for row in tracker.events("entity_type, entity_id, changes") if row[0] == "letters"]
     assert sorted(str(row) for row in changes) == [
@@ -131,7 +131,7 @@ def test_cascades_are_recorded_row_by_row(tracker):
     assert not tracker.rejects()
 
 
-def test_triggers_of_the_application(tracker):
+def test_changes_by_triggers_of_the_application_are_recorded(tracker):
     tracker.execute(
         "create table products (id int primary key, qty int, changed_at int default 0); "
         "create table stock (id int primary key, qty int); insert into stock values (1, 0); "

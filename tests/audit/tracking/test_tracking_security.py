@@ -1,4 +1,4 @@
-"""Promise P7 for row tracking, and names that attempt SQL injection."""
+"""Promise P7 (privileges) for row tracking, and names that attempt SQL injection."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_hostile_names_are_quoted(tracker, table):
     kind = table.name if table.schema == "public" else f"{table.schema}.{table.name}"
     assert set(tracker.events("entity_type")) == {kind}
     assert tracker.tracked()[0].state == "current"
-    # The slow path for a stale definition handles the same names.
+    # The slower code for a stale definition handles the same names.
     owner.execute(f"alter table {table.quoted} drop column name")
     owner.execute(f"update {table.quoted} set {quoted(COLUMNS[1])} = 'stale'")
     assert tracker.events("changes -> 'position' ->> 1, metadata ->> 'tracking'")[-1] == ("stale", "stale")
@@ -159,7 +159,7 @@ def test_a_cast_of_another_roles_type_is_never_called(tracker):
     assert not tracker.rejects()
 
 
-def test_backslashes_mean_the_same_in_every_session(tracker):
+def test_backslashes_have_the_same_meaning_in_every_session(tracker):
     tracker.execute('create table things (id int primary key, doc json, "a\\b" text)')
     tracker.track("things")
     with tracker.session(standard_conforming_strings="off") as session:
@@ -175,7 +175,7 @@ def test_backslashes_mean_the_same_in_every_session(tracker):
     assert not tracker.rejects()
 
 
-def test_derived_names_fit_and_differ():
+def test_derived_names_are_short_enough_and_distinct():
     names = [function_stem(table) for table in HOSTILE] + [function_stem(HOSTILE[0], 1)]
     assert len(set(names)) == len(names)
     assert all(name.isascii() and len(f"{name}_truncate") <= 63 for name in names)
