@@ -1,18 +1,19 @@
-"""Attacks on the audit log's promises: kill -9 at random moments, malformed events, outages that last.
+"""Fault tests of the audit log: kill -9 at random moments, malformed events, long outages.
 
 ::
 
     python bench/audit_faults.py [--only kills malformed …] [--kills 1000] [--minutes 2] [--json FILE]
 
-Kills: processes that record, several on one spool directory, are killed while the server stops and starts.
-Then the spool is drained, and every id that ``record()`` had returned must be in the table once.
+Kills: recording processes, several on one spool directory, are killed while the server stops and starts. Then
+the spool is drained, and every id that ``record()`` returned must be in the table once.
 
-Malformed: of 100,000 events, one in ten is malformed. The others must be stored, and these be rejected.
+Malformed: one in ten of 100,000 events is malformed. These must be rejected, and the others stored.
 
 Outages: a process records at a steady rate before and during each outage. The durations of ``record()`` and
 the use of memory are compared, and afterwards every event must be in the table once.
 
-Exits with 1 if an event is missing or stored twice. Needs Linux; a full disk needs the right to mount one.
+Exits with 1 if an event is missing or stored twice. Needs Linux. The outage "full disk" needs the privilege
+to mount a disk.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ BEFORE_S = 20.0
 
 
 def counts(database: SupabaseDatabase, promised: Path) -> dict[str, int]:
-    """Compare the table with a file of ids, one a line."""
+    """Compare the table with a file of ids, one per line."""
     with database.connect() as owner:
         owner.execute("set statement_timeout = 0; set work_mem = '256MB'")
         owner.execute("create temporary table promised (id uuid)")
@@ -79,8 +80,11 @@ def counts(database: SupabaseDatabase, promised: Path) -> dict[str, int]:
 
 
 @contextmanager
-def restless(server: EmbeddedPostgres) -> Iterator[list[str]]:
-    """Stop or kill the server from time to time until the generator is closed. Yields the number so far."""
+def disturbed(server: EmbeddedPostgres) -> Iterator[list[str]]:
+    """Stop or kill the server at random times until the generator is closed.
+
+    Yields the disturbances so far.
+    """
     over, done = threading.Event(), []
 
     def disturb() -> None:
@@ -100,8 +104,8 @@ def restless(server: EmbeddedPostgres) -> Iterator[list[str]]:
         thread.join()
 
 
-def waits(path: Path) -> bool:
-    """Whether a spool file has anything besides kept delivered events."""
+def has_waiting_events(path: Path) -> bool:
+    """Whether a spool file has events that are not delivered."""
     if path.suffix != ".spool":
         return not path.name.endswith((".lock", "-wal", "-shm"))
     with closing(connect(path, 1.0)) as connection:
@@ -119,7 +123,7 @@ def attack_by_kills(kills: int) -> dict[str, Any]:
         cluster.maintenance.close()
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         promised, started = place / "promised", time.monotonic()
-        with promised.open("w") as file, restless(server) as disturbances:
+        with promised.open("w") as file, disturbed(server) as disturbances:
             for number, ids in enumerate(kill_recorders(database.dsn(), place, kills, AT_ONCE), 1):
                 file.writelines(f"{each}\n" for each in ids)
                 if number % 50 == 0 or number == kills:
@@ -131,7 +135,7 @@ def attack_by_kills(kills: int) -> dict[str, Any]:
         with AuditLog(database.dsn(), spool_dir=place, project="test") as log:
             drained = log.drain(600)
         result = counts(database, promised)
-        left = [each.name for each in (place / "test").iterdir() if waits(each)]
+        left = [each.name for each in (place / "test").iterdir() if has_waiting_events(each)]
     bad = not drained or result["missing"] or result["doubled"] or left
     return {
         "kills": kills,
@@ -253,7 +257,7 @@ def end_writer(connection: psycopg.Connection[Any]) -> bool:
 
 
 class BlackHole:
-    """A proxy between the log and the server, in another process, so that its work is not measured."""
+    """A proxy that stops forwarding. It runs in another process, so that its work is not measured."""
 
     def __init__(self, stack: ExitStack, host: str, port: int) -> None:
         command = [sys.executable, str(TESTS / "proxy.py"), host, str(port)]
@@ -285,7 +289,7 @@ OUTAGES: dict[str, Callable[..., Any]] = {
 
 
 class Recording:
-    """Records at a steady rate, and stores the duration of each call, and the ids in a file."""
+    """Records at a steady rate. Stores the duration of each call, and writes the ids to a file."""
 
     def __init__(self, log: AuditLog, promised: Path, rate: float) -> None:
         self._log = log
@@ -319,7 +323,7 @@ class Recording:
             "p99_us": round(ordered[len(ordered) * 99 // 100] / 1000, 1),
             "max_ms": round(ordered[-1] / 1e6, 1),
             "kib_grown": (end - start) >> 10,
-            # Of the second half: in the first, caches of a fixed size fill up.
+            # Only the second half counts, because caches of a fixed size fill up in the first.
             "kib_per_100k": round((end - middle) / 1024 / len(times) * 2 * 100_000),
         }
 
@@ -356,7 +360,7 @@ def measure_outage(kind: str, minutes: float, rate: float, disk: Path | None) ->
         result = counts(database, place / "promised")
     lost = stats.dropped + stats.quarantined + stats.rejected + recording.quarantined
     bad = not arrived or lost or result["missing"] or result["doubled"]
-    # Otherwise it was not an outage.
+    # Otherwise there was no outage.
     bad = bad or kept_out.waiting < during["events"]
     return {
         "outage": kind,

@@ -1,4 +1,4 @@
-"""Draws from growth.json how the figures grow, as SVG: one panel each, usersync beside the limit."""
+"""Draws the figures of growth.json as SVG: one panel for each figure, with usersync and its limit."""
 
 from __future__ import annotations
 

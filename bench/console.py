@@ -1,11 +1,11 @@
-"""The console over many events and users: how long each page takes. Run with: make bench-console
+"""The duration of each page of the console with many events and users. Run with: make bench-console
 
 ::
 
     python bench/console.py [--events 10000000] [--users 1000000] [--requests 100] [--out DIRECTORY]
 
 Fills a database of its own, which is deleted afterwards, and writes console.json. Ten million events need
-about 15 GB of disk and ten minutes. A request follows the one before, with other values each time.
+about 15 GB of disk and ten minutes. Requests are sent one after the other, each with other values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fifty pages that follow new events: the memory of the process that serves them. Prints a line a period.
+"""The memory of the console's process while fifty pages follow new events. Prints a line a period.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The feed: what it costs to number an event, and to read a page at any position among many events."""
+"""The feed: the time to number an event, and to read a page at any position among many events."""
 
 from __future__ import annotations
 

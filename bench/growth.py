@@ -170,7 +170,7 @@ def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[
         # A new index is not in the server's memory. Otherwise one side, which was filled last, would have its
         # index there, and the other would read a page for most sign-ups. Both indexes get one form, too.
         connection.execute("reindex table public.users")
-        # Otherwise one side would wait for the disk, because the other was read last.
+        # Otherwise one side would wait for the disk, because the other side's files were read last.
         read_ahead(connection)
     # After a checkpoint, the first change of a page writes the complete page to the WAL: now on both sides.
     hand_written.execute("checkpoint")

@@ -61,7 +61,7 @@ class Lab:
 
     @contextmanager
     def database(self) -> Iterator[SupabaseDatabase]:
-        """A database of Supabase's shape, which is dropped afterwards."""
+        """A database as Supabase creates it. It is dropped afterwards."""
         database = self.cluster.create()
         yield database
         self.cluster.drop(database)

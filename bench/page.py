@@ -2,8 +2,7 @@
 
 In the page, ``{{about}}`` is the machine, ``{{rows sign_up}}`` the rows of a benchmark,
 ``{{profile sign_up}}`` the time of each way, ``{{growth}}`` the figures by size, ``{{console}}`` the
-time of each page, ``{{kills}}``,
-``{{malformed}}`` and ``{{outages}}`` the results of the attacks, and
+time of each page, ``{{kills}}``, ``{{malformed}}`` and ``{{outages}}`` the results of the fault tests, and
 ``{{sign_up | sign-up | the hand-written trigger}}`` one figure: that benchmark's row of that name and peer.
 """
 

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that answers 204 to everything. Prints its port, and ends with its input."""
+"""A receiver of webhooks that answers every request with 204. Prints its port, and ends with its input."""
 
 from __future__ import annotations
 

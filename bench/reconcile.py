@@ -1,4 +1,4 @@
-"""Reconciling against the limit: one bare statement that does the same at once.
+"""Reconciling, compared with its limit: one bare statement that does the same work.
 
 The bare INSERT … SELECT and the bare full join are the best that PostgreSQL can do, without pages, guards,
 failures table or resuming. Memory is that of the server process that did the work.

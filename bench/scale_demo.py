@@ -30,7 +30,7 @@ from usersync.embedded import EmbeddedPostgres
 from usersync.testing import SupabaseCluster
 from usersync.testing.install import install
 
-# The servers are started as those of the tests are.
+# The tests' helpers start the NATS servers.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from nats_server import NatsCluster, nats_cluster
 
@@ -73,7 +73,7 @@ def arguments() -> argparse.Namespace:
 def demo(
     options: argparse.Namespace, stack: ExitStack
 ) -> tuple[list[dict[str, Any]], dict[str, dict[int, int]]]:
-    """Run everything. Returns what the applications say, and how often each event is in the table."""
+    """Run the demo. Returns the reports of the applications, and how often each event is in the table."""
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="usersync-scale-")))
     say("starting PostgreSQL and three NATS servers")
     server = stack.enter_context(EmbeddedPostgres())

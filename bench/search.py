@@ -103,7 +103,9 @@ class Log:
         }
 
     def searches(self) -> dict[str, tuple[list[EventFilter], str, bool]]:
-        """What to look up, the condition that finds the same, and whether the oldest events come first."""
+        """The filters, the SQL condition that finds the same events, and whether the oldest events come
+        first.
+        """
 
         def some(kind: str, count: int) -> list[str]:
             keys = [self._chance.randrange(count) for _ in range(TURNS)]
@@ -180,7 +182,7 @@ class Log:
 
 
 def measure(lab: Lab, stack: ExitStack) -> tuple[list[Row], dict[str, Any]]:
-    """Search, and weigh."""
+    """Measure searches and the size of events."""
     log = Log(lab, stack)
     rows = []
     for name, (filters, condition, oldest_first) in log.searches().items():

@@ -17,7 +17,7 @@ from usersync import AuditLog
 from usersync.audit.feed import number_events
 from usersync.transports.run import run
 
-# The servers are started as those of the tests are.
+# The tests' helpers start the NATS servers.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from nats_server import NatsServer, nats_cluster, nats_server
 
@@ -32,7 +32,7 @@ DEADLINE_S = 300
 
 
 class StreamedLog(Log):
-    """One database, its log, and ways of a spool into it."""
+    """One database, its audit log, and ways to deliver a spool to it."""
 
     def __init__(self, lab: Lab, stack: ExitStack, events: int) -> None:
         super().__init__(lab, stack, events)

@@ -110,7 +110,7 @@ class Tracked:
         return timed(update_each) / self.commits
 
     def settle(self) -> None:
-        """Empty all logs, so that no way has a longer one than another."""
+        """Empty all logs, so that all ways have logs of the same length."""
         for log in LOGS:
             self.connection.execute(f"truncate {log} cascade")
         self.connection.execute("truncate public.audit_logs")

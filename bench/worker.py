@@ -145,7 +145,7 @@ class Work:
             module.FASTEST_S, module.SLOWEST_S = usual
 
     def _latency(self, seen: SimpleQueue[float], interval: float) -> float:
-        # At any moment between two looks.
+        # The commit is at a random time between two reads of the feed.
         time.sleep(random.uniform(1, 2) * interval)  # noqa: S311
         self._record("latency.measured")
         committed = time.monotonic()

@@ -92,7 +92,7 @@ PATHS = (
 )
 
 
-def test_both_answer_the_same(serve, ids):
+def test_both_frameworks_give_the_same_answers(serve, ids):
     fastapi, flask = serve().values()
     for path in (*PATHS, f"/audit/events/{ids[0]}"):
         one, other = fastapi(path, **ADMIN), flask(path, **ADMIN)
@@ -118,7 +118,7 @@ def test_links_lead_through_all_pages(serve, ids):
         assert found == ids[::-1]
 
 
-BAD = (
+INVALID_REQUESTS = (
     "/audit/events?after=x",
     "/audit/events?action=a*b",
     "/audit/events?entity_id=7",
@@ -134,10 +134,10 @@ MALFORMED = (
 )
 
 
-def test_bad_requests_and_missing_events(serve, ids):
+def test_invalid_requests_and_missing_events_are_answered_with_an_error(serve, ids):
     fastapi, flask = serve().values()
     cursor = fastapi("/audit/events?limit=1", **ADMIN).body["next"].partition("after=")[2]
-    for path in (*BAD, f"/audit/events?action=order.*&after={cursor}"):
+    for path in (*INVALID_REQUESTS, f"/audit/events?action=order.*&after={cursor}"):
         one, other = fastapi(path, **ADMIN), flask(path, **ADMIN)
         assert (one.status, one.body) == (400, other.body), path
         assert other.status == 400
@@ -149,7 +149,13 @@ def test_bad_requests_and_missing_events(serve, ids):
 
 def test_only_callers_that_the_application_allows(serve, ids):
     for get in serve().values():
-        for path in (*PATHS, *BAD, *MALFORMED, f"/audit/events/{ids[0]}", f"/audit/events/{uuid4()}"):
+        for path in (
+            *PATHS,
+            *INVALID_REQUESTS,
+            *MALFORMED,
+            f"/audit/events/{ids[0]}",
+            f"/audit/events/{uuid4()}",
+        ):
             refused = get(path)
             assert refused.status == 403, path
             assert ids[0] not in str(refused.body)

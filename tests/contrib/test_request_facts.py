@@ -1,4 +1,4 @@
-"""The fields of a request: a harmless id, and an address that a client cannot forge."""
+"""The fields of a request: a safe request id, and an IP address that a client cannot forge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRIVATE = TrustedProxies(["10.0.0.0/8", "fd00::/8"])
 
 
 @pytest.mark.parametrize("sane", ["a", "4bf92f3577b34da6a3ce929d0e0e4736", "01J:x/y+z=@-_.", "a" * 128])
-def test_a_harmless_id_is_kept(sane):
+def test_a_safe_request_id_is_kept(sane):
     assert request_id(sane) == sane
 
 
@@ -36,12 +36,12 @@ def test_a_harmless_id_is_kept(sane):
         "a" * 129,
     ],
 )
-def test_any_other_is_replaced(other):
+def test_an_unsafe_request_id_is_replaced(other):
     assert uuid.UUID(request_id(other)).version == 4
 
 
 @given(st.text())
-def test_every_used_id_is_harmless(text):
+def test_every_used_request_id_is_safe(text):
     found = request_id(text)
     assert found.isascii()
     assert 1 <= len(found) <= 128
@@ -105,7 +105,7 @@ def test_nothing_that_a_client_sends_changes_its_address(invented, further_proxi
     assert PRIVATE.client("10.0.0.1", f"{sent}, {added}" if sent else added) == "203.0.113.9"
 
 
-def test_a_very_long_header_is_cut():
+def test_a_very_long_header_is_truncated():
     assert PRIVATE.client("10.0.0.1", "10.1.1.1," * 100_000 + "10.2.2.2") == "10.1.1.1"
     assert PRIVATE.client("10.0.0.1", "1.1.1.1," * 100_000 + "203.0.113.9") == "203.0.113.9"
 

@@ -124,7 +124,7 @@ class EmbeddedPostgres:
             return
         with self._explained():
             self._session = self._joined()
-        # Whoever forgets to close it leaves nothing behind either.
+        # A server that is not closed is removed at exit, too.
         weakref.finalize(self, self._session.abandon).atexit = False
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Alembic: real projects, with SQLModel, Flask-Migrate and an asyncio engine."""
+"""usersync in migrations of Alembic: projects with SQLModel, Flask-Migrate and an asyncio engine."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_upgrade_check_autogenerate_and_downgrade(alembic, database, postgres, a
     assert postgres.execute("select id, email from users").fetchall() == [(user_id, "ada@example.com")]
     with database.connect() as connection:
         assert run(installation.plan(with_audit_log(SETTINGS)), connection).changes == ()
-    # The same again is no change, and a changed table of the application is still found.
+    # A second upgrade changes nothing, and autogenerate still finds a changed table of the application.
     alembic("downgrade", "0001")
     assert not is_installed(postgres)
     assert postgres.execute("select to_regclass('audit_logs')").fetchone() == (None,), "it had no events"
@@ -133,15 +133,15 @@ def test_a_downgrade_keeps_events(alembic, database, postgres, auth):
         postgres.execute("delete from audit_logs")
 
 
-def test_the_sql_of_offline_mode(alembic, postgres):
+def test_offline_mode_prints_the_installation_sql(alembic, postgres):
     script = alembic("upgrade", "head", sql=True)
-    # Logging goes to the same place before the first statement.
+    # Log lines are printed before the first statement.
     postgres.execute(script[script.index("BEGIN;") :])
     assert is_installed(postgres)
     alembic("check")
 
 
-def test_the_rollback_in_sql_leaves_what_rollback_leaves(database, postgres, auth, catalog):
+def test_the_rollback_in_sql_leaves_the_same_objects_as_rollback(database, postgres, auth, catalog):
     settings = with_audit_log()
     bare = catalog()
     for options in ({}, {"drop_users_table": True, "drop_audit_log": True}):
@@ -157,8 +157,11 @@ def test_the_rollback_in_sql_leaves_what_rollback_leaves(database, postgres, aut
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-def test_asyncio_engines_and_all_schemas(database, postgres, driver):
-    """What ``alembic init --template async`` does. All schemas are compared, also usersync's own and auth."""
+def test_asyncio_engines_install_and_autogenerate_finds_no_change(database, postgres, driver):
+    """Runs as with ``alembic init --template async``.
+
+    All schemas are compared, including usersync and auth.
+    """
 
     def migrate(connection):
         options = {"include_object": include_object, "include_name": include_name, "include_schemas": True}
@@ -211,7 +214,7 @@ Migrate(app, db, include_object=include_object)
 
 # By the env.py of Flask-Migrate's own template.
 @pytest.mark.filterwarnings("ignore:'get_engine' is deprecated:DeprecationWarning")
-def test_flask_migrate_leaves_an_installation_alone(database, postgres, tmp_path, monkeypatch):
+def test_flask_migrate_proposes_no_change_of_an_installation(database, postgres, tmp_path, monkeypatch):
     run(installation.apply(with_audit_log()), postgres)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     names = {"__name__": "flask_project"}

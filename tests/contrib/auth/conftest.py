@@ -1,4 +1,4 @@
-"""Both verifiers with one interface."""
+"""The blocking and the asyncio verifier, with one interface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["blocking", "asyncio"])
 def make_verifier(request: pytest.FixtureRequest, auth_server: Any) -> Iterator[Callable[..., Any]]:
-    """Create a verifier for the auth server; return its blocking ``verify``."""
+    """A function that creates a verifier, and returns its ``verify`` as a blocking function."""
     with asyncio.Runner() as runner:
 
         def make(**options: Any) -> Callable[[Any], Any]:

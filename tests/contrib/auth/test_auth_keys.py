@@ -1,4 +1,4 @@
-"""How often the keys are fetched, and how tokens are checked while the auth server does not answer."""
+"""Fetching the auth server's keys: how often, and how tokens are checked during an outage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from usersync.errors import SettingsError
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The clock of the keys; ``clock.now += 60`` advances it by a minute."""
+    """The clock of the key cache. ``clock.now += 60`` advances it by a minute."""
 
     class Clock:
         now = 1000.0
@@ -36,7 +36,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def held(monkeypatch):
-    """A fetch that has started, and continues when released."""
+    """A fetch of the keys that has started, and continues when the test releases it."""
 
     class Held:
         begun, go = threading.Event(), threading.Event()
@@ -81,7 +81,7 @@ def test_concurrent_first_requests_fetch_once(auth_server):
     assert len({user.id for user in users}) == 1
 
 
-def test_a_new_key_is_found(auth_server, clock):
+def test_a_new_key_is_fetched_and_accepted(auth_server, clock):
     verifier = TokenVerifier(auth_server.url)
     verifier.verify(auth_server.token())
     old = auth_server.key
@@ -99,7 +99,7 @@ def test_a_revoked_key_is_no_longer_accepted(auth_server, clock):
     auth_server.key = Key()
     auth_server.published = [auth_server.key.public]
     clock.now += keys_module.FRESH_S + 1
-    verifier.verify(stolen)  # with the known keys; this starts a fetch in the background
+    verifier.verify(stolen)  # accepted with the cached keys; this starts a fetch in the background
     settled(verifier)
     with pytest.raises(InvalidTokenError, match="does not publish"):
         verifier.verify(stolen)
@@ -173,7 +173,7 @@ def test_known_keys_are_used_during_an_outage_for_a_limited_time(auth_server, cl
     ],
     ids=range(9),
 )
-def test_an_invalid_answer(auth_server, verify, answer, words):
+def test_an_invalid_answer_of_the_auth_server_is_reported(auth_server, verify, answer, words):
     auth_server.answer = answer
     with pytest.raises(KeysUnavailableError, match=words) as caught:
         verify(auth_server.token())
@@ -181,7 +181,7 @@ def test_an_invalid_answer(auth_server, verify, answer, words):
     assert auth_server.requests == 1
 
 
-def test_no_auth_server(make_verifier):
+def test_an_unreachable_auth_server_is_reported(make_verifier):
     with AuthServer() as gone:
         token = gone.token()
     with pytest.raises(KeysUnavailableError, match="refused"):
@@ -196,7 +196,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("part", ENDLESS)
 def test_an_endless_answer_is_cut_off(auth_server, make_verifier, monkeypatch, part):
-    """Each such fetch holds a thread and a connection, and another one starts soon."""
+    """Each such fetch would occupy a thread and a connection, and another one would start soon."""
     monkeypatch.setattr(keys_module, "_ARRIVES_S", 0.1)
     gone = threading.Event()
     start, more = ENDLESS[part]
@@ -293,7 +293,7 @@ def test_a_key_of_another_use_is_not_used(auth_server, verify):
 
 
 def test_fetching_keys_does_not_block_the_event_loop(auth_server, held):
-    """The auth server answers only after the event loop has done other work."""
+    """The auth server answers only after the event loop has run other tasks."""
     verifier = AsyncTokenVerifier(auth_server.url)
 
     async def main():
@@ -335,7 +335,7 @@ def test_a_cancelled_caller_does_not_cancel_the_fetch(auth_server, held):
 
 
 def test_a_lost_fetch_is_started_again(auth_server, clock):
-    """As in a forked child, which does not have the parent's thread."""
+    """This happens in a forked child, which does not have the parent's thread."""
     verifier = TokenVerifier(auth_server.url)
     verifier._keys._begun_at, verifier._keys._fetch = clock.now, Future()
     clock.now += keys_module._LOST_S

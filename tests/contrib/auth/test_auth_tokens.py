@@ -1,4 +1,4 @@
-"""Which tokens are accepted, and why others are refused."""
+"""Tokens that are accepted, and tokens that are refused with a reason."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from usersync.errors import SettingsError
 
 
 def refusal(verify, token) -> str:
-    """Why the token is refused. No error contains the token."""
+    """The reason why a token is refused. Checks that the error does not contain the token."""
     with pytest.raises(InvalidTokenError) as caught:
         verify(token)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.hint)
@@ -50,14 +50,14 @@ def test_a_valid_token_gives_its_user(auth_server, verify):
     assert "ada@example.com" not in repr(user)
 
 
-def test_an_anonymous_user(auth_server, verify):
+def test_a_token_of_an_anonymous_user_is_accepted(auth_server, verify):
     assert verify(auth_server.token(is_anonymous=True)).is_anonymous
     assert not verify(auth_server.token(is_anonymous=None)).is_anonymous
     assert not verify(auth_server.token(is_anonymous="true")).is_anonymous
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512", "RS256", "RS512", "EdDSA"])
-def test_every_algorithm_of_the_auth_server(auth_server, algorithm):
+def test_tokens_of_every_algorithm_of_the_auth_server_are_accepted(auth_server, algorithm):
     key = Key(algorithm)
     auth_server.published = [key.public]
     verify = TokenVerifier(auth_server.url).verify
@@ -69,7 +69,7 @@ def test_a_key_without_alg_has_the_algorithm_of_its_type(auth_server, verify):
     assert isinstance(verify(auth_server.token()), VerifiedUser)
 
 
-def test_a_shared_secret(auth_server, make_verifier):
+def test_tokens_signed_with_a_shared_secret_are_accepted(auth_server, make_verifier):
     verify = make_verifier(secret=SECRET + "\n")
     user_id = uuid4()
     assert verify(auth_server.shared_token(user_id)).id == user_id
@@ -78,7 +78,7 @@ def test_a_shared_secret(auth_server, make_verifier):
     assert verify(auth_server.token(user_id)).id == user_id
 
 
-def test_clocks_may_differ_a_little(auth_server, make_verifier):
+def test_the_leeway_allows_small_differences_of_clocks(auth_server, make_verifier):
     now = int(time.time())
     verify = make_verifier(leeway=60)
     assert verify(auth_server.token(exp=now - 20))
@@ -115,7 +115,7 @@ def test_the_default_leeway_is_small(auth_server, verify):
         ({"role": "anon"}, "its role is not accepted"),
     ],
 )
-def test_claims_that_are_not_accepted(auth_server, verify, changed, reason):
+def test_invalid_claims_are_refused(auth_server, verify, changed, reason):
     assert refusal(verify, auth_server.token(**changed)) == reason
 
 
@@ -123,7 +123,7 @@ def test_an_audience_may_be_a_list(auth_server, verify):
     assert verify(auth_server.token(aud=["other", "authenticated"]))
 
 
-def test_other_roles_where_the_application_says_so(auth_server, make_verifier):
+def test_other_roles_are_accepted_if_the_application_allows_them(auth_server, make_verifier):
     verify = make_verifier(roles=["authenticated", "editor"])
     assert verify(auth_server.token(role="editor")).role == "editor"
     assert refusal(verify, auth_server.token(role="service_role"))
@@ -138,7 +138,7 @@ def test_an_api_key_is_not_a_user(auth_server, make_verifier):
         assert refusal(verify, jwt.encode(claims, SECRET, "HS256"))
 
 
-def test_a_token_of_another_project(auth_server, verify):
+def test_a_token_of_another_project_is_refused(auth_server, verify):
     with AuthServer() as other:
         assert "does not publish" in refusal(verify, other.token())
         # The token of another project is refused even if both publish the key.
@@ -147,7 +147,7 @@ def test_a_token_of_another_project(auth_server, verify):
         assert refusal(fresh, other.token()) == "it is from another issuer"
 
 
-def test_unsigned(auth_server, verify):
+def test_an_unsigned_token_is_refused(auth_server, verify):
     claims = auth_server.claims()
     unsigned = jwt.encode(claims, None, "none", headers={"kid": auth_server.key.id})
     assert refusal(verify, unsigned) == "its algorithm is not accepted"
@@ -159,20 +159,20 @@ def test_unsigned(auth_server, verify):
     assert refusal(verify, f"{head}.{body}") == "it is not a JSON Web Token of an auth server"
 
 
-def test_signed_with_another_key_of_the_same_name(auth_server, verify):
+def test_a_token_signed_with_another_key_of_the_same_id_is_refused(auth_server, verify):
     thief = Key(key_id=auth_server.key.id)
     assert refusal(verify, auth_server.token(key=thief)) == "its signature does not match its key"
 
 
-def test_claims_that_were_changed_after_signing(auth_server, verify):
+def test_claims_changed_after_signing_are_refused(auth_server, verify):
     head, _, signature = auth_server.token().split(".")
     token = f"{head}.{b64(auth_server.claims(uuid4()))}.{signature}"
     assert refusal(verify, token) == "its signature does not match its key"
 
 
 @pytest.mark.parametrize("secret", [None, SECRET])
-def test_hs256_with_a_public_key_as_the_secret(auth_server, make_verifier, secret):
-    """The classic attack: the public key is used as the secret of HS256."""
+def test_hs256_with_the_public_key_as_secret_is_refused(auth_server, make_verifier, secret):
+    """A known attack uses the public key as the secret of HS256."""
     verify = make_verifier(**({"secret": secret} if secret else {}))
     public = auth_server.key.private.public_key()
     for written in (
@@ -188,7 +188,7 @@ def test_hs256_with_a_public_key_as_the_secret(auth_server, make_verifier, secre
         assert refusal(verify, f"{signed}.{b64(signature)}")
 
 
-def test_an_algorithm_that_does_not_match_the_key(auth_server, verify):
+def test_an_algorithm_that_does_not_match_the_key_is_refused(auth_server, verify):
     """A token whose algorithm differs from its key's is refused before its signature is checked."""
     rsa = Key("RS256")
     auth_server.published.append(rsa.public)
@@ -257,12 +257,12 @@ def test_a_weak_key_is_not_used(auth_server, verify):
     ],
     ids=range(22),
 )
-def test_garbage(auth_server, verify, token):
+def test_invalid_texts_are_refused_as_tokens(auth_server, verify, token):
     assert refusal(verify, token)
     assert auth_server.requests == 0
 
 
-def test_huge(auth_server, verify):
+def test_a_very_long_token_is_refused(auth_server, verify):
     big = auth_server.token(user_metadata={"x": "y" * 20_000})
     assert refusal(verify, big) == "it is larger than 16 KiB"
     assert refusal(verify, "a" * (64 << 20)) == "it is larger than 16 KiB"
@@ -312,7 +312,7 @@ def test_claims_of_any_type_give_a_user_or_a_reason(auth_server, changed):
         assert isinstance(TokenVerifier(auth_server.url, secret=SECRET).verify(token), VerifiedUser)
 
 
-def test_nothing_of_a_token_is_logged(auth_server, verify, caplog):
+def test_no_part_of_a_token_is_logged(auth_server, verify, caplog):
     caplog.set_level(logging.DEBUG)
     token = auth_server.token(key=Key())
     refusal(verify, token)
@@ -343,14 +343,14 @@ def test_nothing_of_a_token_is_logged(auth_server, verify, caplog):
         ({"roles": "authenticated"}, "expected a list"),
     ],
 )
-def test_invalid_settings(kind, options, words):
+def test_invalid_settings_of_a_verifier_raise(kind, options, words):
     url = {} if "url" in options or not options or "issuer" in options else {"url": "https://p.supabase.co"}
     with pytest.raises(SettingsError, match=words) as caught:
         kind(**url, **options)
     assert (options.get("secret") or "-----") not in str(caught.value)
 
 
-def test_from_the_environment(auth_server, tmp_path, monkeypatch):
+def test_a_verifier_can_be_configured_by_the_environment(auth_server, tmp_path, monkeypatch):
     for name in ("SUPABASE_URL", "SUPABASE_JWT_SECRET"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SettingsError, match="no SUPABASE_URL"):
@@ -365,7 +365,7 @@ def test_from_the_environment(auth_server, tmp_path, monkeypatch):
     assert AsyncTokenVerifier.from_env(roles=["editor"])
 
 
-def test_an_auth_server_with_another_issuer(auth_server):
+def test_the_issuer_may_differ_from_the_auth_servers_url(auth_server):
     """In a private network its host name differs from its issuer."""
     verify = TokenVerifier(auth_server.url, issuer="https://auth.example.com").verify
     assert verify(auth_server.token(iss="https://auth.example.com"))
@@ -374,7 +374,7 @@ def test_an_auth_server_with_another_issuer(auth_server):
     assert bare.verify(auth_server.token())
 
 
-def test_the_actor_of_an_impersonation_is_the_person_who_really_acts():
+def test_the_actor_of_an_impersonation_is_the_real_person():
     """RFC 8693, 4.1: ``sub`` is the user, the outermost ``act`` the current actor."""
     user = "5d7b3c1e-0000-4000-8000-000000000001"
     claims = {"sub": user, "role": "authenticated", "exp": 2_000_000_000}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def django_project() -> None:
-    """Django, set up once a process: another test may have configured it already."""
+    """Set up Django once per process. Another test may have configured it already."""
     if not django_settings.configured:
         django_settings.configure()
     django.setup()

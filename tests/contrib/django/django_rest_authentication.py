@@ -9,7 +9,7 @@ from rest_framework.authentication import BaseAuthentication
 
 
 class OwnAuthentication(BaseAuthentication):
-    """Believes a header, as other classes a token of Supabase."""
+    """Trusts a header, where other classes verify a token of Supabase."""
 
     def authenticate(self, request: Any) -> tuple[User, dict[str, str]]:
         return User(pk=7, username="ada"), {"sub": request.headers["X-Subject"]}

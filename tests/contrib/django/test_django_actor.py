@@ -38,7 +38,7 @@ def ada(site):
 @pytest.mark.parametrize(
     ("how", "view"), [("wsgi", "record"), ("asgi", "record"), ("wsgi", "record_in_a_thread")]
 )
-def test_the_user_of_the_session(site, ada, how, view):
+def test_the_actor_is_the_user_of_the_session(site, ada, how, view):
     site.get(how, view, cookie=site.cookie(ada))
     assert site.events(ACTOR) == [(str(ada.pk), "user", {})]
 
@@ -60,12 +60,12 @@ def test_the_user_is_loaded_once_and_the_response_varies_by_cookie(site, ada):
 
 @pytest.mark.parametrize("how", ["wsgi", "asgi"])
 @pytest.mark.parametrize("cookie", ["", "sessionid=gone", "sessionid=\x00", "other=1"])
-def test_nobody(site, how, cookie):
+def test_a_request_without_a_user_has_no_actor(site, how, cookie):
     site.get(how, "record", cookie=cookie)
     assert site.events("actor_id, actor_type, user_id") == [(None, "anonymous", None)]
 
 
-def test_in_an_async_view_a_user_who_was_loaded(site, ada):
+def test_in_an_async_view_a_loaded_user_is_the_actor(site, ada):
     site.asgi("load_and_record", cookie=site.cookie(ada))
     assert site.events(ACTOR) == [(str(ada.pk), "user", {})]
 
@@ -88,12 +88,12 @@ def test_signing_in_and_out_changes_the_actor(site, ada):
     ]
 
 
-def test_a_user_whom_the_view_has_set(site):
+def test_a_user_set_by_the_view_is_the_actor(site):
     site.wsgi("record_of_another_user")
     assert site.events(ACTOR) == [("77", "user", {})]
 
 
-def test_in_an_atomic_block(site, ada):
+def test_the_actor_is_found_in_an_atomic_block(site, ada):
     assert site.wsgi("record_in_an_atomic_block", cookie=site.cookie(ada)).body == b"True"
     assert site.events(ACTOR) == [(str(ada.pk), "user", {})]
 
@@ -107,7 +107,7 @@ def test_a_failure_to_load_the_user_does_not_abort_the_transaction(site, ada):
     assert site.owner.execute("select username from auth_user order by 1").fetchall() == [("ada",), ("made",)]
 
 
-def test_in_a_transaction_that_has_failed(site, ada):
+def test_in_a_failed_transaction_the_event_has_no_actor(site, ada):
     assert site.wsgi("record_in_a_failed_block", cookie=site.cookie(ada)).body == b"failed"
     ((actor_id, _, metadata),) = site.events(ACTOR)
     assert actor_id is None

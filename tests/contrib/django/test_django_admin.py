@@ -123,7 +123,7 @@ def test_pages_filters_and_the_difference(client, ids):
     assert "Audit events" in reader.get("/staff/").content.decode()
 
 
-def test_bad_filters_and_missing_events(client, ids):
+def test_invalid_filters_and_missing_events_are_answered_with_an_error(client, ids):
     for query in ("after=x", "action=a*b", "since=yesterday", "entity_id=7", "user_id=7"):
         answer = client("reader").get(f"{LOG}?{query}")
         assert (answer.status_code, listed(answer)) == (400, []), query
@@ -132,7 +132,7 @@ def test_bad_filters_and_missing_events(client, ids):
         assert client("reader").get(f"{LOG}{missing}/change/").status_code == 404
 
 
-def test_who_may_read_and_nobody_may_write(client, ids):
+def test_reading_requires_a_permission_and_writing_is_refused(client, ids):
     event = f"{LOG}{ids[0]}/"
     for user, status in (("nobody", 302), ("staff", 403), ("reader", 200), ("root", 200)):
         assert client(user).get(LOG).status_code == status
@@ -159,7 +159,7 @@ def test_no_page_counts_and_no_tool_reads_the_log(client, ids, site):
     assert site.owner.execute("select count(*) from public.audit_logs").fetchone() == before
 
 
-def test_without_a_database_the_page_says_so(client, configure, ids):
+def test_the_page_reports_an_unavailable_database(client, configure, ids):
     configure(DATABASE=None)
     answer = client("root").get(LOG)
     assert answer.status_code == 503

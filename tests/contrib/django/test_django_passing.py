@@ -64,13 +64,13 @@ def sent_statements():
         connection.execute_wrappers.remove(note)
 
 
-def left():
+def settings_left():
     with connection.cursor() as cursor:
         cursor.execute("select current_setting('usersync.actor_id', true)")
         return cursor.fetchone()[0]
 
 
-def test_in_autocommit_and_in_a_transaction(site):
+def test_the_actor_is_passed_in_autocommit_and_in_a_transaction(site):
     fields = {"request_id": "r", "ip": "203.0.113.9", "user_agent": "50%; 'x' \\ \"ü\" %s"}
     with audit.context(actor_id="ada", **fields):
         user = users().create(username="a")
@@ -82,7 +82,7 @@ def test_in_autocommit_and_in_a_transaction(site):
     assert actors(site) == [("a", "ada"), ("100%", "ada"), ("b", "ada"), ("b", "ada")]
     facts = site.owner.execute("select distinct request_id, host(ip), user_agent from audit_logs")
     assert facts.fetchall() == [tuple(fields.values())]
-    assert not left()
+    assert not settings_left()
 
 
 def test_it_sends_no_extra_message_and_nothing_when_reading(site):
@@ -121,7 +121,7 @@ def test_a_context_that_changes_within_a_transaction_changes_the_actor(site):
     assert actors(site) == [("a", "ada"), ("b", "bea"), ("c", "ada"), ("d", "postgres"), ("e", "postgres")]
 
 
-def test_savepoints_that_are_rolled_back(site):
+def test_the_actor_is_passed_after_rolled_back_savepoints(site):
     with audit.context(actor_id="ada"), transaction.atomic():
         users().create(username="a")
         with pytest.raises(IntegrityError), transaction.atomic():
@@ -176,10 +176,10 @@ def test_with_server_side_binding_it_is_a_separate_statement(site, use):
             users().create(username="a")
         users().create(username="b")
     assert actors(site) == [("a", "ada"), ("b", "postgres")]
-    assert not left()
+    assert not settings_left()
 
 
-def test_in_requests(site):
+def test_the_actor_of_a_request_is_passed(site):
     user = site.user("ada")
     site.wsgi("record_in", cookie=site.cookie(user), x_request_id="r-1")
     site.asgi("record_in_an_atomic_block", cookie=site.cookie(user), x_request_id="r-2")
@@ -188,10 +188,10 @@ def test_in_requests(site):
         "order by 1"
     )
     assert found.fetchall() == [("r-1", str(user.pk))]
-    assert not left()
+    assert not settings_left()
 
 
-def test_signing_in_and_out(site):
+def test_signing_in_and_out_changes_the_passed_actor(site):
     user = site.user("ada")
     assert site.wsgi("sign_in_and_out?name=ada").status == 200
     assert site.events("action, actor_id")[-3:] == [
@@ -201,7 +201,7 @@ def test_signing_in_and_out(site):
     ]
 
 
-def test_through_a_transaction_pooler(site, use):
+def test_the_actor_is_passed_through_a_transaction_pooler(site, use):
     with pgbouncer(site.database) as dsn:
         use(default=described(site.database, PORT=str(conninfo_to_dict(dsn)["port"])))
         for n in range(9):

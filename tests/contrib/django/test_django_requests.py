@@ -25,13 +25,13 @@ def _no_context_is_left(site):
     assert current() == {}
 
 
-def test_wsgi(site):
+def test_an_event_over_wsgi_has_the_facts_of_its_request(site):
     answer = site.wsgi("record", x_request_id="r-1", user_agent="curl")
     assert (answer.status, answer.headers["X-Request-ID"]) == (200, "r-1")
     assert site.events(FACTS) == [("r-1", "203.0.113.9", "curl", "anonymous", None)]
 
 
-def test_asgi(site):
+def test_an_event_over_asgi_has_the_facts_of_its_request(site):
     answer = site.asgi("record_async", x_request_id="r-1", user_agent="curl")
     assert (answer.status, answer.headers["X-Request-ID"]) == (200, "r-1")
     assert site.events(FACTS) == [("r-1", "203.0.113.9", "curl", "anonymous", None)]
@@ -62,7 +62,7 @@ def test_every_kind_of_view_has_the_context(site, how, view):
     assert site.events("request_id") == [answer.headers["X-Request-ID"]]
 
 
-def test_an_id_that_is_not_harmless_is_replaced(site):
+def test_an_unsafe_request_id_is_replaced(site):
     answer = site.wsgi("record", x_request_id="a\tb\"' <script>")
     assert site.events("request_id") == [answer.headers["X-Request-ID"]]
     assert "script" not in answer.headers["X-Request-ID"]
@@ -82,7 +82,7 @@ def test_behind_trusted_proxies_the_address_is_the_clients(site, configure):
     assert site.events("host(ip)") == ["198.51.100.7"] * 2
 
 
-def test_behind_a_unix_socket(site, configure):
+def test_the_clients_address_is_found_behind_a_unix_socket(site, configure):
     configure(TRUSTED_PROXIES=["unix"])
     site.wsgi("record", peer="", x_forwarded_for="1.2.3.4, 198.51.100.7")
     assert site.events("host(ip)") == ["198.51.100.7"]
@@ -181,7 +181,7 @@ def test_a_disconnect_closes_an_async_stream_in_its_context(site, at):
     assert {request_id for _, request_id in found} == {"r"}
 
 
-def test_the_server_sends_a_file(site):
+def test_a_file_response_is_sent_by_the_server(site):
     sent = []
 
     def wrapper(file, _size):
@@ -195,7 +195,7 @@ def test_the_server_sends_a_file(site):
 
 
 @pytest.mark.parametrize("how", ["wsgi", "asgi"])
-def test_on_commit(site, how):
+def test_on_commit_functions_have_the_context(site, how):
     site.get(how, "on_commit", x_request_id="r")
     site.get(how, "on_commit?fail")
     assert site.events("action, request_id, changes") == [("order.placed", "r", {"total": [None, 5]})]

@@ -16,7 +16,7 @@ WORKER = Path(__file__).with_name("django_worker.py")
 
 
 @pytest.mark.parametrize("how", ["wsgi", "asgi"])
-def test_an_accepted_event_arrives_once_and_the_transaction_is_rolled_back(site, tmp_path, how):
+def test_an_accepted_event_of_a_killed_worker_is_stored_once(site, tmp_path, how):
     spool = tmp_path / "spool"
     with subprocess.Popen(
         [sys.executable, WORKER, site.database.dsn(), str(spool), how],

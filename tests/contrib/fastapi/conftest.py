@@ -1,4 +1,4 @@
-"""A FastAPI application with all of usersync's parts, and its clients."""
+"""A FastAPI application with all of usersync's components, and its clients."""
 
 from __future__ import annotations
 

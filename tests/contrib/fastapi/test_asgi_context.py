@@ -62,7 +62,7 @@ def test_every_event_of_a_request_has_its_context(client_from, backend, events, 
 
 
 @pytest.mark.usefixtures("routes")
-def test_a_handler_that_raises_leaves_nothing_behind(client, client_from, backend, events):
+def test_after_a_handler_that_raises_the_next_request_has_no_context(client, client_from, backend, events):
     quiet = client_from("10.0.0.1", raise_server_exceptions=False)
     assert quiet.get("/raises", headers=HEADERS | backend.bearer()).status_code == 500
     assert client.get("/nobody").status_code == 200
@@ -108,7 +108,7 @@ def test_a_websocket_without_a_token_is_refused_before_it_opens(client, events):
 
 
 @pytest.mark.usefixtures("routes")
-def test_a_disconnected_websocket_leaves_nothing_behind(client, backend, events):
+def test_after_a_disconnected_websocket_the_next_request_has_no_context(client, backend, events):
     socket = client.websocket_connect("/socket", headers=backend.bearer())
     with pytest.raises(WebSocketDisconnect), socket:
         socket.send_text("one")
@@ -168,7 +168,7 @@ def test_a_client_cannot_choose_its_address(client, client_from, events):
 
 @pytest.mark.parametrize("bad", ["x" * 129, "a b", "<script>", "é", "' or 1=1"])
 @pytest.mark.usefixtures("routes")
-def test_a_harmful_id_is_replaced(client, events, bad):
+def test_an_unsafe_request_id_is_replaced(client, events, bad):
     response = client.get("/nobody", headers={"X-Request-ID": bad.encode()})
     given = response.headers["x-request-id"]
     assert UUID(given)

@@ -1,4 +1,4 @@
-"""The user has a row before the handler runs; a request never fails or waits long for it."""
+"""The user has a row before the handler runs. A request neither fails nor waits long for the row."""
 
 # No `annotations` future import: FastAPI reads the annotations.
 import asyncio
@@ -89,7 +89,7 @@ def test_without_a_token_there_is_no_user(make_client, authorization):
     assert response.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_tokens_that_are_refused(backend, make_client, caplog):
+def test_invalid_tokens_are_answered_with_401(backend, make_client, caplog):
     caplog.set_level(logging.DEBUG)
     tokens = backend.tokens
     bad = {
@@ -168,8 +168,8 @@ def test_without_usersync_in_the_database_requests_continue(backend, make_client
 
 
 @pytest.mark.parametrize("required", [False, True])
-def test_a_user_unknown_to_the_auth_server(backend, make_client, required):
-    """Such as a deleted user whose token is still valid."""
+def test_an_unknown_user_is_answered_with_503_if_a_row_is_required(backend, make_client, required):
+    """An example is a deleted user whose token is still valid."""
     with make_client(required=required) as client:
         response = client.get("/whoami", headers=backend.bearer(uuid4()))
         assert response.status_code == (503 if required else 200)
@@ -192,12 +192,12 @@ def proxy(backend):
 
 
 @pytest.fixture
-def hasty(monkeypatch):
+def short_timeouts(monkeypatch):
     monkeypatch.setattr(ensuring, "PAUSE_S", 0.2)
     monkeypatch.setattr(ensuring, "_LOST_S", 0.5)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("short_timeouts")
 def test_a_connection_without_answers_delays_one_request_and_is_replaced(
     backend, make_client, proxy, caplog, eventually
 ):
@@ -219,7 +219,7 @@ def test_a_connection_without_answers_delays_one_request_and_is_replaced(
 
 
 def test_concurrent_requests_of_one_user_share_an_attempt(backend, make_client):
-    """As from a page that sends six requests at once."""
+    """An example is a page that sends six requests at once."""
     headers = backend.bearer(backend.sign_up_unseen())
     with make_client() as client, backend.database.connect() as holder, ThreadPoolExecutor(6) as threads:
         # The attempt fails after the lock time-out, and records a sync failure.

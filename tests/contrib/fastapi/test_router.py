@@ -1,4 +1,4 @@
-"""The router: its answers and its protection."""
+"""The FastAPI router for status and sync: answers and access control."""
 
 # No `annotations` future import: FastAPI reads the annotations.
 import asyncio
@@ -43,7 +43,7 @@ def client(administered) -> TestClient:
         yield client
 
 
-def test_status(client, backend, admin):
+def test_status_returns_the_counts(client, backend, admin):
     backend.sign_up_unseen()
     found = client.get("/user-sync/status", headers=admin).json()
     assert found["observed_at"]
@@ -66,7 +66,7 @@ def test_status(client, backend, admin):
 
 
 @pytest.mark.parametrize("method", ["post", "get"])
-def test_sync(client, backend, admin, method):
+def test_sync_starts_a_run(client, backend, admin, method):
     missing = [backend.sign_up_unseen() for _ in range(3)]
     sync = getattr(client, method)
     dry = sync("/user-sync/sync", headers=admin, params={"dry_run": True}).json()
@@ -116,14 +116,14 @@ def test_a_dependency_that_returns_false_has_refused(sync):
 
 
 @pytest.mark.parametrize("nothing", [None, "admin", True, Depends(lambda: None)])
-def test_without_protection_there_is_no_router(sync, nothing):
+def test_the_router_requires_a_dependency_for_access_control(sync, nothing):
     with pytest.raises(ArgumentTypeError, match="protected_by: expected a dependency"):
         user_sync_router(sync, protected_by=nothing)
     with pytest.raises(TypeError):
         user_sync_router(sync)
 
 
-def test_being_signed_in_is_no_protection(sync, current_user):
+def test_the_dependency_current_user_is_refused_as_access_control(sync, current_user):
     with pytest.raises(ArgumentValueError, match="every user who has signed up"):
         user_sync_router(sync, protected_by=current_user)
 
@@ -140,7 +140,7 @@ def test_one_run_at_a_time(administered, backend, admin):
     assert later.status_code == 200
 
 
-def test_a_misspelt_option_is_refused(client, backend, admin):
+def test_an_unknown_option_is_refused(client, backend, admin):
     missing = backend.sign_up_unseen()
     assert client.post("/user-sync/sync", headers=admin, params={"dryrun": "1"}).status_code == 422
     assert client.post("/user-sync/sync", headers=admin, params={"dry_run": "perhaps"}).status_code == 422

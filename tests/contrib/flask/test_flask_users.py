@@ -1,4 +1,4 @@
-"""The user has a row before the view runs; a request never fails or waits long for it."""
+"""The user has a row before the view runs. A request neither fails nor waits long for the row."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_without_a_token_there_is_no_user(make_client, path, authorization):
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_tokens_that_are_refused(backend, make_client, caplog):
+def test_invalid_tokens_are_answered_with_401(backend, make_client, caplog):
     caplog.set_level(logging.DEBUG)
     tokens = backend.tokens
     bad = (
@@ -114,7 +114,7 @@ def test_while_the_database_is_unavailable_a_required_row_answers_503(backend, m
 
 
 @pytest.mark.parametrize("required", [False, True])
-def test_a_user_unknown_to_the_auth_server(backend, make_client, required):
+def test_an_unknown_user_is_answered_with_503_if_a_row_is_required(backend, make_client, required):
     response = make_client(required=required).get("/whoami", headers=backend.bearer(uuid4()))
     assert response.status_code == (503 if required else 200)
 

@@ -137,7 +137,7 @@ def test_a_test_may_hold_the_request_open(app, backend, events, path):
 
 
 @pytest.mark.parametrize("propagates", [False, True])
-def test_a_view_that_raises_leaves_nothing_behind(app, backend, events, propagates):
+def test_after_a_view_that_raises_the_next_request_has_no_context(app, backend, events, propagates):
     app.config["PROPAGATE_EXCEPTIONS"] = propagates
     client = app.test_client()
     headers = HEADERS | backend.bearer()
@@ -155,7 +155,7 @@ def test_a_view_that_raises_leaves_nothing_behind(app, backend, events, propagat
     assert nobody["request_id"] != "r-1"
 
 
-def test_an_interrupted_stream_leaves_nothing_behind(app, backend, events):
+def test_after_an_interrupted_stream_the_next_request_has_no_context(app, backend, events):
     client = app.test_client()
     response = client.get("/stream", headers=HEADERS | backend.bearer(), buffered=False)
     assert next(response.iter_encoded()) == b"a"
@@ -236,7 +236,7 @@ def test_a_client_cannot_choose_its_address(app, events):
     assert found == ["198.51.100.7", "203.0.113.9", "10.0.0.1", None]
 
 
-def test_a_harmful_id_is_replaced(app, events):
+def test_an_unsafe_request_id_is_replaced(app, events):
     response = app.test_client().get("/nobody", headers={"X-Request-ID": "a b;c"})
     given = response.headers["X-Request-ID"]
     assert UUID(given)

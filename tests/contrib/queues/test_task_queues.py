@@ -1,4 +1,4 @@
-"""The audit context goes with a job to a real worker of Celery, RQ, procrastinate and Dramatiq."""
+"""The audit context is passed with a job to real workers of Celery, RQ, procrastinate and Dramatiq."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_example_of_procrastinate(backend, environment, events, example_pyth
     assert states == [("succeeded",)]
 
 
-def test_rq(environment, events, tmp_path):
+def test_rq_jobs_have_the_context_of_their_sender(environment, events, tmp_path):
     from redis import Redis  # noqa: PLC0415 - a driver of RQ's
     from rq import Queue, Retry  # noqa: PLC0415
 
@@ -133,7 +133,7 @@ def test_rq(environment, events, tmp_path):
     ]  # fmt: skip
 
 
-def test_dramatiq(environment, events, tmp_path, monkeypatch):
+def test_dramatiq_jobs_have_the_context_of_their_sender(environment, events, tmp_path, monkeypatch):
     log = tmp_path / "worker.log"
     with redis(tmp_path) as url:
         environment["QUEUE_URL"] = url
@@ -161,7 +161,7 @@ def test_dramatiq(environment, events, tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
-def test_celery_without_a_worker(monkeypatch):
+def test_celery_sends_the_context_and_eager_tasks_have_it(monkeypatch):
     """Tasks that run where they are called, and what is sent."""
     from celery import Celery  # noqa: PLC0415
 
@@ -196,7 +196,7 @@ def test_celery_without_a_worker(monkeypatch):
     assert [headers.get(KEY) for headers in sent] == [carried, {"actor_id": "carl"}, None]
 
 
-def test_what_goes_along():
+def test_the_fields_that_are_passed_with_a_job():
     with entered({**ADA, "user_agent": "curl", "actor_type": "user", "user_id": 5}):
         carried = carried_context()
     assert carried == {
@@ -211,7 +211,7 @@ def test_what_goes_along():
                 assert carried_context() == {}
 
 
-def test_an_actor_that_raises_is_not_carried():
+def test_an_actor_function_that_raises_is_not_passed_with_a_job():
     def find():
         raise RuntimeError
 

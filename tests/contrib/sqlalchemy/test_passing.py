@@ -1,4 +1,4 @@
-"""pass_context(): row tracking knows the actor, and nothing is left on a connection."""
+"""pass_context(): row tracking records the actor, and no setting is left on the connection."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_database_knows_who_is_acting_and_in_which_request(shop, engine, aud
     assert shop.events("metadata ->> 'actor_source'") == ["setting"]
 
 
-def test_an_actor_that_is_looked_up_late(shop, engine, audit):
+def test_the_result_of_an_actor_function_is_passed(shop, engine, audit):
     with (
         audit.context(actor_id=lambda: {"actor_id": "cron", "actor_type": "service"}),
         Session(engine) as session,
@@ -120,7 +120,7 @@ def test_statements_that_cannot_write_are_recognized(what):
     assert passing._only_reads(statement) == (what in READS)
 
 
-def test_nothing_is_left_on_the_connection(engine, audit):
+def test_no_setting_is_left_on_the_connection(engine, audit):
     with engine.connect() as connection:
         with audit.context(actor_id="ada"):
             connection.execute(ADD, {"name": "Bolt"})
@@ -261,7 +261,7 @@ def test_another_database_is_refused(make_engine):
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
-def test_asyncio_engines(shop, audit, driver):
+def test_the_actor_is_passed_by_asyncio_engines(shop, audit, driver):
     async def work(engine, name):
         with audit.context(actor_id=name):
             async with AsyncSession(engine) as session:

@@ -86,7 +86,7 @@ def add(client, text):
 SERVICE = ("service_role", "service", "jwt", None, None)
 
 
-def test_a_blocking_client(owner, connect, backend):
+def test_a_blocking_client_passes_the_actor(owner, connect, backend):
     user_id = str(backend.sign_up())
     client = connect(SERVICE_KEY)
     add(client, "before").execute()
@@ -152,7 +152,7 @@ def test_threads_of_one_client_keep_their_contexts(owner, connect):
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
-def test_others_are_not_believed(owner, gateway, connect, role):
+def test_the_header_of_other_roles_is_ignored(owner, gateway, connect, role):
     sub = {"sub": "11111111-1111-4111-8111-111111111111"} if role == "authenticated" else {}
     client = connect(mint(role=role, **sub))
     pass_context(client)
@@ -184,7 +184,7 @@ def test_a_session_that_is_replaced_has_the_hook(owner, connect):
     assert recorded(owner) == [("x", "ada", "user", "header", "r-1", "acme")]
 
 
-def test_the_header_goes_to_the_data_api_alone():
+def test_the_header_is_sent_to_the_data_api_only():
     import httpx  # noqa: PLC0415 - of supabase-py
 
     seen = []
