@@ -57,11 +57,11 @@ class Terminal:
         while self.process.poll() is None and time.monotonic() < deadline:
             self.process.send_signal(2)
             # A second Ctrl-C during the clean-up would give another exit code.
-            patience = time.monotonic() + 5
-            while self._read(patience):
+            next_attempt = time.monotonic() + 5
+            while self._read(next_attempt):
                 pass
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(max(patience - time.monotonic(), 0.1))
+                self.process.wait(max(next_attempt - time.monotonic(), 0.1))
         return self.end()
 
     def end(self, *, seconds: float = 90) -> int:

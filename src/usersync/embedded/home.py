@@ -6,7 +6,7 @@
     cluster.json     what the cluster was made with: superuser, password, version
     control          named pipe: every using process holds it open for writing, the supervisor reads it
     state.json       what the supervisor says: port, pid, the last command it answered, an error
-    lock             held (flock) by the process that changes the list of users
+    lock             held (flock) by a process while it starts or ends its use of the server
     supervisor.lock  held (flock) by the supervisor as long as it lives
     server.log       what postgres and the supervisor write
     pgsql/           a copy of the binaries, where the account that runs the server cannot reach them

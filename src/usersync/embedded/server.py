@@ -124,7 +124,7 @@ class EmbeddedPostgres:
             return
         with self._explained():
             self._session = self._joined()
-        # A server that is not closed is removed at exit, too.
+        # An object that is deleted without close() must not leave a server running.
         weakref.finalize(self, self._session.abandon).atexit = False
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The feed of an audit table of the application: a trigger notes new rows, whoever inserts them."""
+"""The feed of an audit table of the application: a trigger stores the ids of all new rows."""
 
 from __future__ import annotations
 

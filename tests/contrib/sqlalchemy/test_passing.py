@@ -45,7 +45,7 @@ def engine(make_engine):
     return engine
 
 
-def told(sent):
+def times_sent(sent):
     return sum("set_config" in statement for statement in sent)
 
 
@@ -75,7 +75,7 @@ def test_without_a_context_nothing_is_sent(shop, engine, statements):
     sent = statements(engine)
     with engine.begin() as connection:
         connection.execute(ADD, {"name": "Bolt"})
-    assert told(sent) == 0
+    assert times_sent(sent) == 0
     assert shop.events("metadata ->> 'actor_source'") == ["role"]
 
 
@@ -84,15 +84,15 @@ def test_it_is_sent_once_a_transaction_before_the_first_write(engine, audit, sta
     with audit.context(actor_id="ada"), Session(engine) as session:
         session.scalars(select(Product)).all()
         session.scalar(select(func.count()).select_from(Product))
-        assert told(sent) == 0
+        assert times_sent(sent) == 0
         session.add_all([Product(name="Bolt"), Product(name="Nut")])
         session.flush()
         session.execute(insert(Product), [{"name": "a"}, {"name": "b"}])
         session.execute(ADD, {"name": "c"})
-        assert told(sent) == 1
+        assert times_sent(sent) == 1
         session.commit()
         session.execute(ADD, {"name": "d"})
-        assert told(sent) == 2
+        assert times_sent(sent) == 2
 
 
 READS = {
@@ -221,7 +221,7 @@ def test_calling_it_twice_sends_once(engine, audit, statements):
     sent = statements(engine)
     with audit.context(actor_id="ada"), engine.begin() as connection:
         connection.execute(ADD, {"name": "Bolt"})
-    assert told(sent) == 1
+    assert times_sent(sent) == 1
 
 
 def test_a_connection_in_autocommit_is_warned_about_and_works(shop, make_engine, audit, caplog, monkeypatch):
