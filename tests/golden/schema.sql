@@ -7705,8 +7705,11 @@ text
 -- table usersync.noted_events column xid
 xid8; not null; default pg_current_xact_id()
 
+-- table usersync.noted_events constraint noted_events_pkey
+PRIMARY KEY (xid, seq)
+
 -- table usersync.noted_events index
-CREATE INDEX noted_events_xid ON usersync.noted_events USING btree (xid)
+CREATE UNIQUE INDEX noted_events_pkey ON usersync.noted_events USING btree (xid, seq)
 
 -- table usersync.noted_log
 kind r; owner postgres; rls f f; The audit log of the application that has the trigger note_events, and how far it is searched for events without a number.

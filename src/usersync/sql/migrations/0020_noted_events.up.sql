@@ -18,10 +18,10 @@ create table if not exists usersync.noted_events (
     event_id uuid not null,
     -- The id as the log has it, if it is another text than event_id.
     stored_id text,
-    occurred_at timestamptz not null
+    occurred_at timestamptz not null,
+    -- Each value of seq is taken once, so an INSERT never waits for another transaction.
+    primary key (xid, seq)
 );
--- No unique key: an INSERT must not wait for another transaction.
-create index if not exists noted_events_xid on usersync.noted_events (xid);
 comment on table usersync.noted_events is
     'New events of an audit log that is a table of the application, until they have a number in the feed. Written by the '
     'trigger note_events on the log.';
