@@ -168,7 +168,8 @@ def signing_up(lab: Lab, stack: ExitStack, here: Filled, size: int) -> Iterator[
         connection.execute("set session_replication_role = default")
         connection.execute("vacuum analyze auth.users, public.users")
         # A new index is not in the server's memory. Otherwise one side, which was filled last, would have its
-        # index there, and the other would read a page for most sign-ups. Both indexes get one form, too.
+        # index there, and the other would read a page for most sign-ups. Rebuilding also gives both indexes
+        # the same structure.
         connection.execute("reindex table public.users")
         # Otherwise one side would wait for the disk, because the other side's files were read last.
         read_ahead(connection)

@@ -1,4 +1,4 @@
-"""Webhooks: signed requests, against the client alone, which sends the same body unsigned."""
+"""Webhooks: signed requests, compared with the HTTP client alone, which sends the same body unsigned."""
 
 from __future__ import annotations
 

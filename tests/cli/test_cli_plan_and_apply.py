@@ -52,7 +52,7 @@ def test_plans_exit_code_says_whether_changes_are_pending(usersync, dsn, postgre
     assert usersync("plan", "--exit-code").code == 1
 
 
-def test_plan_counts_functions_and_names_them_if_asked(usersync, dsn):
+def test_plan_counts_functions_and_names_them_on_request(usersync, dsn):
     assert "sync_existing_auth_users" not in usersync("plan").out
     assert "sync_existing_auth_users" in usersync("plan", "--verbose").out
 

@@ -132,7 +132,7 @@ def test_the_queue_of_a_slow_page_is_bounded():
 
 
 def begun(client, address, position=None, url_position=""):
-    """What a stream sends until it has begun, and the position that it gives."""
+    """The first lines of a stream, and the position in them."""
     path = f"{address}/events/stream?action=again.*{url_position}"
     headers = {"Last-Event-ID": position} if position else {}
     seen = []

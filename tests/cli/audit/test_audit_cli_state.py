@@ -58,7 +58,7 @@ def test_a_state_includes_the_changes_until_its_time(bolt):
         assert (found["exists"], values(found)) == (exists, expected), day
 
 
-def test_a_state_names_the_oldest_event_of_the_log(bolt, monkeypatch):
+def test_a_state_has_notes_on_events_that_the_log_lacks(bolt, monkeypatch):
     assert at(bolt, -1)["notes"] == ["Did not exist: created at 2026-03-01T10:00:00Z."]
     assert at(bolt, 4.5)["notes"] == ["Did not exist: deleted at 2026-03-05T10:00:00Z."]
     found = at(bolt, -1, entity="product/4")

@@ -169,7 +169,7 @@ def test_raw_statements_of_every_kind(site):
     assert len(actors(site)) == 6
 
 
-def test_with_server_side_binding_it_is_a_separate_statement(site, use):
+def test_with_server_side_binding_the_context_is_a_separate_statement(site, use):
     use(default=described(site.database, OPTIONS={"server_side_binding": True}))
     with audit.context(actor_id="ada"):
         with transaction.atomic():
