@@ -83,7 +83,7 @@ class IngestMonitor:
                 finally:
                     await connection.close()
             except Exception as error:  # noqa: BLE001 - metrics must not end the ingestion
-                self._backlog, self._problem = None, describe(error)
+                self._problem, self._backlog = describe(error), None
                 await asyncio.to_thread(stopping.wait, READ_S)
 
     def _note(self, found: Backlog) -> None:

@@ -14,7 +14,6 @@ from usersync.transports.jetstream.stream import INGEST_CONSUMER, find
 if TYPE_CHECKING:
     from usersync.transports.jetstream.address import StreamAddress
     from usersync.transports.jetstream.connection import Connection
-    from usersync.transports.jetstream.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,22 @@ async def read_backlog(connection: Connection, name: str) -> Backlog:
         found = await connection.request(f"CONSUMER.INFO.{stream.name}.{INGEST_CONSUMER}")
     except NoStreamError:
         # No worker has read this stream yet.
-        found = {"num_pending": stream.messages, "ack_floor": {"stream_seq": 0}}
+        found = {"num_pending": stream.messages, "ack_floor": {"stream_seq": 0}, "ts": stream.at}
     pending, unacknowledged = found["num_pending"], found.get("num_ack_pending", 0)
     oldest_s = 0.0
     if pending or unacknowledged:
-        oldest_s = await _age(connection, stream, found["ack_floor"]["stream_seq"] + 1)
+        # By the server's clock, which answers with its time since NATS 2.10.
+        at = datetime.fromisoformat(found["ts"]) if found.get("ts") else datetime.now(UTC)
+        oldest_s = await _age(connection, stream.name, found["ack_floor"]["stream_seq"] + 1, at)
     return Backlog(pending, unacknowledged, found.get("num_redelivered", 0), oldest_s)
 
 
-async def _age(connection: Connection, stream: Stream, first: int) -> float:
-    """The age of the first message at or after a sequence number; 0 if it was acknowledged meanwhile."""
+async def _age(connection: Connection, stream: str, first: int, at: datetime) -> float:
+    """The age of the first message from a sequence number on; 0 if it was acknowledged meanwhile."""
     try:
-        found = await connection.request(f"STREAM.MSG.GET.{stream.name}", {"seq": first, "next_by_subj": ">"})
+        found = await connection.request(f"STREAM.MSG.GET.{stream}", {"seq": first, "next_by_subj": ">"})
     except NoStreamError:
         return 0.0
-    at = datetime.fromisoformat(stream.at) if stream.at else datetime.now(UTC)
     age = at - datetime.fromisoformat(found["message"]["time"])
     return max(age.total_seconds(), 0.0)
 
