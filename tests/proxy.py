@@ -17,8 +17,7 @@ from typing import Self
 class Proxy:
     """Listens on a loopback port and forwards to a server while ``silent`` is not set.
 
-    While ``drops_answers`` is set, it forwards only what clients send; with ``drops_requests``, only what the
-    server sends.
+    While ``drops_answers`` is set, it forwards only what clients send.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -27,7 +26,6 @@ class Proxy:
         self.port = self._listener.getsockname()[1]
         self.silent = threading.Event()
         self.drops_answers = threading.Event()
-        self.drops_requests = threading.Event()
         self._is_cut = threading.Event()
         self._stop_read, self._stop_write = socket.socketpair()
         self._peers: dict[socket.socket, socket.socket] = {}
@@ -87,8 +85,7 @@ class Proxy:
         target = self._peers[source]
         try:
             data = source.recv(65536)
-            drops = self.drops_answers if source in self._servers else self.drops_requests
-            is_dropped = self.silent.is_set() or drops.is_set()
+            is_dropped = self.silent.is_set() or (self.drops_answers.is_set() and source in self._servers)
             if data and not is_dropped:
                 target.sendall(data)
         except OSError:
