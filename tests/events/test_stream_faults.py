@@ -176,6 +176,8 @@ def test_a_cut_between_a_worker_and_the_stream(working, nats, opened, monkeypatc
     ):
         record(log, range(5))
         assert arrived.wait(30)
+        # Its first reading may have been before the stream existed.
+        wait_for(lambda: worker.ingest_monitor.problem() is None, "the backlog to be known")
         proxy.cut() if fault == "cut" else proxy.silent.set()
         record(log, range(5, 10))
         assert log.flush(60)
