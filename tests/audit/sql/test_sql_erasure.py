@@ -250,7 +250,8 @@ def test_events_of_users_with_values_are_erased_in_the_log_and_in_rejects(log, p
     project.client.erase(user)
     assert not any(address in contents(project) for address in ("grace@", "hopper@"))
     project.client.retry()
-    found = project.owner.execute(f"select action from {table} where entity_id = %s", [str(user)]).fetchall()
+    query = f"select action from {table.replace('%', '%%')} where entity_id = %s"
+    found = project.owner.execute(query, [str(user)]).fetchall()
     assert {"user.created", "user.updated", "user.deleted"} <= {action for (action,) in found}
     assert not any(address in contents(project) for address in ("grace@", "hopper@"))
 
