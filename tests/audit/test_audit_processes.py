@@ -276,10 +276,14 @@ def test_a_forked_process_does_not_lock_its_parents_spool(store, make_log, spool
         os.close(read)
 
 
+# Sending delays the end of the interpreter by five seconds at most. A slow machine may need more to connect.
 EXIT = """
     import atexit, sys
     from pathlib import Path
     from usersync import AuditLog
+    from usersync.audit.delivery import lifecycle
+
+    lifecycle._DEADLINE_S = 90.0
 
     def last_words():
         print(log.record("a.b"))
@@ -293,7 +297,7 @@ EXIT = """
 
 
 def test_waiting_events_are_sent_at_exit(store, spool_dir):
-    result = run_python(EXIT, store.dsn, spool_dir, "no", 20)
+    result = run_python(EXIT, store.dsn, spool_dir, "no", 80)
     assert result.stderr == ""
     assert sorted(store.ids()) == sorted(result.stdout.split())
 
@@ -302,10 +306,13 @@ UNREFERENCED = """
     import gc, os, sys, threading
     from pathlib import Path
     from usersync import AuditLog
+    from usersync.audit.delivery import lifecycle
+
+    lifecycle._DEADLINE_S = 90.0
 
     def work():
         log = AuditLog(sys.argv[1], spool_dir=Path(sys.argv[2]), project="test", durability="memory",
-                       exit_timeout=20)
+                       exit_timeout=80)
         print(log.record("a.b"), flush=True)
 
     work()

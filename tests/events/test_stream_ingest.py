@@ -197,6 +197,8 @@ def test_a_process_that_ends_right_after_recording_sends_its_events(nats, tmp_pa
     url = f"nats://localhost:{nats.port}"
     script = (
         "import sys, usersync\n"
+        "from usersync.audit.delivery import lifecycle\n"
+        "lifecycle._DEADLINE_S = 90.0\n"
         "usersync.AuditLog(sys.argv[1], spool_dir=sys.argv[2], exit_timeout=90).record('a.b')"
     )
     subprocess.run([sys.executable, "-c", script, url, tmp_path], check=True)
