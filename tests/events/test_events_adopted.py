@@ -10,6 +10,7 @@ from working import Working, wait_for
 
 from audit_settings import with_audit_log
 from usersync import Handlers
+from usersync.doctor import choose, examine
 from usersync.errors import SettingsError
 from usersync.events import subscriptions
 from usersync.schema import installation
@@ -136,3 +137,64 @@ def test_a_table_whose_rows_may_have_no_id_is_refused(working):
     with pytest.raises(SettingsError, match="have no id, and the feed would omit them") as refused:
         working.register(handlers)
     assert 'alter column "key" set default gen_random_uuid();' in refused.value.hint
+
+
+FOREIGN_PARTITION = """
+    drop table public.activity;
+    create table public.activity (
+        key text not null, verb text, thing text, thing_id text, at timestamptz default now(), more jsonb
+    ) partition by range (at);
+    alter table public.activity owner to postgres;
+    create foreign data wrapper elsewhere;
+    create server elsewhere foreign data wrapper elsewhere;
+    create foreign table public.activity_2020 partition of public.activity
+        for values from ('2020-01-01') to ('2021-01-01') server elsewhere;
+"""
+NO_RIGHT = """
+    alter table public.activity owner to supabase_admin;
+    revoke all on public.activity from postgres, anon, authenticated, service_role;
+    grant select, insert on public.activity to postgres;
+"""
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem", "fix"),
+    [
+        (FOREIGN_PARTITION, "has partitions that are foreign tables", "Detach these partitions"),
+        (NO_RIGHT, "no right to create a trigger", 'grant trigger on table "public"."activity"'),
+    ],
+    ids=["foreign partition", "no right"],
+)
+def test_a_table_that_can_have_no_trigger_is_refused(working, superuser, sql, problem, fix):
+    superuser.execute(sql)
+    handlers = Handlers()
+    handlers.on("a.b", name="x")(print)
+    with pytest.raises(SettingsError, match=problem) as refused:
+        working.register(handlers)
+    assert fix in refused.value.hint
+    assert working.owner.execute("select count(*) from usersync.subscriptions").fetchone() == (0,)
+
+
+def test_d025_reports_a_disabled_or_missing_trigger(working, superuser):
+    handlers, seen = Handlers(), []
+    handlers.on("a.b", name="new")(lambda event: seen.append(event.tie))
+    working.register(handlers)
+
+    def found():
+        (check,) = run(examine(SETTINGS, choose(["D025"])), working.owner)
+        return check.status, check.detail, check.fix
+
+    assert found()[0] == "ok"
+    working.owner.execute("alter table public.activity disable trigger note_events")
+    status, detail, fix = found()
+    assert (status, "note_events on public.activity is disabled" in detail) == ("problem", True)
+    insert(working.owner, "while disabled")
+    working.owner.execute("drop trigger note_events on public.activity")
+    assert "note_events on public.activity is missing" in found()[1]
+    assert fix == "usersync apply"
+    run(installation.apply(SETTINGS), working.owner)
+    assert found()[0] == "ok"
+    insert(working.owner, "after the fix")
+    with working.worker(handlers):
+        wait_for(lambda: len(seen) == 2, "the events of both rows")
+    assert sorted(seen) == ["after the fix", "while disabled"]
