@@ -132,7 +132,7 @@ CASES = [
     (ip_address("::1"), "::1"),
     (Attrs(), {"x": 5}),
     (Model(), {"id": 1}),
-    (ReprRaises(), "[object: Angry]"),
+    (ReprRaises(), "[object: ReprRaises]"),
     (ValueError("secret"), "[object: ValueError]"),
     (len, "[object: builtin_function_or_method]"),
 ]

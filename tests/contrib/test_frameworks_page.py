@@ -95,7 +95,7 @@ def test_flask(shown, backend):
 @pytest.mark.newest_server
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of supabase-py's own calls
 @pytest.mark.skipif(version("supabase") < "2.34", reason="needs a newer httpx than the lowest")
-def test_supabase(shown, backend, serve):
+def test_supabase(serve, shown, backend):
     backend.owner.execute("create table products (id int generated always as identity, name text)")
     backend.owner.execute("grant insert, select on products to service_role")
     run(tracking.track(with_audit_log(), "products", TrackOptions(), Redactor().is_secret), backend.owner)

@@ -287,7 +287,7 @@ def test_streams(page, database, postgres, nats):
     page.run()
 
 
-def test_data_api(page, database, superuser, serve, monkeypatch):
+def test_data_api(serve, page, database, superuser, monkeypatch):
     gateway, user = serve(database), sign_up(database)
     with Gateway(upstream=None, auth=AdminApi(database)) as auth_server:
         page.environment = {
@@ -428,10 +428,14 @@ def test_troubleshooting(page, database):
 
 
 @pytest.fixture
-def example(page, database, monkeypatch):
+def psql():
+    return shutil.which("psql") or skip_without("psql")
+
+
+@pytest.fixture
+def example(psql, page, database, monkeypatch):
     """The directory of an example, and a function that runs programs as the example's README does."""
-    if shutil.which("psql") is None:
-        skip_without("psql")
+    assert psql
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.setenv("DATABASE_URL", database.dsn())
     page.names["<id>"] = sign_up(database)
