@@ -2,6 +2,8 @@
 "use strict";
 
 const MOST_ROWS = 200;
+// So much of a histogram's width, at its right end, belongs to the last bar at least.
+const EDGE = 3;
 
 function follow(place) {
   const button = place.querySelector("button");
@@ -88,8 +90,10 @@ function choose(chart) {
 
   function barAt(event) {
     const box = chart.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
-    return bars.find((bar) => at < end(bar)) || bars[bars.length - 1];
+    const width = chart.viewBox.baseVal.width;
+    const at = ((event.clientX - box.left) / box.width) * width;
+    // The last bar ends now, so at the start of an hour it is narrower than a pixel.
+    return bars.find((bar) => at < Math.min(end(bar), width - EDGE)) || bars[bars.length - 1];
   }
 
   function sorted() {
