@@ -28,12 +28,14 @@ def address(project, monkeypatch):
     """A console with a short interval between its checks for new events."""
     monkeypatch.setattr(live, "_EVERY_S", 0.05)
     listening = socket.create_server(("127.0.0.1", 0))
-    app = console.app(project.database.dsn(), authorize=lambda _: True)
+    port = listening.getsockname()[1]
+    dsn = f"{project.database.dsn()}?application_name={port}"
+    app = console.app(dsn, authorize=lambda _: True)
     config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
 
@@ -49,18 +51,17 @@ def record(project, action):
         owner.execute(RECORD, [action])
 
 
-def readers(project):
-    """The connections whose last statement checked for new events."""
+def readers(project, address):
+    """How many connections of this console have checked for new events with their last statement."""
     with project.database.connect() as owner:
-        return {pid for (pid,) in owner.execute(
-            "select pid from pg_stat_activity where datname = current_database() "
-            "and pid <> pg_backend_pid() and query like '%%tail_snapshot%%'"
-        )}  # fmt: skip
+        return owner.execute(
+            "select count(*) from pg_stat_activity where datname = current_database() "
+            "and application_name = %s and query like '%%tail_snapshot%%'",
+            [address.rpartition(":")[2]],
+        ).fetchone()[0]
 
 
 def test_fifty_pages_share_one_connection_that_reads_events(project, address):
-    # Consoles of other tests may still have idle connections.
-    others = readers(project)
     with httpx.Client(timeout=90) as client, ExitStack() as stack:
         path = f"{address}/events/stream?action=live.*"
         opened = [stack.enter_context(client.stream("GET", path)) for _ in range(50)]
@@ -79,10 +80,10 @@ def test_fifty_pages_share_one_connection_that_reads_events(project, address):
             assert "live.other-page&lt;b&gt;" in seen
             assert "unrelated" not in seen
         # Between two checks, the last statement of the connection is another one.
-        until(lambda: readers(project) - others)
-        assert max(len(readers(project) - others) for _ in range(20)) <= 1
+        until(lambda: readers(project, address))
+        assert max(readers(project, address) for _ in range(20)) <= 1
     # Without open pages, no connection reads events.
-    until(lambda: not readers(project) - others)
+    until(lambda: readers(project, address) == 0)
 
 
 def test_a_stream_continues_after_an_outage_without_missing_events(project, address, cluster, monkeypatch):
