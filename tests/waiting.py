@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from usersync.audit.options import default_spool_dir
+from usersync.audit.spool.listing import survey_spools
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,3 +41,11 @@ def wait_for_locks(owner: psycopg.Connection[Any]) -> None:
     than any lock timeout that the settings allow.
     """
     owner.execute(_PATIENT)
+
+
+def until_spools_are_free() -> None:
+    """Wait until no process has a spool file open.
+
+    The writer of a log that was closed with a time limit may still wait for the server.
+    """
+    until(lambda: not any(file.owned for spool in survey_spools(default_spool_dir()) for file in spool.files))

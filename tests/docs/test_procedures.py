@@ -13,6 +13,7 @@ from procedure_pages import CLOSED, DOCS, blocks, privileges, record, row, secti
 from fixtures_catalog import read_catalog
 from usersync import AuditLog, UserSync
 from usersync.testing import GoTrue, GoTrueError
+from waiting import until_spools_are_free
 
 pytestmark = pytest.mark.newest_server
 
@@ -165,6 +166,7 @@ def test_resume_a_paused_project(procedure, auth, postgres, superuser, paused):
         log = AuditLog(procedure.database.dsn())
         log.record("order.placed", actor_id=seen)
         log.close(timeout=0.1)
+        until_spools_are_free()
     procedure.run()
     assert row(postgres, unseen)
     assert postgres.execute("select actor_id from public.audit_logs").fetchall() == [(str(seen),)]

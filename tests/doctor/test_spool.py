@@ -13,7 +13,7 @@ from usersync.cli.main import run
 from usersync.doctor import choose, examine
 from usersync.doctor.context import OtherSpool, Spool
 from usersync.transports.run import run as run_plan
-from waiting import until
+from waiting import until_spools_are_free
 
 pytestmark = pytest.mark.newest_server
 
@@ -49,6 +49,7 @@ def test_events_of_a_dead_process_are_reported_and_delivered(checked, tmp_path, 
     log = AuditLog(dsn.replace(password, "wrong"))
     log.record("stock.adjusted")
     assert not log.close(timeout=0.1)
+    until_spools_are_free()
     assert run(["doctor", "--only", "D032", "--strict"]) == 1
     assert "1 event of processes that died" in capsys.readouterr().out
     (spool,) = (tmp_path / "spool").iterdir()
@@ -114,8 +115,8 @@ def test_a_spool_of_an_earlier_connection_string_is_found_and_delivered(
             log.record("during.outage")
         assert not log.close(timeout=0.1)
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
-    # The writer, which waits for an answer, gives up the file when its connection is closed.
-    until(lambda: run(["doctor", "--only", "D032", "--strict"]) == 1)
+    until_spools_are_free()
+    assert run(["doctor", "--only", "D032", "--strict"]) == 1
     output = " ".join(capsys.readouterr().out.split())
     assert "7 events of processes that died were recorded for this database with another" in output
     (spool,) = (tmp_path / "spool").iterdir()
