@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.noting import feed_findings
+from usersync.audit.noting import feed_findings, is_wanted
 from usersync.config.audit_columns import AUDIT_TABLE, FIELDS
 from usersync.config.mapping import parse_type, quote
 from usersync.core.audit_log import COMMAND
@@ -70,7 +70,7 @@ def audit_findings(settings: Settings, catalog: Mapping[str, Any], keys: Foreign
         yield from _columns(settings, about)
         yield from _lengths(settings, about)
         yield from _table(settings, about)
-        if settings.audit.feed or catalog["has_subscriptions"]:
+        if is_wanted(settings, catalog):
             yield from feed_findings(settings, about)
         yield from _references(settings, keys.between(catalog["audit_table_oid"], keys.users))
         if found := _exposure(settings, catalog):

@@ -118,9 +118,21 @@ def _create_trigger(sql: str) -> Steps[None]:
     yield from query(sql)
 
 
+def is_wanted(settings: Settings, catalog: Mapping[str, Any]) -> bool:
+    """Whether new events of the application's audit table are to be noted."""
+    return not settings.audit.is_own and (settings.audit.feed or catalog["has_subscriptions"])
+
+
 def is_noted(catalog: Mapping[str, Any]) -> bool:
     """Whether new events of the application's audit table are noted."""
     return any(each["is_right"] and each["is_enabled"] for each in catalog["note_triggers"])
+
+
+def has_started(settings: Settings) -> Steps[bool]:
+    """Whether the log's events are to be numbered: those of the application's table only from its first
+    subscription on.
+    """
+    return settings.audit.is_own or (yield from _is_complete(settings)) is not None
 
 
 def has_feed(settings: Settings) -> Steps[bool]:

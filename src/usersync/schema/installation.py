@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from usersync.audit.inspection import lost_protection
-from usersync.audit.noting import is_noted
+from usersync.audit.noting import is_noted, is_wanted
 from usersync.audit.tracking.generate import is_of_tracked_table
 from usersync.audit.tracking.tables import TrackedUpdate, update_tracked
 from usersync.core.blockers import blockers
@@ -352,12 +352,10 @@ def _audit_changes(settings: Settings, bundle: Bundle, inspection: Inspection) -
 def _note_trigger(settings: Settings, bundle: Bundle, inspection: Inspection) -> Iterator[Change]:
     """Create the trigger on the application's audit table if its feed is wanted. Otherwise drop it."""
     catalog, table = inspection.catalog, settings.audit_table
-    is_wanted = not settings.audit.is_own and (settings.audit.feed or catalog["has_subscriptions"])
+    wanted = is_wanted(settings, catalog)
     for each in catalog["note_triggers"]:
-        if not (is_wanted and each["is_right"]):
-            reason = (
-                "another table is the log" if is_wanted else "no subscription and no [audit] feed wants it"
-            )
+        if not (wanted and each["is_right"]):
+            reason = "another table is the log" if wanted else "no subscription and no [audit] feed wants it"
             (function,) = (each for each in bundle.functions if each.signature == "usersync.note_events()")
             # With its function: only the owner of the table can drop a trigger alone.
             sql = (
@@ -365,7 +363,7 @@ def _note_trigger(settings: Settings, bundle: Bundle, inspection: Inspection) ->
                 f"{bookkeeping_of_function(function)}{bundle.set_privileges}"
             )
             yield Change("drop", f"trigger {each['name']} on {each['table']}", reason, sql, busy=True)
-    if is_wanted and not is_noted(catalog):
+    if wanted and not is_noted(catalog):
         subject, reason = f"trigger note_events on {table}", "notes new events for the feed"
         if any(each["is_right"] for each in catalog["note_triggers"]):
             yield Change("replace", subject, "it is disabled", bundle.note_events, busy=True)

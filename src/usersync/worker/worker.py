@@ -14,7 +14,9 @@ from uuid import uuid4
 import psycopg
 
 from usersync.audit.feed import number_events
+from usersync.audit.noting import has_started
 from usersync.audit.reading import installed_settings
+from usersync.config.settings import Settings
 from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError, UsersyncError
 from usersync.events import leases
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from usersync.transports.psycopg import Transport
     from usersync.transports.steps import Steps
     from usersync.worker.backoff import Backoff
-from usersync.worker.kinds import DeliveryFactory
+    from usersync.worker.kinds import DeliveryFactory
 
 logger = logging.getLogger("usersync.worker")
 
@@ -89,7 +91,8 @@ class Worker:
         self._moving_until = float("-inf")
         self._failed: BaseException | None = None
         self._last_number = 0
-        self._has_log = self._is_own_log = False
+        self._settings = Settings()
+        self._has_log = False
         self._ingested = ingest_address(ingest) if ingest is not None else None
         #: What probes and metrics say about the stream of ``ingest``; None without it.
         self.ingest_monitor = IngestMonitor(self._ingested) if self._ingested else None
@@ -108,9 +111,8 @@ class Worker:
     def check(self) -> None:
         """Raise ``SettingsError`` if the database does not know a handler, or knows another filter for it."""
         with connect(self._dsn) as connection:
-            settings = run(installed_settings(), connection)
-            self._has_log = run(has_log(settings), connection)
-            self._is_own_log = self._has_log and settings.audit.is_own
+            self._settings = run(installed_settings(), connection)
+            self._has_log = run(has_log(self._settings), connection)
             if self._ingested is not None and not self._has_log:
                 raise SettingsError(
                     "storing the events of a stream requires an audit log", hint="Run: usersync audit enable"
@@ -310,8 +312,7 @@ class Worker:
         wait = FASTEST_S
         while self.is_running:
             try:
-                # An audit table of the application has no feed before its first subscription.
-                with suppress(SettingsError):
+                if session.run(has_started(self._settings)):
                     session.run(number_events())
                 state = session.run(leases.feed_state())
             except (UsersyncError, psycopg.Error) as error:
@@ -350,7 +351,7 @@ class Worker:
         """Run the long tasks, in a thread of their own so that other tasks need not wait for them."""
         session = transport_for(self._dsn)
         while self.is_running:
-            of_log = periodic.RETENTION if self._is_own_log else periodic.FEED
+            of_log = periodic.RETENTION if self._settings.audit.is_own else periodic.FEED
             for task in (periodic.COMPARISON, *((of_log,) if self._has_log else ())):
                 self._run_task(session, task, partial(task.operation, self._stopping.is_set))
             self._stopping.wait(_PERIODIC_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.audit.noting import is_noted
+from usersync.audit.noting import is_noted, is_wanted
 from usersync.config.mapping import quote
 from usersync.doctor.context import Context, Definition, Verdict, lines, without_query
 from usersync.models import Finding
@@ -45,10 +45,8 @@ def _unfit(context: Context) -> Iterator[Finding]:
             safe=not former,
         )
     yield from context.found("D025")
-    triggers = catalog["note_triggers"]
-    is_wanted = settings.audit.feed or catalog["has_subscriptions"]
-    if not settings.audit.is_own and is_wanted and not is_noted(catalog):
-        state = "disabled" if any(each["is_right"] for each in triggers) else "missing"
+    if is_wanted(settings, catalog) and not is_noted(catalog):
+        state = "disabled" if any(each["is_right"] for each in catalog["note_triggers"]) else "missing"
         yield Finding(
             "D025",
             f"trigger note_events on {settings.audit_table}",
