@@ -35,9 +35,9 @@ class Garbage:
 
     def without(self, lines: list[bytes]) -> list[bytes]:
         """Only the events."""
-        return [each for each in lines if is_event(each) or self._put_aside(each)]
+        return [each for each in lines if is_event(each) or self._quarantine_or_discard(each)]
 
-    def _put_aside(self, line: bytes) -> bool:
+    def _quarantine_or_discard(self, line: bytes) -> bool:
         if now() - self._began >= _HOUR_S:
             self._began, self._kept = now(), 0
         if self._kept < KEPT_PER_HOUR:

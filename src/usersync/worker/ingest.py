@@ -27,7 +27,6 @@ from usersync.audit.spool.directory import SpoolDirectory
 from usersync.audit.spool.intake import Intake
 from usersync.audit.spool.source import Entry, fitting
 from usersync.transports.backoff import wait_before
-from usersync.transports.jetstream.address import INGEST_STREAM
 from usersync.transports.jetstream.connection import Connection, StreamError, connect
 from usersync.transports.jetstream.stream import (
     INGEST,
@@ -76,7 +75,7 @@ class Ingest:
         self, dsn: str, address: StreamAddress, stopping: threading.Event, monitor: IngestMonitor
     ) -> None:
         self._address = address
-        self._name = address.stream or INGEST_STREAM
+        self._name = address.ingest_stream
         self._stopping = stopping
         self._sender = Sender(dsn, _SEND_S)
         self._monitor = monitor

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from usersync import metrics
 from usersync.audit.delivery.stats import Counters
-from usersync.transports.jetstream.address import INGEST_STREAM
 from usersync.worker.attempts import describe
 from usersync.worker.clock import now
 
@@ -33,7 +32,7 @@ class IngestMonitor:
 
     def __init__(self, address: StreamAddress) -> None:
         self._address = address
-        self._name = address.stream or INGEST_STREAM
+        self._name = address.ingest_stream
         #: Of this process.
         self.counters = Counters()
         self._backlog: Backlog | None = None

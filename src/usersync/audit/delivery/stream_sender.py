@@ -18,7 +18,6 @@ from usersync.audit.delivery.protocol import RefusedError, UnavailableError
 from usersync.audit.delivery.sender import IDLE_S, Receipt, now_ms
 from usersync.audit.spool.binding import WrongDatabaseError
 from usersync.core.position import DatabasePosition
-from usersync.transports.jetstream.address import INGEST_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -73,7 +72,7 @@ class StreamSender:
     def __init__(self, address: StreamAddress, timeout: float) -> None:
         self._address = address
         self._timeout = timeout
-        self._name = address.stream or INGEST_STREAM
+        self._name = address.ingest_stream
         self._runner: asyncio.Runner | None = None
         self._connection: Connection | None = None
         self._used_at = 0.0

@@ -15,7 +15,7 @@ from usersync.config.extras import missing
 from usersync.errors import ArgumentTypeError
 from usersync.transports.data_api import DataApi
 from usersync.transports.drivers import full_name
-from usersync.transports.jetstream.address import INGEST_STREAM, StreamAddress, is_stream_url
+from usersync.transports.jetstream.address import StreamAddress, is_stream_url
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -77,7 +77,7 @@ def _whole_address(address: Address | None) -> str | None:
     if isinstance(address, DataApi):
         return address.url
     if isinstance(address, StreamAddress):
-        return address.identity(INGEST_STREAM)
+        return address.identity()
     dsn = _dsn_of(address)
     parts = conninfo_to_dict(dsn)
     user = f"{parts['user']}@" if parts.get("user") else ""

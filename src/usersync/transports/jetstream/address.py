@@ -96,9 +96,14 @@ class StreamAddress:
         query = f"?{urlencode(options, safe='/', quote_via=quote)}" if options else ""
         return f"{'tls' if self.requires_tls else 'nats'}://{','.join(self.servers)}{query}"
 
-    def identity(self, usual_stream: str) -> str:
+    @property
+    def ingest_stream(self) -> str:
+        """The stream to which applications publish events, and which workers store."""
+        return self.stream or INGEST_STREAM
+
+    def identity(self) -> str:
         """Identifies the destination of a spool: the servers and the stream, without login and files."""
-        return f"nats:{','.join(sorted(self.servers))}/{self.stream or usual_stream}"
+        return f"nats:{','.join(sorted(self.servers))}/{self.ingest_stream}"
 
     def __str__(self) -> str:
         return self.url

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from usersync.transports.jetstream.address import INGEST_STREAM
 from usersync.transports.jetstream.connection import NoStreamError, connect
 from usersync.transports.jetstream.stream import INGEST_CONSUMER, find
 
@@ -66,7 +65,7 @@ def ask_backlog(address: StreamAddress) -> Backlog:
     async def asked() -> Backlog:
         connection = await connect(address, "metrics")
         try:
-            return await read_backlog(connection, address.stream or INGEST_STREAM)
+            return await read_backlog(connection, address.ingest_stream)
         finally:
             await connection.close()
 
