@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
-from threading import Thread
-from time import monotonic
 
 import psycopg
 import pytest
+from following import Follower, check_many_writers_and_readers
 from sql_log import event, send
 
 from audit_settings import with_audit_log
@@ -17,22 +15,6 @@ from usersync.audit.models import EventFilter
 from usersync.errors import ArgumentTypeError, ArgumentValueError, DatabaseError
 from usersync.schema import installation
 from usersync.transports.run import run
-
-
-class Follower:
-    """A reader that stores its position."""
-
-    def __init__(self, connection, **wanted):
-        self.connection, self.wanted = connection, EventFilter(**wanted)
-        self.position = None
-        self.read()
-
-    def read(self, limit=100):
-        page = run(feed.feed(self.position, self.wanted, limit), self.connection)
-        self.position = page.position
-        numbers = [each.number for each in page.events]
-        assert numbers == sorted(set(numbers))
-        return [each.action for each in page.events]
 
 
 def number(connection):
@@ -210,41 +192,6 @@ def test_pruning_removes_the_numbers_of_the_removed_events(log, follower):
     assert follower.read() == ["new"]
 
 
-def write(connection, writer, committed):
-    """Commit, or roll back, transactions with some events."""
-    for number in range(15):
-        actions = [f"{writer}.{number}.{each}" for each in range(1 + number % 3)]
-        undone = number % 5 == writer
-        with connection.transaction(force_rollback=undone):
-            for action in actions:
-                send(connection, event(action=action))
-        if not undone:
-            committed.extend(actions)
-
-
-def read(reader, seen, committed, stop):
-    """Read until all events are seen. Another reader may still be numbering the last ones."""
-    deadline = monotonic() + 60
-    while not stop.is_set() or len(seen) < sum(map(len, committed)):
-        assert monotonic() < deadline
-        seen.extend(reader.read(7))
-
-
 def test_many_readers_see_every_event_once_in_the_same_order(log, session):
     """Events of one writer are in the order in which it wrote them."""
-    stop = threading.Event()
-    committed: list[list[str]] = [[] for _ in range(4)]
-    seen: list[list[str]] = [[], []]
-    writers = [Thread(target=write, args=(session(), n, each)) for n, each in enumerate(committed)]
-    readers = [Thread(target=read, args=(Follower(session()), each, committed, stop)) for each in seen]
-    for each in [*readers, *writers]:
-        each.start()
-    for each in writers:
-        each.join()
-    stop.set()
-    for each in readers:
-        each.join()
-    assert seen[0] == seen[1]
-    for writer, actions in enumerate(committed):
-        assert [each for each in seen[0] if each.startswith(f"{writer}.")] == actions
-    assert len(seen[0]) == sum(map(len, committed))
+    check_many_writers_and_readers(session, lambda connection, action: send(connection, event(action=action)))
