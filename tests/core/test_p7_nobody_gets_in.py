@@ -62,7 +62,7 @@ def functions_of_ours(attempt):
     )
 
 
-def test_each_function_refuses_whoever_is_not_meant(attempt, regime):
+def test_each_function_refuses_roles_without_execute(attempt, regime):
     found = functions_of_ours(attempt)
     assert len(found) > 15
     assert {name for schema, name, _ in found if schema == "public"} == CLIENT_FUNCTIONS
@@ -75,7 +75,7 @@ def test_each_function_refuses_whoever_is_not_meant(attempt, regime):
                 assert result == "42501", (role, name)
 
 
-def test_each_table_of_ours_refuses_everybody(attempt, auth, regime):
+def test_each_table_of_usersync_refuses_the_api_roles(attempt, auth, regime):
     tables = [name for (name,) in attempt(
         "postgres", "select relname from pg_class where relkind in ('r', 'p', 'v', 'S')"
         " and relnamespace = 'usersync'::regnamespace"
@@ -88,7 +88,7 @@ def test_each_table_of_ours_refuses_everybody(attempt, auth, regime):
                 assert attempt(role, statement.format(f"usersync.{table}")) == "42501", (role, statement)
 
 
-def test_signed_in_people_read_their_own_row_and_nobody_elses(attempt, auth, regime):
+def test_signed_in_users_read_only_their_own_row(attempt, auth, regime):
     ada, bob = auth.sign_up_email("ada@example.com"), auth.sign_up_email("bob@example.com")
     everybody = "select id from public.users"
     assert attempt("authenticated", everybody, claims={"sub": str(ada)}) == [(ada,)]
@@ -188,7 +188,7 @@ def test_a_hostile_service_session_changes_nothing_either(trapped, auth, attempt
         ("declare word text := 'ada'; begin end", "invalid input syntax for type integer"),
     ],
 )
-def test_the_traps_do_spring_on_a_function_with_the_sessions_search_path(
+def test_a_function_with_the_search_path_of_the_session_runs_hostile_code(
     trapped, auth, attempt, body, symptom
 ):
     """What the two tests above are about is real."""
@@ -202,7 +202,7 @@ def test_the_traps_do_spring_on_a_function_with_the_sessions_search_path(
         connection.execute("select public.careless(array[pg_catalog.gen_random_uuid()])")
 
 
-def test_our_trigger_functions_serve_no_table_of_the_auth_servers_choosing(attempt, regime):
+def test_the_auth_server_cannot_use_the_trigger_functions_for_its_own_table(attempt, regime):
     statement = (
         "create table auth.bait (id uuid);"
         "create trigger t after insert on auth.bait for each row execute function usersync.handle_new_user()"
