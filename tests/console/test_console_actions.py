@@ -235,6 +235,12 @@ def test_a_subscription_can_be_retried_paused_resumed_replayed(database, crm):
         assert stored()[:2] == ("paused", "<b>moving")
         assert act("resume").status_code == 303
         assert stored()[:2] == ("active", None)
+        owner.execute("update usersync.subscriptions set state = 'held', reason = 'a <b>copy'")
+        for place in (path, "/subscriptions"):
+            assert "is held: a &lt;b&gt;copy" in client.get(place).text
+        assert token(client.get(path).text, "pause")
+        assert act("resume").status_code == 303
+        assert stored()[:2] == ("active", None)
         for wrong in (
             {"since": "1"},
             {"since": "1", "confirmation": "cr"},
@@ -250,7 +256,8 @@ def test_a_subscription_can_be_retried_paused_resumed_replayed(database, crm):
         acts = owner.execute(
             "select action, actor_id from public.audit_logs where action like 'usersync.%' order by seq"
         ).fetchall()
-    assert [name.partition("_")[2] for name, _ in acts] == ["retried", "paused", "resumed", "replayed"]
+    names = [name.partition("_")[2] for name, _ in acts]
+    assert names == ["retried", "paused", "resumed", "resumed", "replayed"]
     assert {by for _, by in acts} == {"eve@example.com"}
     # A token is valid for one action on one subscription. The page does not show messages from the URL.
     given = {"name": crm, "token": token(client.get(path).text, "pause")}

@@ -248,7 +248,7 @@ def test_applications_send_events_again_after_a_failover_of_the_database(
         admin.execute("set session_replication_role = replica")
         admin.execute("delete from public.audit_logs where action = 'order.paid'")
     config = nats.ask(f"STREAM.INFO.{ENVELOPES}")["config"]
-    config["metadata"][POSITION] = "another timeline"
+    config["metadata"][POSITION] = " ".join([*config["metadata"][POSITION].split()[:2], "000000FF"])
     nats.ask(f"STREAM.UPDATE.{ENVELOPES}", config)
     wait_for(lambda: log.stats().sent_again >= 5, "the events to be sent again")
     with working.worker(ingest=nats.url):

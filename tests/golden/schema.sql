@@ -7938,6 +7938,12 @@ timestamp with time zone; not null; default now()
 -- table usersync.subscriptions column created_by
 text; not null; default SESSION_USER
 
+-- table usersync.subscriptions column home_address
+text; The address of its database, without a login: the project of Supabase, or host, port and database.
+
+-- table usersync.subscriptions column home_cluster
+text; The cluster of its database: the system identifier, and the oid of the database.
+
 -- table usersync.subscriptions column kind
 text; not null
 
@@ -7963,7 +7969,7 @@ CHECK ((cardinality(actions) > 0))
 PRIMARY KEY (name)
 
 -- table usersync.subscriptions constraint subscriptions_state_check
-CHECK ((state = ANY (ARRAY['active'::text, 'paused'::text])))
+CHECK ((state = ANY (ARRAY['active'::text, 'paused'::text, 'held'::text])))
 
 -- table usersync.subscriptions index
 CREATE UNIQUE INDEX subscriptions_pkey ON usersync.subscriptions USING btree (name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from usersync.config.database_address import address_of, tenant_of
 from usersync.config.environment import Found, values_of
 from usersync.errors import ConnectionFailedError, SettingsError, without_quoted
 
@@ -273,10 +274,19 @@ def describe_target(dsn: str) -> str:
     All projects of a region share the pooler's host, so the project is added (from the user or an option).
     """
     parts = conninfo_to_dict(_without_foreign_options(dsn.strip(), "the connection string"))
-    user, options = str(parts.get("user") or ""), str(parts.get("options") or "")
-    named = re.search(r"(?:reference|project)=([\w-]+)", options)
-    tenant = user if "." in user else named[1] if named else ""
+    user = str(parts.get("user") or "")
+    tenant = user if "." in user else tenant_of(parts)
     return f"{tenant}{'@' if tenant else ''}{describe_host(dsn)}"
+
+
+def database_address(dsn: str) -> str:
+    """The address of the database, with what libpq takes from the environment (PGHOST and others)."""
+    defaults = {
+        each.keyword.decode(): each.val.decode()
+        for each in psycopg.pq.Conninfo.get_defaults()
+        if each.val is not None
+    }
+    return address_of(defaults | conninfo_to_dict(check_dsn(dsn)))
 
 
 def describe_host(dsn: str) -> str:

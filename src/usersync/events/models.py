@@ -35,9 +35,9 @@ class Subscription:
 class SubscriptionStatus(Subscription):
     """A subscription, and how far it is. Times are in UTC."""
 
-    #: "active" or "paused".
+    #: "active", "paused", or "held": this database is another one than its home.
     state: str = "active"
-    #: Why it is paused, if the worker has paused it.
+    #: Why it is paused or held.
     reason: str | None = None
     created_at: datetime | None = None
     created_by: str | None = None
@@ -54,11 +54,15 @@ class SubscriptionStatus(Subscription):
     dead: int = 0
     #: How many running workers serve it.
     workers: int = 0
+    #: The database whose events it sends: the system identifier with the database's oid, and the address
+    #: without a login. None: not known yet. Handlers have no home.
+    home_cluster: str | None = None
+    home_address: str | None = None
 
     @property
     def has_problem(self) -> bool:
         """Whether events are dead, or nobody works on it."""
-        return self.dead > 0 or (self.state == "active" and self.workers == 0)
+        return self.dead > 0 or self.state == "held" or (self.state == "active" and self.workers == 0)
 
 
 @dataclass(frozen=True)

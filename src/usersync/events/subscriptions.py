@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from usersync.audit.feed import number_events
 from usersync.audit.noting import start_feed
 from usersync.audit.reading import settings_with_log
+from usersync.core.home import CLUSTER_SQL
 from usersync.errors import ArgumentValueError, SettingsError
 from usersync.events.models import (
     SHARDS,
@@ -125,8 +126,9 @@ def _start_feed(*, backfill: bool) -> Steps[None]:
 
 def _insert(subscription: Subscription, *, from_beginning: bool, backfill: bool) -> Steps[None]:
     yield from query(
-        "insert into usersync.subscriptions (name, kind, actions, wanted, config) "
-        "values (%(name)s, %(kind)s, %(actions)s, %(wanted)s, %(config)s)",
+        "insert into usersync.subscriptions (name, kind, actions, wanted, config, home_cluster) "
+        "values (%(name)s, %(kind)s, %(actions)s, %(wanted)s, %(config)s, "
+        f"case when %(kind)s <> '{HANDLER}' then {CLUSTER_SQL} end)",
         **_fields(subscription),
     )
     if backfill:
@@ -211,7 +213,7 @@ _LIST = """
         subscription.name, subscription.kind, subscription.actions, subscription.wanted,
         subscription.config - 'secrets' as config,
         subscription.state, subscription.reason, subscription.created_at, subscription.created_by,
-        subscription.state_since,
+        subscription.state_since, subscription.home_cluster, subscription.home_address,
         greatest(coalesce((select last_number from usersync.feed), 0) - case
             when reached.position < 0 then backfill.starts_after else reached.position
         end, 0) as lag,
@@ -250,25 +252,36 @@ def _unknown(name: str) -> SettingsError:
 
 
 def pause(name: str, *, reason: str | None = None) -> Steps[bool]:
-    """Stop handling its events. They wait. Returns whether it was active."""
-    return (yield from _set_state(name, "paused", reason))
+    """Stop handling its events. They wait. Returns whether it was active or held."""
+    changes = "state = 'paused', reason = %(reason)s, state_since = now()"
+    return (yield from _change(name, changes, "state <> 'paused'", reason=reason))
 
 
 def resume(name: str) -> Steps[bool]:
-    """Go on where it was paused. Returns whether it was paused."""
-    return (yield from _set_state(name, "active", None))
+    """Go on where it was paused or held. Returns whether anything has changed.
+
+    If it was not paused, this database becomes its home. The next worker stores the address of this database.
+    """
+    moves = f"state = 'held' or (state = 'active' and home_cluster <> {CLUSTER_SQL})"
+    return (
+        yield from _change(
+            name,
+            "state = 'active', reason = null, state_since = now(), "
+            f"home_cluster = case when {moves} then {CLUSTER_SQL} else home_cluster end, "
+            f"home_address = case when {moves} then null else home_address end",
+            f"state <> 'active' or {moves}",
+        )
+    )
 
 
-def _set_state(name: str, state: str, reason: str | None) -> Steps[bool]:
+def _change(name: str, changes: str, condition: str, **values: object) -> Steps[bool]:
     row = yield from query_row(
-        "with changed as ("
-        "update usersync.subscriptions set state = %(state)s, reason = %(reason)s, state_since = now() "
-        "where name = %(name)s and state <> %(state)s returning name"
+        f"with changed as (update usersync.subscriptions set {changes} "
+        f"where name = %(name)s and ({condition}) returning name"
         ") select exists (select from changed) as changed, "
         "exists (select from usersync.subscriptions where name = %(name)s) as known",
         name=name,
-        state=state,
-        reason=reason,
+        **values,
     )
     if not row["known"]:
         raise _unknown(name)

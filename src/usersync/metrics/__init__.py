@@ -83,7 +83,7 @@ LAST_RUN_FINISHED = Definition("usersync_last_run_finished", "Whether that run h
 
 SUBSCRIPTION_LAG = Definition(
     "usersync_subscription_lag_events",
-    "Events of the feed that an active subscription has not read yet.",
+    "Events of the feed that an active or held subscription has not read yet.",
     "{event}",
     labels=("subscription",),
 )
@@ -101,7 +101,7 @@ SUBSCRIPTION_PARKED = Definition(
 )
 SUBSCRIPTION_WORKERS = Definition(
     "usersync_subscription_workers",
-    "Running workers that serve an active subscription.",
+    "Running workers that serve an active subscription. A held subscription has none.",
     "{process}",
     labels=("subscription",),
 )
@@ -199,7 +199,7 @@ def of_status(status: SyncStatus) -> Iterator[Sample]:
 def of_subscriptions(subscriptions: Iterable[SubscriptionStatus]) -> Iterator[Sample]:
     """The metrics of ``usersync subscriptions list``."""
     for each in subscriptions:
-        if each.state == "active":
+        if each.state != "paused":
             yield Sample(SUBSCRIPTION_LAG, each.lag, (each.name,))
             yield Sample(SUBSCRIPTION_WORKERS, each.workers, (each.name,))
         if each.in_flight is not None:

@@ -50,7 +50,7 @@ class HealthServer:
         self._sync = UserSync(dsn)
         answers = {
             LIVE: lambda: _health(worker.liveness_problem()),
-            READY: lambda: _health(worker.readiness_problem()),
+            READY: lambda: _health(worker.readiness_problem(), worker.held),
             METRICS: _metrics(self._sync, spool_dir, max_age, worker.ingest_monitor),
         }
         try:
@@ -81,9 +81,10 @@ class HealthServer:
         self._sync.close()
 
 
-def _health(problem: str | None) -> Answer:
+def _health(problem: str | None, held: tuple[str, ...] = ()) -> Answer:
     if problem is None:
-        return HTTPStatus.OK, _PLAIN, "ok\n"
+        text = f"held: {', '.join(held)} (usersync subscriptions list)\n" if held else ""
+        return HTTPStatus.OK, _PLAIN, f"ok\n{text}"
     return HTTPStatus.SERVICE_UNAVAILABLE, _PLAIN, f"{problem}\n"
 
 

@@ -26,16 +26,23 @@ from usersync.audit.spool.binding import WrongDatabaseError
 from usersync.audit.spool.directory import SpoolDirectory
 from usersync.audit.spool.intake import Intake
 from usersync.audit.spool.source import Entry, fitting
+from usersync.config.dsn import database_address
+from usersync.core.home import Home
+from usersync.core.position import DatabasePosition
+from usersync.errors import SettingsError
 from usersync.transports.backoff import wait_before
 from usersync.transports.jetstream.connection import Connection, StreamError, connect
 from usersync.transports.jetstream.stream import (
+    ADDRESS,
     INGEST,
     INGEST_CONSUMER,
     INSTALLATION,
     POSITION,
+    check_installation,
+    find,
     find_or_create,
     risks,
-    write_position,
+    write_home,
 )
 from usersync.worker.attempts import describe
 from usersync.worker.garbage import Garbage
@@ -46,7 +53,6 @@ if TYPE_CHECKING:
 
     from nats.aio.msg import Msg
 
-    from usersync.core.position import DatabasePosition
     from usersync.transports.jetstream.address import StreamAddress
     from usersync.transports.jetstream.connection import PullConsumer
     from usersync.transports.jetstream.stream import Stream
@@ -64,8 +70,14 @@ _HEARTBEAT_S = ACK_WAIT_S / 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
 #: After this many failed attempts in a row, JetStream redelivers the messages, maybe to another worker.
 _ATTEMPTS = 3
+#: The command that confirms that the database has moved.
+RESUME = "usersync subscriptions resume --ingest"
 #: How long a batch may take in the database.
 _SEND_S = 20.0
+
+
+class HeldError(StreamError):
+    """The stream belongs to another database. Its messages stay in the stream."""
 
 
 class Ingest:
@@ -76,6 +88,11 @@ class Ingest:
     ) -> None:
         self._address = address
         self._name = address.ingest_stream
+        self._database = database_address(dsn)
+        #: Whether a stream was used before. The address in its metadata is then up to date.
+        self._has_begun = False
+        #: Why the stream is held. The log has the reason once.
+        self._held = ""
         self._stopping = stopping
         self._sender = Sender(dsn, _SEND_S)
         self._monitor = monitor
@@ -115,9 +132,13 @@ class Ingest:
                 self._monitor.failed(error, ends=True)
                 # After a connection that worked for a while, count the failures from 1 again.
                 failures = failures + 1 if time.monotonic() - began < _LONGEST_WAIT_S else 1
-                is_known = isinstance(error, StreamError | UnavailableError | psycopg.Error | OSError)
-                text = describe(error)
-                logger.warning("events of %s are not stored: %s", self._address, text, exc_info=not is_known)
+                if not isinstance(error, HeldError) or self._held != str(error):
+                    is_known = isinstance(error, StreamError | UnavailableError | psycopg.Error | OSError)
+                    text = describe(error)
+                    logger.warning(
+                        "events of %s are not stored: %s", self._address, text, exc_info=not is_known
+                    )
+                self._held = str(error) if isinstance(error, HeldError) else ""
                 await self._sleep(wait_before(failures, _FIRST_WAIT_S, _LONGEST_WAIT_S))
 
     async def _connect_and_store(self) -> None:
@@ -127,11 +148,16 @@ class Ingest:
             raise UnavailableError("the database has no installation id: run usersync apply")
         connection = await connect(self._address, "worker")
         try:
-            metadata = {INSTALLATION: position.installation, POSITION: str(position)}
+            metadata = {
+                INSTALLATION: position.installation,
+                POSITION: str(position),
+                ADDRESS: self._database,
+            }
             stream = await find_or_create(connection, self._name, INGEST, metadata)
+            # Before anything else: a copy of the database must not change the stream of production.
+            stream = await self._settle(connection, stream, position)
             for each in risks(stream, INGEST):
                 logger.warning("the stream %s can lose events. %s", stream.name, each)
-            stream = await self._write_position(connection, stream, position)
             consumer = await self._consumer(connection, stream)
             logger.info("storing the events of %s, stream %s", self._address, stream.name)
             self._monitor.storing()
@@ -139,16 +165,25 @@ class Ingest:
         finally:
             await connection.close()
 
-    async def _write_position(
-        self, connection: Connection, stream: Stream, position: DatabasePosition
-    ) -> Stream:
-        """Write the database's position into the stream. If it changed, applications send events again."""
+    async def _settle(self, connection: Connection, stream: Stream, position: DatabasePosition) -> Stream:
+        """Write the database's position and address into the stream, if this database is its home.
+
+        If the position has changed, applications send events again. Raises ``HeldError`` in a copy.
+        """
+        here, home = Home(position.cluster, self._database), home_of(stream)
+        if not home.is_at(here):
+            raise HeldError(
+                f"the stream {stream.name} {home.describe_other(here)}. Its messages stay in the stream. "
+                f"If this database replaces the other one: {RESUME}"
+            )
         self._position = position
+        new = home.at(here, begins=not self._has_begun)
         try:
-            return await write_position(connection, stream, str(position))
+            stream = await write_home(connection, stream, str(position), new.address)
         except StreamError as error:
             logger.warning("the metadata of the stream %s cannot be changed: %s", stream.name, error)
-            return stream
+        self._has_begun = True
+        return stream
 
     async def _consumer(self, connection: Connection, stream: Stream) -> PullConsumer:
         consumer = await connection.pull_consumer(stream.name, INGEST_CONSUMER, ack_wait=ACK_WAIT_S)
@@ -173,7 +208,7 @@ class Ingest:
                     await self._store(connection, messages)
                 position = self._sender.position
                 if position is not None and position != self._position:
-                    stream = await self._write_position(connection, stream, position)
+                    stream = await self._settle(connection, stream, position)
         finally:
             with suppress(StreamError):
                 await connection.nak([*(await following), *(await consumer.end())])
@@ -270,7 +305,7 @@ class Envelopes:
 
 
 class StreamBinding:
-    """Binds the events of a stream to the installation that the stream belongs to."""
+    """Binds the events of a stream to the database for which the stream was checked."""
 
     def __init__(self, position: DatabasePosition | None) -> None:
         self._position = position
@@ -278,9 +313,44 @@ class StreamBinding:
     def check_database(self, position: DatabasePosition | None) -> str:
         """See ``DatabaseBinding``."""
         expected = self._position
-        if expected is None or position is None or position.installation != expected.installation:
+        if (
+            expected is None
+            or position is None
+            or (position.installation, position.cluster) != (expected.installation, expected.cluster)
+        ):
             raise WrongDatabaseError("the stream belongs to another database than the connected one")
-        return expected.installation
+        return f"{expected.installation} {expected.cluster}"
+
+
+def home_of(stream: Stream) -> Home:
+    """The database that the metadata of a stream names. Earlier releases wrote no address."""
+    position = DatabasePosition.read(stream.metadata.get(POSITION))
+    return Home(position.cluster if position is not None else None, stream.metadata.get(ADDRESS))
+
+
+def take_stream(address: StreamAddress, position: DatabasePosition) -> str:
+    """Make a database the home of a stream: its workers store the events from now on. Returns the name.
+
+    The next worker writes the address. Blocks for seconds at most. Raises ``SettingsError`` if the stream
+    does not exist, belongs to another installation, or cannot be changed.
+    """
+    try:
+        return asyncio.run(_take(address, position)).name
+    except StreamError as error:
+        raise SettingsError(
+            f"the stream is not usable: {error}",
+            hint="Check the URL and the permissions of the NATS user.",
+        ) from None
+
+
+async def _take(address: StreamAddress, position: DatabasePosition) -> Stream:
+    connection = await connect(address, "resume")
+    try:
+        stream = await find(connection, f"{address.ingest_stream}.>")
+        check_installation(stream, position.installation)
+        return await write_home(connection, stream, str(position), None)
+    finally:
+        await connection.close()
 
 
 @contextlib.asynccontextmanager

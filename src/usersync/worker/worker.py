@@ -16,11 +16,13 @@ import psycopg
 from usersync.audit.feed import number_events
 from usersync.audit.noting import has_started
 from usersync.audit.reading import installed_settings
+from usersync.config.dsn import database_address
 from usersync.config.settings import Settings
 from usersync.core.audit_log import has_log
 from usersync.errors import SettingsError, UsersyncError
 from usersync.events import leases
 from usersync.events.definitions import definition, definitions
+from usersync.events.homes import Homes, check_homes
 from usersync.events.subscriptions import HANDLER, STREAM, WEBHOOK, subscriptions
 from usersync.transports.jetstream.address import ingest_address
 from usersync.transports.psycopg import connect, transport_for
@@ -77,6 +79,7 @@ class Worker:
         ingest: str | None = None,
     ) -> None:
         self._dsn = dsn
+        self._address = database_address(dsn)
         self._handlers = {each.name: each for each in handlers or ()}
         self._kinds = available_kinds() if kinds is None else kinds
         self._lease = lease
@@ -98,6 +101,9 @@ class Worker:
         self.ingest_monitor = IngestMonitor(self._ingested) if self._ingested else None
         #: Handlers whose filter is another in the database, and when that was seen.
         self._refused: dict[str, float] = {}
+        #: The webhooks and streams whose home is this database, and those that are held.
+        self._homes = Homes()
+        self._checked: frozenset[str] = frozenset()
         self._threads: list[threading.Thread] = []
         #: When the leases were renewed, and the feed was read.
         self._renewed_at = self._read_at = float("-inf")
@@ -190,6 +196,11 @@ class Worker:
         what = "the leases could not be renewed" if at == self._renewed_at else "the feed could not be read"
         return f"{what}: {self._problem}" if self._problem else f"{what} yet"
 
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The names of the subscriptions that it does not serve, because they belong to another database."""
+        return tuple(self._homes.held)
+
     def stop(self) -> None:
         """Start no more events, and end when those in progress have ended. Does not wait."""
         self._stopping.set()
@@ -220,6 +231,7 @@ class Worker:
         while self.is_running:
             began = now()
             try:
+                self._note_homes(session.run(check_homes(self._address, self._checked)))
                 found = session.run(
                     leases.renew_worker(
                         self._id,
@@ -254,6 +266,16 @@ class Worker:
                 each.thread.join(self._renewal)
         session.close()
 
+    def _note_homes(self, homes: Homes) -> None:
+        for name, reason in homes.held.items():
+            if name not in self._homes.held:
+                logger.warning("%s is held: %s", name, reason)
+        for name in self._homes.held:
+            if name in homes.here:
+                logger.info("%s is no longer held: this database is its home", name)
+        self._homes = homes
+        self._checked = homes.here | homes.held.keys()
+
     def _wait_for_shares(self, found: tuple[leases.Assignment, ...]) -> None:
         """Wait until the leases must be renewed: shorter if another worker starts or ends."""
         usual = self._renewal
@@ -280,8 +302,13 @@ class Worker:
                 runner.retire()
 
     def _is_served(self, subscription: Subscription) -> bool:
-        """Whether the code is for this filter. A newer release of the application may have changed it."""
-        handler = self._handlers.get(subscription.name) if subscription.kind == HANDLER else None
+        """Whether the code is for this filter, and a webhook or stream belongs to this database.
+
+        A newer release of the application may have changed the filter.
+        """
+        if subscription.kind != HANDLER:
+            return subscription.name in self._homes.here
+        handler = self._handlers.get(subscription.name)
         if handler is None or definition(subscription) == definition(*definitions([handler])):
             self._refused.pop(subscription.name, None)
             return True

@@ -16,7 +16,7 @@ SECTIONS: Sections = {
         Entry("show", "Show one subscription, its parked events and its last attempts.", _PACKAGE),
         Entry("attempts", "List attempts to handle events: time, duration, answer or error.", _PACKAGE),
         Entry("pause", "Stop handling the events of a subscription. They wait.", _PACKAGE),
-        Entry("resume", "Continue a paused subscription where it stopped.", _PACKAGE),
+        Entry("resume", "Continue a paused or held subscription where it stopped.", _PACKAGE),
         Entry("dead", "List the dead events: all their attempts failed.", _PACKAGE),
         Entry("retry", "Retry dead and waiting events now.", _PACKAGE),
         Entry("replay", "Handle past events again.", _PACKAGE),

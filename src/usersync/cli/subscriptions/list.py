@@ -27,7 +27,7 @@ def list(call: Call) -> View:  # noqa: A001 - the name of the command
     The lag is the number of events in the feed that the subscription has not read yet, whether its filter
     matches them or not. In flight are the events that workers are handling. Each worker writes this number
     every 3 seconds, so events that take less time may be missing from it. Exit code 1 if there are dead
-    events, or if an active subscription has no worker.
+    events, or if a subscription is held or is active without a worker.
     """
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 

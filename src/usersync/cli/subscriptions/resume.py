@@ -1,28 +1,97 @@
-"""``usersync subscriptions resume``: continues a paused subscription."""
+"""``usersync subscriptions resume``: continues a subscription that is paused or held."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.subscriptions.view import TABLE, SubscriptionsView
+from usersync.cli.text import bold, good, plain
+from usersync.config.environment import look_up
+from usersync.errors import SettingsError
+from usersync.transports.jetstream.address import ingest_address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from usersync.cli.output import View
 
 
-@click.command(epilog=examples(("usersync subscriptions resume crm", "the events of the pause follow")))
-@click.argument("name", metavar="NAME")
-@common_options
-def resume(call: Call, name: str) -> View:
-    """Continue a paused subscription where it stopped.
+@dataclass(frozen=True)
+class StreamView:
+    """The stream whose events the workers of this database store from now on."""
 
-    A subscription that the worker has paused itself is continued in the same way.
+    stream: str
+    url: str
+    target: str
+    exit_code: int = 0
+
+    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - no long lines
+        yield f"{good('Active:')} {bold(plain(self.stream))}  {plain(self.url)}"
+
+    def data(self) -> dict[str, Any]:
+        return {"database": self.target, "stream": self.stream, "url": self.url}
+
+
+@click.command(
+    epilog=examples(
+        ("usersync subscriptions resume crm", "the events of the pause follow"),
+        ("usersync subscriptions resume crm siem", "several"),
+        ("usersync subscriptions resume --ingest", "the stream of USERSYNC_INGEST"),
+    )
+)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--ingest",
+    is_flag=False,
+    flag_value="",
+    metavar="[URL]",
+    help="Instead of a subscription: the stream whose events the workers of this database store. Default: "
+    "USERSYNC_INGEST, from the environment, .env.local or .env.",
+)
+@common_options
+def resume(call: Call, names: tuple[str, ...], ingest: str | None) -> View:
+    """Continue a paused or held subscription where it stopped.
+
+    A webhook or a stream that was created in another database is held: this database may be a copy. If this
+    database replaces the other one, 'resume' confirms it. The workers then send the events that waited. A
+    subscription that the worker has paused itself is continued in the same way.
     """
+    if bool(names) == (ingest is not None):
+        raise click.UsageError("Give the names of subscriptions, or --ingest.")
+    if ingest is not None:
+        return _take_stream(call, ingest)
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 
-    if call.run(subscriptions.resume(name)):
-        call.record_act("usersync.subscription_resumed", table=TABLE, subscription=name)
-    return SubscriptionsView(call.run(subscriptions.subscriptions(name)), call.target, "Active:")
+    for name in names:
+        call.run(subscriptions.stored(name))
+    for name in names:
+        if call.run(subscriptions.resume(name)):
+            call.record_act("usersync.subscription_resumed", table=TABLE, subscription=name)
+    found = call.run(subscriptions.subscriptions())
+    return SubscriptionsView(tuple(each for each in found if each.name in names), call.target, "Active:")
+
+
+def _take_stream(call: Call, given: str) -> View:
+    from usersync.core import users  # noqa: PLC0415 - only if used
+
+    found = look_up("USERSYNC_INGEST")
+    url = given or (found.value if found else "")
+    if not url:
+        raise SettingsError(
+            "no stream: --ingest has no URL, and USERSYNC_INGEST is not in the environment, .env.local or "
+            ".env",
+            hint="Give the URL: usersync subscriptions resume --ingest nats://…",
+        )
+    address = ingest_address(url)
+    position = call.run(users.position())
+    if position is None:
+        raise SettingsError("the database has no installation id", hint="Run: usersync apply")
+    from usersync.worker.ingest import take_stream  # noqa: PLC0415 - needs an extra
+
+    stream = take_stream(address, position)
+    call.record_act("usersync.stream_resumed", stream=stream, url=address.url)
+    return StreamView(stream, address.url, call.target)

@@ -29,8 +29,8 @@ _ATTEMPTS = 5
 def show(call: Call, name: str, limit: int) -> View:
     """Show one subscription, its parked events and its last attempts.
 
-    'usersync subscriptions attempts' shows more attempts. Exit code 1 if there are dead events, or if no
-    worker runs for it.
+    'usersync subscriptions attempts' shows more attempts. Exit code 1 if there are dead events, or if it is
+    held or has no worker.
     """
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 

@@ -62,7 +62,7 @@ class SubscriptionsView:
                     width,
                 )
             if each.reason:
-                yield from wrap(f"{plain(each.name)} is paused: {plain(each.reason)}", width)
+                yield from wrap(f"{plain(each.name)} is {each.state}: {plain(each.reason)}", width)
         for event in self.parked:
             yield ""
             yield from parked_lines(event, width)
@@ -91,7 +91,7 @@ class SubscriptionsView:
 
 
 def _row(each: SubscriptionStatus) -> tuple[str, ...]:
-    state = warning(each.state) if each.state == "paused" else each.state
+    state = each.state if each.state == "active" else warning(each.state)
     dead = number(each.dead).rjust(7)
     filters = [f"{name}={value}" for name, value in each.wanted.items()]
     return (

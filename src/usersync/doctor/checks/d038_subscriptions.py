@@ -22,6 +22,13 @@ usersync subscriptions dead {name}
 usersync subscriptions retry {name}"""
 
 
+_HELD = """\
+-- If this database replaces the other one:
+usersync subscriptions resume {name}
+-- In a copy:
+usersync subscriptions pause {name}"""
+
+
 def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the query does not depend on the settings
     row = yield from query_row("select to_regclass('usersync.subscriptions') is not null as found")
     if not row["found"]:
@@ -35,7 +42,8 @@ def look(context: Context) -> Steps[Verdict]:  # noqa: ARG001 - the query does n
 
 def _finding(each: SubscriptionStatus) -> Finding | None:
     if problems := lines(_problems(each)):
-        fix = _DEAD.format(name=shlex.quote(each.name)) if each.dead else "usersync worker MODULE:NAME"
+        fix = _HELD if each.state == "held" else _DEAD if each.dead else "usersync worker MODULE:NAME"
+        fix = fix.format(name=shlex.quote(each.name))
         return Finding("D038", f"subscription {each.name}", problems, fix, "warning")
     return None
 
@@ -45,8 +53,8 @@ def _problems(each: SubscriptionStatus) -> Iterator[str]:
         yield f"{number(each.dead, 'dead event')}: all attempts failed"
     if each.state == "active" and not each.workers:
         yield f"no worker runs for it; {number(each.lag, 'event')} of the feed not read yet"
-    if each.state == "paused" and each.reason:
-        yield f"paused: {each.reason}"
+    if each.state != "active" and each.reason:
+        yield f"{each.state}: {each.reason}"
 
 
 CHECK = Definition("D038", "Subscriptions", look)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 INSTALLATION = "usersync-installation"
 #: The position of the database in which workers store the events, also in the metadata.
 POSITION = "usersync-position"
+#: The address of this database, without a login, also in the metadata.
+ADDRESS = "usersync-address"
 #: The name of the consumer that all workers share.
 INGEST_CONSUMER = "usersync"
 
@@ -101,27 +103,36 @@ async def find_or_create(
         found = await _create(connection, name, purpose, metadata)
     if found.installation is None:
         found = await _with_metadata(connection, found, metadata)
-    if found.installation != installation:
-        raise StreamError(
-            f"the stream {found.name} belongs to another installation of usersync ({found.installation}). "
-            f"This database has installation {installation}. Add ?stream=NAME to the URL for another stream"
-        )
+    check_installation(found, installation)
     return found
 
 
-async def write_position(connection: Connection, stream: Stream, position: str) -> Stream:
-    """Write the position of the database into the metadata, so that applications notice a failover.
+def check_installation(stream: Stream, installation: str) -> None:
+    """Raise ``StreamError`` if the stream belongs to another installation."""
+    if stream.installation != installation:
+        raise StreamError(
+            f"the stream {stream.name} belongs to another installation of usersync ({stream.installation}). "
+            f"This database has installation {installation}. Add ?stream=NAME to the URL for another stream"
+        )
 
-    Raises ``StreamError``.
+
+async def write_home(connection: Connection, stream: Stream, position: str, address: str | None) -> Stream:
+    """Write the position and the address of the database into the metadata.
+
+    Applications notice a failover by the position. Without an ``address``, the address is removed. Raises
+    ``StreamError``.
     """
-    if stream.metadata.get(POSITION) == position:
+    if (stream.metadata.get(POSITION), stream.metadata.get(ADDRESS)) == (position, address):
         return stream
     newest = _stream_of(await connection.request(f"STREAM.INFO.{stream.name}"))
-    return await _with_metadata(connection, newest, {POSITION: position})
+    return await _with_metadata(connection, newest, {POSITION: position, ADDRESS: address})
 
 
-async def _with_metadata(connection: Connection, stream: Stream, metadata: Mapping[str, str]) -> Stream:
-    config = {**stream.config, "metadata": {**stream.metadata, **metadata}}
+async def _with_metadata(
+    connection: Connection, stream: Stream, metadata: Mapping[str, str | None]
+) -> Stream:
+    changed = {**stream.metadata, **metadata}
+    config = {**stream.config, "metadata": {name: each for name, each in changed.items() if each is not None}}
     return _stream_of(await connection.request(f"STREAM.UPDATE.{stream.name}", config))
 
 
