@@ -529,7 +529,7 @@ CREATE OR REPLACE FUNCTION usersync.audit_conditions(wanted jsonb)
 AS $function$
 #variable_conflict use_column
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "numbered": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from (select stored.ctid, stored.* from \\"public\\".\\"audit_logs\\" as stored where stored.id = numbered.event_id and stored.occurred_at = all (array[numbered.occurred_at]) offset 0) as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "(get_byte(sha256(convert_to(coalesce(stored.\\"entity_type\\"::text || ''/'' || stored.\\"entity_id\\"::text, numbered.event_id::text), ''UTF8'')), 0) & 15) = any (%L)"}'::jsonb;
     filter record;
     template text;
     conditions text[] := array['true'];
@@ -567,7 +567,7 @@ begin
         );
     end if;
     if wanted ? 'shards' then
-        conditions := conditions || format(templates ->> 'shards', wanted ->> 'shards');
+        conditions := conditions || format(templates ->> 'shards', translate(wanted ->> 'shards', '[]', '{}'));
     end if;
     return array_to_string(conditions, ' and ');
 end;
@@ -595,7 +595,7 @@ CREATE OR REPLACE FUNCTION usersync.audit_query(wanted jsonb, after jsonb, oldes
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "numbered": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from (select stored.ctid, stored.* from \\"public\\".\\"audit_logs\\" as stored where stored.id = numbered.event_id and stored.occurred_at = all (array[numbered.occurred_at]) offset 0) as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "(get_byte(sha256(convert_to(coalesce(stored.\\"entity_type\\"::text || ''/'' || stored.\\"entity_id\\"::text, numbered.event_id::text), ''UTF8'')), 0) & 15) = any (%L)"}'::jsonb;
     event_time constant text := format(templates ->> 'time');
     tie constant text := format(templates ->> 'tie');
     direction constant text := case when oldest_first then 'asc' else 'desc' end;
@@ -1417,6 +1417,77 @@ begin
             when current_setting('default_transaction_read_only')::boolean then 'setting'
         end
     );
+end;
+$function$
+
+
+-- function usersync.feed_page(bigint, jsonb, integer)
+owner postgres; usersync: a page of the numbered events that match all filters, as the text of a JSON document.
+CREATE OR REPLACE FUNCTION usersync.feed_page(after bigint, wanted jsonb, page_size integer)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "numbered": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from (select stored.ctid, stored.* from \\"public\\".\\"audit_logs\\" as stored where stored.id = numbered.event_id and stored.occurred_at = all (array[numbered.occurred_at]) offset 0) as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "(get_byte(sha256(convert_to(coalesce(stored.\\"entity_type\\"::text || ''/'' || stored.\\"entity_id\\"::text, numbered.event_id::text), ''UTF8'')), 0) & 15) = any (%L)"}'::jsonb;
+    newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
+    -- Not the newest number, which prune removes with its event.
+    given constant bigint := coalesce((select feed.last_number from usersync.feed), 0);
+    last_number bigint;
+    this bigint;
+    stored text;
+    events text[] := '{}';
+    room integer := 64 * 1024 * 1024;
+begin
+    perform usersync.require_audit_log();
+    if not true and not exists (
+        select from usersync.noted_log as noted where noted.log = '"public"."audit_logs"' and noted.is_complete
+    ) then
+        raise exception 'the audit log % is the application''s own table, and its events have no numbers yet', '"public"."audit_logs"'
+            using errcode = 'US101', hint = 'Call again: each call gives numbers to some of them. A worker does it, too.';
+    end if;
+    if after is null then
+        return format('{"events": [], "position": %s, "more": false}', newest);
+    end if;
+    if after > greatest(newest, given) and not pg_is_in_recovery() then
+        raise exception 'the position % is not of this feed: its last number is %', after, greatest(newest, given)
+            using errcode = '22023', hint = 'The database was restored, lost events in a failover, or has a new '
+                'installation of usersync. Compare what you have read with "usersync audit search". Then continue at 0, '
+                'or at the position that a call without a position returns.';
+    end if;
+    select max(number) into last_number from (
+        select number from usersync.event_numbers where number > after order by number limit page_size
+    ) as looked_at;
+    for this, stored in execute format(
+        'select page.number, %s from ('
+        'select numbered.number, %s event.* from usersync.event_numbers as numbered cross join lateral ('
+        '%s where %s) as event '
+        'where numbered.number > $1 and numbered.number <= $2 order by numbered.number) as page',
+        -- In a table of the application, an id may be any text.
+        case when true then 'to_json(page)' else 'to_jsonb(page) || jsonb_build_object(''id'', page.event_id)' end,
+        case when not true then 'numbered.event_id,' end,
+        format(templates ->> 'numbered'), usersync.audit_conditions(wanted))
+        using after, last_number
+    loop
+        events := array_append(events, stored);
+        room := room - octet_length(stored);
+        if room < 0 then
+            last_number := this;
+            exit;
+        end if;
+    end loop;
+    return format(
+        '{"events": [%s], "position": %s, "more": %s}',
+        array_to_string(events, ','), coalesce(last_number, after), coalesce(last_number < newest, false)::text);
 end;
 $function$
 
@@ -2794,7 +2865,7 @@ CREATE OR REPLACE FUNCTION usersync.number_missed_events(noting usersync.noted_l
  SET enable_nestloop TO 'on'
 AS $function$
 declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
+    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "numbered": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from (select stored.ctid, stored.* from \\"public\\".\\"audit_logs\\" as stored where stored.id = numbered.event_id and stored.occurred_at = all (array[numbered.occurred_at]) offset 0) as stored", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "(get_byte(sha256(convert_to(coalesce(stored.\\"entity_type\\"::text || ''/'' || stored.\\"entity_id\\"::text, numbered.event_id::text), ''UTF8'')), 0) & 15) = any (%L)"}'::jsonb;
     budget bigint := 256;
     this_part text := noting.part;
     first_block bigint := noting.block;
@@ -3246,64 +3317,9 @@ CREATE OR REPLACE FUNCTION usersync.read_events(after bigint, wanted jsonb, page
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
- SET "DateStyle" TO 'ISO, MDY'
- SET "IntervalStyle" TO 'postgres'
- SET extra_float_digits TO '1'
- SET bytea_output TO 'hex'
- SET lc_monetary TO 'C'
- SET enable_seqscan TO 'off'
- SET jit TO 'off'
 AS $function$
-declare
-    templates constant jsonb := E'{"time": "stored.\\"occurred_at\\"", "tie": "coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\"", "select": "select stored.\\"id\\"::text as id, (stored.\\"occurred_at\\" at time zone ''UTC'') as occurred_at, (stored.\\"recorded_at\\" at time zone ''UTC'') as recorded_at, stored.\\"action\\"::text as action, stored.\\"outcome\\"::text as outcome, stored.\\"actor_id\\"::text as actor_id, stored.\\"actor_type\\"::text as actor_type, stored.\\"user_id\\"::text as user_id, stored.\\"entity_type\\"::text as entity_type, stored.\\"entity_id\\"::text as entity_id, to_jsonb(stored.\\"changes\\") as changes, to_jsonb(stored.\\"metadata\\") as metadata, stored.\\"request_id\\"::text as request_id, host(stored.\\"ip\\") as ip, stored.\\"user_agent\\"::text as user_agent, stored.\\"source\\"::text as source, stored.\\"tenant_id\\"::text as tenant_id, stored.\\"on_behalf_of\\"::text as on_behalf_of, coalesce(stored.\\"db_role\\", stored.\\"metadata\\" ->> ''db_role'') as db_role, coalesce(stored.\\"traceparent\\", stored.\\"metadata\\" ->> ''traceparent'') as traceparent, stored.\\"severity\\"::text as severity, coalesce(stored.\\"id\\"::text, stored.ctid::text) collate \\"C\\" as tie from \\"public\\".\\"audit_logs\\" as stored", "has_number": "stored.id = numbered.event_id and stored.occurred_at = numbered.occurred_at", "filters": {"id": "stored.\\"id\\" = %L::uuid", "user_id": "stored.\\"user_id\\" = %L::uuid", "actor_id": "stored.\\"actor_id\\" = %L::text", "entity_type": "stored.\\"entity_type\\" = %L::text", "entity_id": "stored.\\"entity_id\\" = %L::text", "action": "stored.\\"action\\" = %L::text", "outcome": "stored.\\"outcome\\" = %L::text", "request_id": "stored.\\"request_id\\" = %L::text", "tenant_id": "stored.\\"tenant_id\\" = %L::text", "on_behalf_of": "stored.\\"on_behalf_of\\" = %L::text", "severity": "stored.\\"severity\\" = %L::text", "words": "exists (select from (select jsonb_build_array(to_jsonb(stored.\\"metadata\\"), to_jsonb(stored.\\"changes\\")) as document offset 0) as found where position(lower(%2$L) in lower(found.document::text)) > 0 and exists (select from jsonb_path_query(found.document, ''strict $.** ? (@.type() != \\"object\\" && @.type() != \\"array\\")'') as each (value) where position(lower(%1$L) in lower(each.value #>> ''{}'')) > 0))", "since": "stored.\\"occurred_at\\" >= %L::timestamptz", "until": "stored.\\"occurred_at\\" < %L::timestamptz"}, "prefix": "stored.\\"action\\" like %L", "shards": "%L::jsonb @> to_jsonb(usersync.shard_of(stored.\\"entity_type\\"::text, stored.\\"entity_id\\"::text, numbered.event_id))"}'::jsonb;
-    newest constant bigint := coalesce((select max(number) from usersync.event_numbers), 0);
-    -- Not the newest number, which prune removes with its event.
-    given constant bigint := coalesce((select feed.last_number from usersync.feed), 0);
-    last_number bigint;
-    stored jsonb;
-    events jsonb[] := '{}'::jsonb[];
-    room integer := 64 * 1024 * 1024;
 begin
-    perform usersync.require_audit_log();
-    if not true and not exists (
-        select from usersync.noted_log as noted where noted.log = '"public"."audit_logs"' and noted.is_complete
-    ) then
-        raise exception 'the audit log % is the application''s own table, and its events have no numbers yet', '"public"."audit_logs"'
-            using errcode = 'US101', hint = 'Call again: each call gives numbers to some of them. A worker does it, too.';
-    end if;
-    if after is null then
-        return jsonb_build_object('events', '[]'::jsonb, 'position', newest, 'more', false);
-    end if;
-    if after > greatest(newest, given) and not pg_is_in_recovery() then
-        raise exception 'the position % is not of this feed: its last number is %', after, greatest(newest, given)
-            using errcode = '22023', hint = 'The database was restored, lost events in a failover, or has a new '
-                'installation of usersync. Compare what you have read with "usersync audit search". Then continue at 0, '
-                'or at the position that a call without a position returns.';
-    end if;
-    select max(number) into last_number from (
-        select number from usersync.event_numbers where number > after order by number limit page_size
-    ) as looked_at;
-    for stored in execute format(
-        'select %s from ('
-        'select numbered.number, %s event.* from usersync.event_numbers as numbered cross join lateral ('
-        '%s where %s and %s) as event '
-        'where numbered.number > $1 and numbered.number <= $2 order by numbered.number) as page',
-        -- In a table of the application, an id may be any text.
-        case when true then 'to_jsonb(page)' else 'to_jsonb(page) || jsonb_build_object(''id'', page.event_id)' end,
-        case when not true then 'numbered.event_id,' end,
-        format(templates ->> 'select'), format(templates ->> 'has_number'), usersync.audit_conditions(wanted))
-        using after, last_number
-    loop
-        events := array_append(events, stored);
-        room := room - pg_column_size(stored);
-        if room < 0 then
-            last_number := (stored ->> 'number')::bigint;
-            exit;
-        end if;
-    end loop;
-    return jsonb_build_object(
-        'events', to_jsonb(events), 'position', coalesce(last_number, after), 'more', coalesce(last_number < newest, false));
+    return usersync.feed_page(after, wanted, page_size)::jsonb;
 end;
 $function$
 
@@ -4926,7 +4942,7 @@ CREATE OR REPLACE FUNCTION usersync.shard_of(entity_type text, entity_id text, e
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select get_byte(sha256(convert_to(coalesce(entity_type || '/' || entity_id, event_id::text), 'UTF8')), 0) & 15;
+    select (get_byte(sha256(convert_to(coalesce(entity_type || '/' || entity_id, event_id::text), 'UTF8')), 0) & 15);
 $function$
 
 

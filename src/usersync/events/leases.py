@@ -211,12 +211,12 @@ def read_page(subscription: Subscription, shards: Collection[int], after: int, s
     if len(shards) < SHARDS:
         wanted["shards"] = sorted(shards)
     row = yield from query_row(
-        "select usersync.read_events(%(after)s, %(wanted)s, %(size)s) as page",
+        "select usersync.feed_page(%(after)s, %(wanted)s, %(size)s) as page",
         after=after,
         wanted=json.dumps(wanted),
         size=size,
     )
-    return page_of(row["page"])
+    return page_of(json.loads(row["page"]))
 
 
 def read_event(subscription: str, number: int) -> Steps[NumberedEvent | None]:

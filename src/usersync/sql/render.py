@@ -32,7 +32,7 @@ from usersync.sql.audit_expressions import (
     readers,
     severity_of,
 )
-from usersync.sql.audit_reading import AuditReading
+from usersync.sql.audit_reading import SHARD, AuditReading
 from usersync.sql.expressions import Fragments, literal, literals
 from usersync.sql.row_rules import is_compared, is_expected, is_user_row, row_is_left_out
 from usersync.version import __version__
@@ -119,6 +119,7 @@ class Renderer:
             "creates_audit_log": literal(settings.audit.enabled and settings.audit.is_own),
             "audit_values": audit_value_list(settings.audit),
             "audit_templates": literal(reading.templates()),
+            "shard": SHARD.format(entity_type="entity_type", entity_id="entity_id", event_id="event_id"),
             "noted_id": reading.noted_id.replace("%%", "%"),
             "noted_text": reading.noted_text.replace("%%", "%"),
             "noted_time": reading.noted_time.replace("%%", "%"),

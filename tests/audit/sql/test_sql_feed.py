@@ -37,6 +37,24 @@ def test_the_feed_returns_an_event_once(log, follower):
     assert follower.read() == ["c"]
 
 
+@pytest.mark.newest_server
+def test_a_page_looks_up_its_events_alone_even_if_many_have_the_same_time(log, follower):
+    def reads():
+        """How many index scans there were, and how many rows were read."""
+        return log.owner.execute(
+            "select sum(idx_scan)::int, sum(idx_tup_fetch + seq_tup_read)::int "
+            "from pg_stat_xact_user_tables where relname ~ '^audit_logs'"
+        ).fetchone()
+
+    log.record(*(event(action="imported", occurred_at="2026-05-01T10:00:00Z") for _ in range(1_000)))
+    run(feed.number_events(), log.owner)
+    with log.owner.transaction():
+        scans, rows = reads()
+        page = run(feed.read_events(follower.position, EventFilter(action="imported"), 100), log.owner)
+        assert reads() == (scans + 100, rows + 100)
+    assert len(page.events) == 100
+
+
 def test_a_new_reader_gets_only_later_events(log, follower, session):
     before = follower.position
     log.record(event(action="a"))

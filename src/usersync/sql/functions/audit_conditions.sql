@@ -44,7 +44,7 @@ begin
         );
     end if;
     if wanted ? 'shards' then
-        conditions := conditions || format(templates ->> 'shards', wanted ->> 'shards');
+        conditions := conditions || format(templates ->> 'shards', translate(wanted ->> 'shards', '[]', '{}'));
     end if;
     return array_to_string(conditions, ' and ');
 end;
