@@ -82,7 +82,7 @@ _SEARCH_LIMIT_S = 5.0
 #: A histogram: its period if the filters have none, the largest count of a bar, and the time limit.
 _USUAL_TIME, _FIRST = timedelta(days=7), datetime.min.replace(tzinfo=UTC) + timedelta(days=8)
 _MOST_A_BAR = 5_000
-_HISTOGRAM_LIMIT_S = 0.1
+_HISTOGRAM_LIMIT_S = 0.06
 #: The formats of an export, the number of events that it reads at a time, and the largest number.
 _EXPORTS = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson"}
 _EXPORT_PAGE, _MOST_EXPORTED = 1_000, 100_000
