@@ -92,7 +92,9 @@ def _flat(event: EventRecord) -> dict[str, Any]:
 
 def event_data(event: EventRecord) -> dict[str, Any]:
     """The stored fields of an event."""
-    return {name: value for name, value in vars(event).items() if name != "tie"}
+    data = dict(vars(event))
+    del data["tie"]
+    return data
 
 
 def value_text(value: object) -> str:

@@ -19,9 +19,18 @@ def as_json(event: EventRecord) -> tuple[str, str]:
 
 
 def event_fields(event: EventRecord) -> dict[str, Any]:
-    """The fields of an event, for ``to_text``."""
+    """The fields of an event as JSON data. Times and ids are text."""
+    fields = event_data(event)
     # The number means something to readers of this feed only.
-    return {name: value for name, value in event_data(event).items() if name != "number"}
+    fields.pop("number", None)
+    for name in _TEXTS:
+        if (value := fields[name]) is not None:
+            fields[name] = value_text(value)
+    return fields
+
+
+#: The fields whose type JSON does not have.
+_TEXTS = ("id", "occurred_at", "recorded_at", "user_id")
 
 
 def to_text(data: dict[str, Any]) -> str:
@@ -34,7 +43,8 @@ def to_text(data: dict[str, Any]) -> str:
     return clean(text)
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=value_text)
+#: The fields are JSON data, so there is no circle to look for.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
 def _finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ _SECRET = re.compile(r"whsec_[\w+/=-]+|\bv1a?,[\w+/=-]{20,}")
 def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: EventRecord) -> AttemptOutcome:
     """The outcome of an attempt that got an answer. ``body`` is the beginning of the body."""
     if status in SUCCESS:
-        return AttemptOutcome.succeeded(_described(status, ""))
+        return _succeeded(status)
     said = _without_values(body.decode("utf-8", "replace"), event)
     if status == HTTPStatus.GONE:
         return AttemptOutcome.disable(_described(status, said, "the receiver wants no more events"))
@@ -43,6 +44,11 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: Even
     waits = status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
     wait = _seconds(headers.get("retry-after", "")) if waits else None
     return AttemptOutcome.failed(_described(status, said), retry_after=wait)
+
+
+@cache
+def _succeeded(status: int) -> AttemptOutcome:
+    return AttemptOutcome.succeeded(_described(status, ""))
 
 
 def _described(status: int, said: str, meaning: str = "") -> str:

@@ -121,7 +121,8 @@ def _payload(body: bytes) -> bytes | io.BytesIO:
 async def _outcome(answer: aiohttp.ClientResponse, event: NumberedEvent) -> AttemptOutcome:
     body = b""
     if answer.status in SUCCESS:
-        await _finish(answer)
+        if not answer.content.at_eof():
+            await _finish(answer)
     else:
         with suppress(aiohttp.ClientError, OSError):  # The status is known.
             async with asyncio.timeout(_REST_S):
@@ -132,8 +133,6 @@ async def _outcome(answer: aiohttp.ClientResponse, event: NumberedEvent) -> Atte
 
 async def _finish(answer: aiohttp.ClientResponse) -> None:
     """Read the end of a short body. Close the connection of a longer one, or of a slow or broken one."""
-    if answer.content.at_eof():
-        return
     size = 0
     with suppress(aiohttp.ClientError, OSError):
         async with asyncio.timeout(_REST_S):

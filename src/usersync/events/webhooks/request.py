@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from usersync.events.secret_box import Secret
 
 
+_USER_AGENT = f"usersync/{__version__}"
+
+
 @dataclass(frozen=True)
 class SignedRequest:
     """A request. The body is what was signed, byte for byte. The ``repr`` has no data of the event."""
@@ -43,7 +46,7 @@ def signed_request(
     return SignedRequest(
         {
             "content-type": content_type,
-            "user-agent": f"usersync/{__version__}",
+            "user-agent": _USER_AGENT,
             # Without compression, an answer cannot be a decompression bomb.
             "accept-encoding": "identity",
             "webhook-id": message_id,
