@@ -338,6 +338,7 @@ class Worker:
         session = transport_for(self._dsn)
         wait = FASTEST_S
         while self.is_running:
+            began = now()
             try:
                 if session.run(has_started(self._settings)):
                     session.run(number_events())
@@ -353,7 +354,8 @@ class Worker:
                 self._note_shares(state.shares)
                 for each in list(self._runners.values()):
                     each.tell(last)
-            self._stopping.wait(wait)
+            # From one look to the next. A look that takes long must not be followed by the next one at once.
+            self._stopping.wait(max(began + wait - now(), wait / 2))
         session.close()
 
     def _run_periodic_tasks(self) -> None:
