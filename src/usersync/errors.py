@@ -270,8 +270,8 @@ def error_for_sqlstate(sqlstate: str | None, message: str, hint: str | None = No
         return ColumnMissingError("the users table", [column["english"] or column["name"]])
     if sqlstate in _GONE:
         hint = hint or (
-            "Was a table or column renamed or dropped since usersync was applied? "
-            "Run: usersync doctor --only D012"
+            "After an upgrade of usersync, run: usersync apply. "
+            "If a table or column was renamed or dropped: usersync doctor --only D012"
         )
     return DatabaseError(f"{message} (SQLSTATE {sqlstate})", hint=hint, sqlstate=sqlstate)
 

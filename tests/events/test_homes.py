@@ -25,6 +25,7 @@ from usersync.core import users
 from usersync.core.home import Home
 from usersync.core.position import DatabasePosition
 from usersync.doctor.checks import d038_subscriptions
+from usersync.errors import DatabaseError
 from usersync.events import subscriptions
 from usersync.events.homes import check_homes
 from usersync.events.models import Subscription
@@ -197,6 +198,11 @@ def copied(cluster, production):
     copies = []
 
     def copy():
+        # A database with a session cannot be copied. The server ends a session a moment after its client.
+        sessions = "select from pg_stat_activity where datname = %s and backend_type = 'client backend'"
+        wait_for(
+            lambda: not cluster.maintenance.execute(sessions, [production.name]).rowcount, "the last session"
+        )
         copies.append(cluster.clone(production))
         return copies[-1]
 
@@ -284,6 +290,9 @@ def test_existing_subscriptions_get_the_home_of_their_first_worker(project, work
     # An earlier release does not know the state, and must not send the events.
     assert earlier["state"] == "paused"
     assert "home_cluster" not in earlier
+    with pytest.raises(DatabaseError) as error:
+        working.new(None).check()
+    assert "After an upgrade of usersync, run: usersync apply." in error.value.hint
     run(installation.apply(project.settings), working.owner)
     assert homes(working) == ("paused", None, None)
     with working.worker():
