@@ -6,38 +6,53 @@ import asyncio
 import re
 import socket
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 import uvicorn
 
+from audit_settings import with_audit_log
 from usersync import console
 from usersync.audit import reading
+from usersync.audit.feed import number_events
 from usersync.audit.models import EventFilter
 from usersync.console import live
+from usersync.schema import installation
 from usersync.transports.run import run
 from waiting import until
 
 pytestmark = pytest.mark.newest_server
 
 
-@pytest.fixture
-def address(project, monkeypatch):
-    """A console with a short interval between its checks for new events."""
-    monkeypatch.setattr(live, "_EVERY_S", 0.05)
+@contextmanager
+def serving(database):
+    """The address of a console with a short interval between its checks for new events."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    dsn = f"{project.database.dsn()}?application_name={port}"
+    dsn = f"{database.dsn()}?application_name={port}"
     app = console.app(dsn, authorize=lambda _: True)
     config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _short_interval(monkeypatch):
+    monkeypatch.setattr(live, "_EVERY_S", 0.05)
+
+
+@pytest.fixture
+def address(project):
+    with serving(project.database) as found:
+        yield found
 
 
 RECORD = """
@@ -172,6 +187,48 @@ def test_a_page_that_connects_again_misses_nothing_or_says_so(project, address, 
             seen, _ = begun(client, address, odd)
             assert "event: missed" in seen
             assert "again." not in seen
+
+
+TABLE = """
+    create table public.audit_logs (
+        event_id uuid primary key default gen_random_uuid(),
+        action text not null,
+        created_at timestamptz default now()
+    )
+"""
+COLUMNS = {"id": "event_id", "action": "action", "occurred_at": "created_at"}
+
+
+def test_a_page_over_a_table_of_the_application_misses_nothing_or_says_so(postgres, database, monkeypatch):
+    postgres.execute(TABLE)
+    run(installation.apply(with_audit_log({"audit": {"columns": COLUMNS, "feed": True}})), postgres)
+    run(number_events(), postgres)  # starts the feed
+
+    def insert(*actions):
+        for each in actions:
+            postgres.execute("insert into public.audit_logs (action) values (%s)", [each])
+
+    with serving(database) as address, httpx.Client(timeout=30) as client:
+        _, position = begun(client, address)
+        assert position.isdecimal()
+        insert("again.between", "unrelated")
+        seen, later = begun(client, address, position)
+        assert seen.count("again.between") == 1
+        assert "unrelated" not in seen
+        assert "missed" not in seen
+        assert "again.between" not in begun(client, address, later)[0]
+        page = client.get(f"{address}/events?action=again.*").text
+        (from_page,) = re.findall(r"position=([^\"&]+)", page)
+        insert("again.after-the-page")
+        seen, newest = begun(client, address, url_position=f"&position={from_page}")
+        assert ("again.after-the-page" in seen, "again.between" in seen) == (True, False)
+        # Beyond the feed, as after a restore. Of a log of usersync. More than a batch looks at.
+        monkeypatch.setattr(reading, "TAIL_SIZE", 1)
+        for odd in (str(int(newest) + 1000), "9" * 18, "9" * 40, "1:2:;;1", position):
+            seen, given = begun(client, address, odd)
+            assert "event: missed" in seen
+            assert "again." not in seen
+            assert given == newest
 
 
 def test_an_invalid_filter_of_a_stream_is_answered_with_400(project, address):

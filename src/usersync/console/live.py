@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from usersync.audit import reading
-from usersync.audit.models import SnapshotCursor
-from usersync.errors import UsersyncError
+from usersync.audit.models import FeedCursor, SnapshotCursor
+from usersync.errors import DatabaseError, UsersyncError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -35,6 +35,9 @@ _EQUAL = (
 #: The page has missed events: more than it can get, or none knows which.
 _MISSED = "event: missed\ndata:\n\n"
 _POSITION = re.compile(r"(\d{1,20}:\d{1,20}:[\d,]{0,9999});((?:\d{1,20}:\d{1,20}:[\d,]{0,9999})?);(\d{1,19})")
+#: The position is of another feed: the database was restored.
+_INVALID_POSITION = "22023"
+_NUMBER = re.compile(r"\d{1,18}")
 
 
 class _Found:
@@ -73,13 +76,19 @@ class _Page:
 
 
 def position_of(cursor: TailCursor | None) -> str:
-    """A position as text. Empty for an audit table of the application, which has none that is short."""
-    if not isinstance(cursor, SnapshotCursor):
-        return ""
-    return f"{cursor.snapshot};{cursor.target or ''};{cursor.after}"
+    """A position as text. Empty for an audit table of the application without a feed, which has none that is
+    short.
+    """
+    if isinstance(cursor, FeedCursor):
+        return str(cursor.position)
+    if isinstance(cursor, SnapshotCursor):
+        return f"{cursor.snapshot};{cursor.target or ''};{cursor.after}"
+    return ""
 
 
-def _cursor_of(position: str) -> SnapshotCursor | None:
+def _cursor_of(position: str) -> SnapshotCursor | FeedCursor | None:
+    if _NUMBER.fullmatch(position):
+        return FeedCursor(int(position))
     found = _POSITION.fullmatch(position)
     return SnapshotCursor(found[1], found[2] or None, int(found[3])) if found else None
 
@@ -91,7 +100,7 @@ class Live:
         self._database = database
         self._pages: set[_Page] = set()
         self._reader: asyncio.Task[None] | None = None
-        self._position = ""
+        self._cursor: TailCursor | None = None
         #: Set when the reader has a position: later events are sent.
         self._begun = asyncio.Event()
 
@@ -135,14 +144,21 @@ class Live:
         self, after: str | None, wanted: EventFilter, row: Callable[[EventRecord], str]
     ) -> tuple[str, set[Any]]:
         """The events since a position, and their ids. Without a position, none are missing."""
+        reached, position = self._cursor, position_of(self._cursor)
         if after is None:
-            return _at(self._position), set()
-        if (cursor := _cursor_of(after)) is None:
-            return _MISSED + _at(self._position), set()
+            return _at(position), set()
+        # A position of another kind of log has another type.
+        if (cursor := _cursor_of(after)) is None or type(cursor) is not type(reached):
+            return _MISSED + _at(position), set()
         database, operation = self._database, reading.tail(cursor, wanted)
-        batch = await database.read(lambda: database.run(operation))
-        if len(batch.events) > _WAITING:
-            return _MISSED + _at(self._position), set()
+        try:
+            batch = await database.read(lambda: database.run(operation))
+        except DatabaseError as error:
+            if error.sqlstate != _INVALID_POSITION:
+                raise
+            return _MISSED + _at(position), set()
+        if len(batch.events) > _WAITING or _ends_before(batch.cursor, reached):
+            return _MISSED + _at(position), set()
         rows = "".join(map(row, batch.events))
         return rows + _at(position_of(batch.cursor)), {each.id for each in batch.events}
 
@@ -173,7 +189,7 @@ class Live:
                     await asyncio.sleep(_AFTER_ERROR_S)
                     continue
                 cursor = batch.cursor
-                self._position = position_of(cursor)
+                self._cursor = cursor
                 self._begun.set()
                 self._give(batch.events)
                 await asyncio.sleep(_EVERY_S)
@@ -186,11 +202,18 @@ class Live:
     def _give(self, events: Sequence[EventRecord]) -> None:
         found = list(map(_Found, events[-_WAITING:]))
         if found:
-            found[-1].position = self._position
+            found[-1].position = position_of(self._cursor)
         for page in self._pages:
             page.has_missed = page.has_missed or len(events) > _WAITING
             for each in found:
                 page.put(each)
+
+
+def _ends_before(cursor: TailCursor, reached: TailCursor | None) -> bool:
+    """Whether a batch ends before the reader's position, because there are more events than it looks at."""
+    if not isinstance(cursor, FeedCursor) or not isinstance(reached, FeedCursor):
+        return False
+    return cursor.position < reached.position
 
 
 async def _is_set(event: asyncio.Event) -> bool:
