@@ -139,7 +139,7 @@ def test_a_declarative_schema_with_the_same_sql_proposes_to_drop_nothing(supabas
 @pytest.mark.newest_server
 def test_supabases_advisors_report_no_problem(supabase, pushed):
     said = supabase.advice(pushed)
-    # The indexes of a new table have not been used yet.
+    # A copy of a database has no statistics of its own.
     assert [each for each in said if each["name"] != "unused_index"] == []
     with pushed.connect("supabase_admin") as superuser:
         superuser.execute("create table public.open (id int primary key); grant all on public.open to anon")
@@ -151,6 +151,14 @@ def with_log(cluster):
     """A database with an audit log. Without it, the linter reports functions that name its table."""
     with clone_with(cluster, with_audit_log()) as database:
         yield database
+
+
+@pytest.mark.newest_server
+def test_supabases_advisors_report_nothing_of_a_new_installation(supabase, with_log):
+    assert supabase.advice(with_log) == []
+    with with_log.connect("supabase_admin") as superuser:
+        superuser.execute("create index unused on public.audit_logs (db_role)")
+    assert {each["name"] for each in supabase.advice(with_log)} == {"unused_index"}
 
 
 def test_supabases_linter_reports_no_problem_in_usersyncs_functions(supabase, with_log):

@@ -285,6 +285,7 @@ def render_bundle(settings: Settings) -> Bundle:
         return renderer.render(read_sql(f"statements/{name}.sql"))
 
     leave = read_sql("statements/leave_partitions.sql")
+    read_new_indexes = statement("read_new_indexes")
     bundle = Bundle(
         settings=settings,
         bootstrap=statement("bootstrap"),
@@ -296,6 +297,7 @@ def render_bundle(settings: Settings) -> Bundle:
                 statement("create_audit_table"),
                 statement("alter_audit_table"),
                 statement("protect_audit_table"),
+                read_new_indexes,
             ]
         ),
         alter_audit_table=statement("alter_audit_table"),
@@ -306,7 +308,7 @@ def render_bundle(settings: Settings) -> Bundle:
         functions=tuple(_functions(renderer)),
         triggers=tuple(_triggers(renderer)),
         set_privileges=statement("set_privileges"),
-        save_settings=statement("save_settings"),
+        save_settings=statement("save_settings") + read_new_indexes,
         conflicts=statement("conflicts"),
         inspect=statement("inspect"),
         inspect_audit_log=statement("inspect_audit_log"),
