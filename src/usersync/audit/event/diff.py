@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from usersync.audit.event.objects import attributes_of, class_name, fields_of, is_a
+from usersync.audit.event.objects import PAIRS, attributes_of, class_name, fields_of, is_a
 from usersync.audit.event.values import Json, Limits, encode, free_name, key_text, to_json
 from usersync.config.redaction import REDACTED, Checked, kind_of
 
@@ -46,7 +46,7 @@ def from_pairs(changes: object, redactor: Redactor, limits: Limits) -> dict[str,
     result: dict[str, Json] = {}
     keys: dict[str, str] = {}
     for name, value in _fields(changes, limits, keys).items():
-        is_pair = is_a(value, (list, tuple)) and len(value) == _PAIR
+        is_pair = (type(value) in PAIRS or is_a(value, PAIRS)) and len(value) == _PAIR
         old, new = value if is_pair else (None, value)
         result[name] = _pair(keys.get(name, name), old, new, redactor, limits)
     return result

@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from uuid import UUID
 
-from usersync.audit.event.objects import class_name, has_identity, identity_of, is_a, is_key
+from usersync.audit.event.objects import PAIRS, class_name, has_identity, identity_of, is_a, is_key
 from usersync.audit.event.values import Limits, to_json
 from usersync.errors import ArgumentTypeError
 
@@ -50,12 +51,15 @@ Entity = tuple[str, object] | HasId | HasPrimaryKey | HasMapper | HasTable | Non
 
 FORMS = 'Pass ("product", 42), or an object of an ORM.'
 _PAIR = 2
+_USUAL = {(str, int), (str, str), (str, UUID)}
 _KEY = Limits(text=200, items=20, depth=2)
 
 
 def entity_of(value: object) -> tuple[str, object]:
     """The type and the id. The id is None for an object that is not stored yet. Raises ``TypeError``."""
-    if is_a(value, (tuple, list)) and not hasattr(type(value), "_fields"):
+    if type(value) is tuple and tuple(map(type, value)) in _USUAL and value[0]:
+        return value
+    if is_a(value, PAIRS) and not hasattr(type(value), "_fields"):
         return _from_pair(value)  # type: ignore[arg-type]
     if is_a(value, str):
         kind, _, key = str.__str__(value).partition("/")
@@ -80,7 +84,7 @@ def _from_pair(value: Sequence[object]) -> tuple[str, object]:
     if len(value) != _PAIR or not is_a(value[0], str) or not value[0]:
         raise ArgumentTypeError("entity: expected a type and an id", hint=FORMS)
     kind, key = value
-    keys: Any = key if is_a(key, (tuple, list)) else [key]
+    keys: Any = key if is_a(key, PAIRS) else [key]
     if not all(each is None or is_key(each) or has_identity(each) for each in keys):
         raise ArgumentTypeError(f"entity: {class_name(key)} is not an id", hint=FORMS)
     return str.__str__(kind), key

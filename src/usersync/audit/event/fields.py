@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get
 from uuid import UUID
 
 from usersync.audit.event.entity import Entity, HasId, HasPrimaryKey, entity_of
-from usersync.audit.event.objects import class_name, fields_of, has_identity, is_a, is_key
+from usersync.audit.event.objects import PAIRS, class_name, fields_of, has_identity, is_a, is_key
 from usersync.audit.event.scalars import SCALARS
 from usersync.config.mapping import did_you_mean
 from usersync.errors import ArgumentTypeError, ArgumentValueError, SettingsError
@@ -74,18 +74,17 @@ def _state(name: str, value: object) -> None:
 
 
 def _entity(_: str, value: object) -> None:
-    if type(value) is not tuple or tuple(map(type, value)) not in _USUAL_ENTITIES or not value[0]:
-        entity_of(value)
+    entity_of(value)
 
 
 def _pairs(name: str, value: object) -> None:
     hint = 'Pass {"stock": (10, 7)}: the name of each field, with its old and its new value.'
-    if not is_a(value, Mapping):
+    if type(value) is not dict and not is_a(value, Mapping):
         _wrong_type(name, "a mapping", value, hint)
     for field, pair in value.items():  # type: ignore[attr-defined]
         if type(field) is not str and not is_key(field):
             _wrong_type(name, "names of fields", field, hint)
-        if not (is_a(pair, (tuple, list)) and len(pair) == _PAIR):
+        if not ((type(pair) in PAIRS or is_a(pair, PAIRS)) and len(pair) == _PAIR):
             _wrong_type(f"{name}: {field!s:.80}", "a pair of old and new value", pair, hint)
 
 
@@ -100,8 +99,6 @@ def _one_of(allowed: tuple[str, ...], name: str, value: object) -> None:
 def _wrong_type(name: str, expected: str, value: object, hint: str | None = None) -> None:
     raise ArgumentTypeError(f"{name}: expected {expected}, not {class_name(value)}", hint=hint)
 
-
-_USUAL_ENTITIES = {(str, int), (str, str), (str, UUID)}
 
 #: What ``actor_id`` may be instead of an id: a function that finds the actor when an event is recorded.
 FUNCTIONS = (FunctionType, MethodType, partial)
@@ -179,6 +176,12 @@ def _check_for(hint: Any) -> Check:
 _CHECKS = {name: _check_for(hint) for name, hint in get_type_hints(EventFields, include_extras=True).items()}
 
 
+#: The fields that may be any text, as most values are: these need no check.
+_TEXTS = frozenset(
+    name for name, check in _CHECKS.items() if check in {_text, _label, _identity, _actor, _user, _address}
+)
+
+
 def faults(given: Mapping[str, object], kind: type = EventFields) -> dict[str, SettingsError]:
     """The invalid arguments, each with its error: an ``ArgumentTypeError`` or an ``ArgumentValueError``.
 
@@ -189,7 +192,7 @@ def faults(given: Mapping[str, object], kind: type = EventFields) -> dict[str, S
     for name, value in given.items():
         if name not in names:
             found[name] = ArgumentTypeError(f"an event has no field {name!r}", hint=_hint(name, names))
-        elif value is not None:
+        elif value is not None and not (type(value) is str and name in _TEXTS):
             try:
                 _CHECKS[name](name, value)
             except (ArgumentTypeError, ArgumentValueError) as error:
@@ -203,7 +206,7 @@ def event_fault(
     action: object, event: Mapping[str, object], kind: type = EventFields
 ) -> SettingsError | None:
     """The error of the first invalid argument; None if all are valid."""
-    if not is_a(action, str):
+    if type(action) is not str and not is_a(action, str):
         return ArgumentTypeError(f"action: expected a text, not {class_name(action)}")
     if not action:
         return ArgumentValueError("action: the text is empty")

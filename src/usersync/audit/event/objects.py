@@ -18,6 +18,9 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
+#: The types of a pair: the old and the new value of a field, the type and the id of an entity.
+PAIRS: tuple[type, ...] = (tuple, list)
+
 _SEQUENCES: tuple[type, ...] = (list, tuple, deque, range, array, type({}.values()))
 _SETS: tuple[type, ...] = (set, frozenset, type({}.keys()), type({}.items()))
 
