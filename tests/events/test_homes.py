@@ -338,7 +338,8 @@ def test_a_copy_takes_no_event_out_of_the_stream_of_production(  # noqa: PLR0917
         assert (stored(working), metadata(nats)) == ({}, known)
         assert caplog.text.count(held) == 1
 
-        assert command(copy, "resume", "--ingest")[1] == f"Active: usersync-in {nats.url}"
+        told = f"Active: usersync-in {nats.url} The stream belonged to the database {known[ADDRESS]}."
+        assert command(copy, "resume", "--ingest") == (0, told)
         wait_stored(working, range(5))
         wait_empty(nats)
         taken = metadata(nats)

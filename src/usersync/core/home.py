@@ -50,14 +50,14 @@ class Home:
         """For people: the home, which is not ``here``."""
         by_cluster = self.address is None or here.address is None or self.address == here.address
         return (
-            f"belongs to {_describe(self, by_cluster=by_cluster)}. "
-            f"This is {_describe(here, by_cluster=by_cluster)}: a copy, or production has moved"
+            f"belongs to {self.describe(by_cluster=by_cluster)}. "
+            f"This is {here.describe(by_cluster=by_cluster)}: a copy, or production has moved"
         )
 
-
-def _describe(home: Home, *, by_cluster: bool) -> str:
-    if is_project(home.address):
-        text = f"the database of {home.address}"
-    else:
-        text = f"the database {home.address}" if home.address else "a database"
-    return f"{text} in the cluster {home.cluster}" if by_cluster else text
+    def describe(self, *, by_cluster: bool = False) -> str:
+        """For people: the address; the cluster, if there is no address or with ``by_cluster``."""
+        if is_project(self.address):
+            text = f"the database of {self.address}"
+        else:
+            text = f"the database {self.address}" if self.address else "a database"
+        return f"{text} in the cluster {self.cluster}" if by_cluster or not self.address else text

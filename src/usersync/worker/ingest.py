@@ -328,14 +328,15 @@ def home_of(stream: Stream) -> Home:
     return Home(position.cluster if position is not None else None, stream.metadata.get(ADDRESS))
 
 
-def take_stream(address: StreamAddress, position: DatabasePosition) -> str:
-    """Make a database the home of a stream: its workers store the events from now on. Returns the name.
+def take_stream(address: StreamAddress, position: DatabasePosition) -> tuple[str, Home]:
+    """Make a database the home of a stream: its workers store the events from now on.
 
-    The next worker writes the address. Blocks for seconds at most. Raises ``SettingsError`` if the stream
-    does not exist, belongs to another installation, or cannot be changed.
+    Returns the name of the stream and its former home. The next worker writes the address. Blocks for seconds
+    at most. Raises ``SettingsError`` if the stream does not exist, belongs to another installation, or cannot
+    be changed.
     """
     try:
-        return asyncio.run(_take(address, position)).name
+        return asyncio.run(_take(address, position))
     except StreamError as error:
         raise SettingsError(
             f"the stream is not usable: {error}",
@@ -343,12 +344,13 @@ def take_stream(address: StreamAddress, position: DatabasePosition) -> str:
         ) from None
 
 
-async def _take(address: StreamAddress, position: DatabasePosition) -> Stream:
+async def _take(address: StreamAddress, position: DatabasePosition) -> tuple[str, Home]:
     connection = await connect(address, "resume")
     try:
         stream = await find(connection, f"{address.ingest_stream}.>")
         check_installation(stream, position.installation)
-        return await write_home(connection, stream, str(position), None)
+        await write_home(connection, stream, str(position), None)
+        return stream.name, home_of(stream)
     finally:
         await connection.close()
 

@@ -9,7 +9,7 @@ import click
 
 from usersync.cli.options import Call, common_options, examples
 from usersync.cli.subscriptions.view import TABLE, SubscriptionsView
-from usersync.cli.text import bold, good, plain
+from usersync.cli.text import bold, good, plain, wrap
 from usersync.config.environment import look_up
 from usersync.errors import SettingsError
 from usersync.transports.jetstream.address import ingest_address
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.cli.output import View
+    from usersync.core.home import Home
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,19 @@ class StreamView:
 
     stream: str
     url: str
+    #: The database that the stream belonged to before.
+    former: Home
     target: str
     exit_code: int = 0
 
-    def lines(self, width: int) -> Iterator[str]:  # noqa: ARG002 - no long lines
+    def lines(self, width: int) -> Iterator[str]:
         yield f"{good('Active:')} {bold(plain(self.stream))}  {plain(self.url)}"
+        if not self.former.is_unknown:
+            yield from wrap(f"The stream belonged to {plain(self.former.describe())}.", width)
 
     def data(self) -> dict[str, Any]:
-        return {"database": self.target, "stream": self.stream, "url": self.url}
+        former = {"former_cluster": self.former.cluster, "former_address": self.former.address}
+        return {"database": self.target, "stream": self.stream, "url": self.url} | former
 
 
 @click.command(
@@ -92,6 +98,6 @@ def _take_stream(call: Call, given: str) -> View:
         raise SettingsError("the database has no installation id", hint="Run: usersync apply")
     from usersync.worker.ingest import take_stream  # noqa: PLC0415 - needs an extra
 
-    stream = take_stream(address, position)
+    stream, former = take_stream(address, position)
     call.record_act("usersync.stream_resumed", stream=stream, url=address.url)
-    return StreamView(stream, address.url, call.target)
+    return StreamView(stream, address.url, former, call.target)
