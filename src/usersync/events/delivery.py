@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from usersync.audit.models import NumberedEvent
 
 
@@ -59,8 +61,10 @@ class Delivery(Protocol):
     #: Seconds for one attempt. After them, ``deliver()`` is cancelled and the attempt has failed.
     time_limit: float
 
-    async def deliver(self, event: NumberedEvent, attempt: int) -> AttemptOutcome:
-        """Handle an event. The first ``attempt`` is 1."""
+    def deliver(self, event: NumberedEvent, attempt: int) -> AttemptOutcome | Awaitable[AttemptOutcome]:
+        """Handle an event. The first ``attempt`` is 1. Usually ``async``; a blocking function returns the
+        outcome itself, and no time limit can cancel it.
+        """
 
     async def close(self) -> None:
         """Called when the worker ends."""

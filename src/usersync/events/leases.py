@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from usersync.audit.feed import numbered_event, page_of
 from usersync.events.models import SHARDS, Subscription
@@ -80,8 +80,7 @@ class Tried:
     untried: bool = False
 
 
-@dataclass(frozen=True)
-class AttemptRecord:
+class AttemptRecord(TypedDict):
     """An attempt, as it is stored in ``usersync.delivery_attempts``."""
 
     number: int
@@ -276,7 +275,7 @@ def finish(
         ),
         parked=json.dumps([asdict(each) for each in parked]),
         tried=json.dumps([asdict(each) for each in tried]),
-        attempts=json.dumps([vars(each) for each in attempts]),
+        attempts=json.dumps(attempts),
     )
     return bool(row["ours"])
 

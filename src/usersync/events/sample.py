@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from usersync.audit.models import NumberedEvent
+from usersync.events.delivery import AttemptOutcome
 
 if TYPE_CHECKING:
-    from usersync.events.delivery import AttemptOutcome, Delivery
+    from usersync.events.delivery import Delivery
 
 SAMPLE_ACTION = "usersync.test"
 
@@ -30,6 +31,7 @@ def sample_event() -> NumberedEvent:
 async def send_to(delivery: Delivery) -> AttemptOutcome:
     """Send a test event with a delivery, and close it."""
     try:
-        return await delivery.deliver(sample_event(), 1)
+        found = delivery.deliver(sample_event(), 1)
+        return found if isinstance(found, AttemptOutcome) else await found
     finally:
         await delivery.close()

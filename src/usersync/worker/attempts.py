@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from usersync.events.delivery import AttemptOutcome
-from usersync.events.leases import AttemptRecord, entity_of
+from usersync.events.leases import entity_of
 from usersync.worker.clock import now
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from usersync.audit.models import NumberedEvent
     from usersync.events.delivery import Delivery
-    from usersync.events.leases import Entity
+    from usersync.events.leases import AttemptRecord, Entity
 
 #: An event, and which attempt it is.
 Attempt = tuple["NumberedEvent", int]
@@ -88,9 +88,15 @@ class Batch:
     def _record(self, event: NumberedEvent, attempt: int, outcome: AttemptOutcome) -> AttemptRecord:
         began, seconds = self.timed.get(event.number, (None, None))
         ago = None if began is None else now() - began
-        return AttemptRecord(
-            event.number, str(event.id), attempt, ago, seconds, outcome.error, outcome.answer
-        )
+        return {
+            "number": event.number,
+            "event_id": str(event.id),
+            "attempt": attempt,
+            "ago": ago,
+            "seconds": seconds,
+            "error": outcome.error,
+            "answer": outcome.answer,
+        }
 
     def start_again(self) -> None:
         """Forget all results, because the transaction was rolled back before any event had failed."""
@@ -142,12 +148,15 @@ async def attempt_event(
     """Try one event. Raises nothing."""
     batch.latest = event.number
     batch.in_hand[event.number] = began = now()
-    limit = asyncio.timeout(delivery.time_limit)
+    limit = None
     try:
-        async with limit:
-            return await delivery.deliver(event, attempt)
+        found = delivery.deliver(event, attempt)
+        if isinstance(found, AttemptOutcome):
+            return found
+        async with asyncio.timeout(delivery.time_limit) as limit:
+            return await found
     except BaseException as error:  # noqa: BLE001 - SystemExit of a handler must not end the worker
-        if limit.expired():
+        if limit is not None and limit.expired():
             return too_slow(delivery.time_limit)
         return AttemptOutcome.failed(describe(error))
     finally:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from usersync.events.delivery import SUCCEEDED
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from usersync.audit.models import NumberedEvent
     from usersync.events.delivery import AttemptOutcome
     from usersync.events.handlers import Handler
@@ -25,13 +27,20 @@ class HandlerDelivery:
         #: The transaction of a transactional handler.
         self.session = session
 
-    async def deliver(self, event: NumberedEvent, attempt: int) -> AttemptOutcome:  # noqa: ARG002 - of the protocol
+    def deliver(
+        self,
+        event: NumberedEvent,
+        attempt: int,  # noqa: ARG002 - of the protocol
+    ) -> AttemptOutcome | Awaitable[AttemptOutcome]:
         given = (event,) if self.session is None else (event, self.session.connection)
         result = self._handler.function(*given)
-        if inspect.isawaitable(result):
-            await result
-        return SUCCEEDED
+        return _awaited(result) if inspect.isawaitable(result) else SUCCEEDED
 
     async def close(self) -> None:
         if self.session is not None:
             await self.session.close()
+
+
+async def _awaited(result: Awaitable[Any]) -> AttemptOutcome:
+    await result
+    return SUCCEEDED
