@@ -115,6 +115,14 @@ def test_existing_rows_come_only_from_the_beginning(working):
     working.register(now)
     working.register(everything, from_beginning=True)
     insert(working.owner, "new")
+    # Without a worker, this event gets no number.
+    assert (working.status("now").lag, working.status("all").lag) == (1, 5)
+    with working.owner.transaction(force_rollback=True):
+        working.owner.execute(
+            "insert into usersync.noted_events (event_id, occurred_at) "
+            "select gen_random_uuid(), now() from generate_series(1, 10001)"
+        )
+        assert working.status("now").lag == 10_000
     with working.worker(handlers):
         working.wait_done("all")
         working.wait_done("now")

@@ -205,7 +205,7 @@ def test_doctor_reports_dead_events_and_missing_workers(working):
         raise ValueError
 
     working.register(handlers)
-    assert found() == [("subscription fails", "no worker runs for it; 0 events of the feed not read yet")]
+    assert found() == [("subscription fails", "no worker runs for it; 0 events not read yet")]
     working.record(1)
     with working.worker(handlers):
         wait_for(lambda: working.status("fails").dead)

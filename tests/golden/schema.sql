@@ -5504,6 +5504,51 @@ end;
 $function$
 
 
+-- function usersync.unnumbered_events()
+owner postgres; usersync: how many events of the log have no number in the feed yet, 10,000 at most.
+CREATE OR REPLACE FUNCTION usersync.unnumbered_events()
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+    most constant integer := 10000;
+    state record;
+    first_xid xid8;
+    open_xids xid8[];
+    found_events bigint;
+begin
+    select snapshot, cluster into state from usersync.feed;
+    -- Transaction ids of another cluster mean nothing here: the next reader of the feed compares all events.
+    if not found or usersync.audit_log() is null or state.cluster <> split_part(usersync.database_position(), ' ', 2) then
+        return 0;
+    end if;
+    first_xid := pg_snapshot_xmax(state.snapshot);
+    open_xids := array(select pg_snapshot_xip(state.snapshot));
+    if true then
+        select count(*) into found_events
+        from (
+            select from "public"."audit_logs" as stored
+            where stored.xid >= first_xid::text::bigint or stored.xid = any(open_xids::text[]::bigint[])
+            limit most
+        ) as few;
+    else
+        select count(*) into found_events
+        from (
+            select from usersync.noted_events as noted
+            where noted.xid >= first_xid or noted.xid = any(open_xids)
+            limit most
+        ) as few;
+    end if;
+    return found_events;
+end;
+$function$
+
+
 -- function usersync.user_event_context()
 owner postgres; usersync: the actor, the tenant and the request of an event that usersync records.
 CREATE OR REPLACE FUNCTION usersync.user_event_context(OUT actor_id text, OUT actor_type text, OUT on_behalf_of text, OUT tenant_id text, OUT request_id text, OUT ip inet, OUT user_agent text, OUT traceparent text, OUT metadata jsonb)

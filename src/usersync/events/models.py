@@ -42,7 +42,8 @@ class SubscriptionStatus(Subscription):
     created_at: datetime | None = None
     created_by: str | None = None
     state_since: datetime | None = None
-    #: How many events of the feed it has not looked at yet, whether its filter matches them or not.
+    #: How many events it has not looked at yet, whether its filter matches them or not. Of events without a
+    #: number in the feed, which wait for a worker, it counts 10,000 at most.
     lag: int = 0
     #: How many existing users the backfill has read so far. None: there is no backfill, or it has ended.
     backfilled: int | None = None

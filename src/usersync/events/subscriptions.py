@@ -214,9 +214,7 @@ _LIST = """
         subscription.config - 'secrets' as config,
         subscription.state, subscription.reason, subscription.created_at, subscription.created_by,
         subscription.state_since, subscription.home_cluster, subscription.home_address,
-        greatest(coalesce((select last_number from usersync.feed), 0) - case
-            when reached.position < 0 then backfill.starts_after else reached.position
-        end, 0) as lag,
+        unread.numbered + unnumbered.events as lag,
         case when reached.position < 0 then reached.position + 1000000000000 end as backfilled,
         (
             select case when bool_and(worker.in_flight is not null) is not false
@@ -240,9 +238,15 @@ _LIST = """
         where shard.subscription = subscription.name
     ) as reached
     left join usersync.backfills as backfill on backfill.subscription = subscription.name
+    cross join lateral (
+        select greatest(coalesce((select last_number from usersync.feed), 0) - case
+            when reached.position < 0 then backfill.starts_after else reached.position
+        end, 0) as numbered
+    ) as unread
+    cross join (select usersync.unnumbered_events() as events offset 0) as unnumbered
     left join usersync.parked_events as parked on parked.subscription = subscription.name
     where %(name)s::text is null or subscription.name = %(name)s
-    group by subscription.name, reached.position, backfill.starts_after
+    group by subscription.name, reached.position, unread.numbered, unnumbered.events
     order by subscription.name
 """
 
@@ -338,14 +342,29 @@ def replayed(name: str, number: int) -> Steps[int]:
     Raises ``SettingsError`` if there is no such subscription, and ``ArgumentValueError`` if there is no such
     number.
     """
-    (found,) = yield from subscriptions(name)
-    last = (yield from query_row("select coalesce(max(last_number), 0) as last from usersync.feed"))["last"]
+    yield from stored(name)
+    row = yield from query_row(_REACHED, name=name)
+    last = row["last"]
     if not 1 <= number <= last:
         raise ArgumentValueError(
             f"the feed has no event with the number {number}: its last number is {last}",
             hint="See: usersync audit tail",
         )
-    return max(int(last) - found.lag - number + 1, 0)
+    return max(min(int(row["position"]), int(last)) - number + 1, 0)
+
+
+#: Within a backfill, the feed is read as far as the backfill lets it start.
+_REACHED = """
+    select
+        coalesce((select last_number from usersync.feed), 0) as last,
+        (
+            select case when min(shard.position) < 0
+                then (select starts_after from usersync.backfills where subscription = %(name)s)
+                else min(shard.position)
+            end
+            from usersync.subscription_shards as shard where shard.subscription = %(name)s
+        ) as position
+"""
 
 
 def replay(name: str, number: int) -> Steps[int]:

@@ -83,7 +83,7 @@ LAST_RUN_FINISHED = Definition("usersync_last_run_finished", "Whether that run h
 
 SUBSCRIPTION_LAG = Definition(
     "usersync_subscription_lag_events",
-    "Events of the feed that an active or held subscription has not read yet.",
+    "Events that an active or held subscription has not read yet. Without a worker, 10,000 new ones at most.",
     "{event}",
     labels=("subscription",),
 )

@@ -52,7 +52,7 @@ def _problems(each: SubscriptionStatus) -> Iterator[str]:
     if each.dead:
         yield f"{number(each.dead, 'dead event')}: all attempts failed"
     if each.state == "active" and not each.workers:
-        yield f"no worker runs for it; {number(each.lag, 'event')} of the feed not read yet"
+        yield f"no worker runs for it; {number(each.lag, 'event')} not read yet"
     if each.state != "active" and each.reason:
         yield f"{each.state}: {each.reason}"
 
