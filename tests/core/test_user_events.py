@@ -196,6 +196,61 @@ def test_a_deletion_event_says_how_the_row_was_removed(project, recorded, how):
     assert recorded() == before
 
 
+CASCADE = """
+    alter table public.users add constraint of_auth foreign key (id) references auth.users on delete cascade
+"""
+TRIGGER = """
+    create function public.forget() returns trigger language plpgsql security definer as $$
+    begin
+        delete from public.users where id = old.id;
+        return old;
+    end $$;
+    create trigger forget before delete on auth.users for each row execute function public.forget()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arrangement", "policy"),
+    [
+        pytest.param(
+            sql, policy, id=f"{name}-{policy}",
+            marks=pytest.mark.settings(audit={"enabled": True}, on_delete=policy),
+        )
+        for name, sql, policy in (
+            ("cascade", CASCADE, "delete"), ("cascade", CASCADE, "anonymize"), ("trigger", TRIGGER, "delete"),
+        )
+    ],
+)  # fmt: skip
+def test_a_row_that_the_application_deletes_first_has_an_event(project, recorded, arrangement, policy):
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute(arrangement)
+    alone, soft, *several = (project.auth.sign_up_email(f"{n}@example.com") for n in range(5))
+    project.auth.soft_delete(soft)
+    was_deleted = project.row(soft) is None
+    project.auth.hard_delete(alone), project.auth.hard_delete(soft)
+    with project.database.connect("supabase_admin") as superuser:
+        superuser.execute("delete from auth.users where id = any(%s)", [several])
+    for user in (alone, soft, *several):
+        assert project.row(user) is None
+        found = [each for each in recorded(user) if each["action"] == "user.deleted"]
+        expected = ["deleted"]
+        if user == soft:
+            expected = ["soft_deleted"] if was_deleted else ["soft_deleted", "deleted"]
+        assert [each["metadata"]["auth_user"] for each in found] == expected
+        assert found[-1]["user_id"] is None
+        # Of several users, usersync's trigger sees the rows of all but the first. The key deletes them later.
+        assert found[-1]["metadata"]["how"] == "hard" or (user in several and policy == "anonymize")
+    assert event_failures(project) == []
+
+
+@pytest.mark.settings(audit={"enabled": True}, on_delete="delete", skip=["anonymous"])
+def test_the_deletion_of_a_skipped_user_has_no_event(project, recorded):
+    skipped, seen = project.auth.sign_up_anonymous(), project.auth.sign_up_email()
+    project.auth.hard_delete(skipped), project.auth.hard_delete(seen)
+    assert recorded(skipped) == []
+    assert summarize(recorded(seen))[-1] == ("user.deleted", "hard")
+
+
 def hook(body, when="before insert", level="for each row", kind="trigger", table=LOG):
     """SQL that creates a trigger of the log's owner."""
     return (

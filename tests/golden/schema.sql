@@ -1861,6 +1861,7 @@ declare
     last_row text := 'usersync.last_deleted_user_' || pg_trigger_depth();
     last_id text := current_setting(last_row, true);
     ids uuid[];
+    without_row uuid[];
     reason text;
     problem text;
 begin
@@ -1883,7 +1884,23 @@ begin
         then
             ids := array(select old_users."id" from old_users);
         end if;
+        if usersync.records_user_events() then
+            without_row := usersync.users_without_row(ids);
+        end if;
         perform usersync.sync_users(ids, tg_op, false, true);
+        if cardinality(without_row) > 0 then
+            -- A foreign key or a trigger of the application deletes the row before this trigger fires. Skipped users have no
+            -- events. If a soft deletion has deleted the row, it has recorded the event.
+            without_row := array(
+                select old_users."id" from old_users
+                where old_users."id" = any(without_row) and (true)
+                    and (old_users."deleted_at" is null or 'anonymize' <> 'delete')
+            );
+            perform usersync.record_user_events(
+                'user.deleted', without_row, array_fill(
+                    '{"metadata": {"how": "hard", "auth_user": "deleted"}}'::jsonb, array[cardinality(without_row)]),
+                false, tg_op);
+        end if;
     exception when others or assert_failure then
         -- One of usersync's own functions is missing or was changed.
         reason := sqlstate;
@@ -4938,11 +4955,13 @@ $function$
 owner postgres; usersync: the shard of an event, by its entity.
 CREATE OR REPLACE FUNCTION usersync.shard_of(entity_type text, entity_id text, event_id uuid)
  RETURNS integer
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    select (get_byte(sha256(convert_to(coalesce(entity_type || '/' || entity_id, event_id::text), 'UTF8')), 0) & 15);
+begin
+    return (get_byte(sha256(convert_to(coalesce(entity_type || '/' || entity_id, event_id::text), 'UTF8')), 0) & 15);
+end;
 $function$
 
 
@@ -5686,6 +5705,32 @@ begin
     select array_agg(target."id"), array_agg((select to_jsonb(mapped) from (select target."email" as "email", target."phone" as "phone", target."full_name" as "full_name", target."avatar_url" as "avatar_url", target."is_anonymous" as "is_anonymous", target."email_confirmed_at" as "email_confirmed_at", target."phone_confirmed_at" as "phone_confirmed_at", target."banned_until" as "banned_until", target."created_at" as "created_at", target."deleted_at" as "deleted_at") as mapped)) into user_ids, stored
     from "public"."users" as target
     where target."id" = any(user_rows.ids) and (true);
+end;
+$function$
+
+
+-- function usersync.users_without_row(uuid[])
+owner postgres; usersync: those of these users who have no row in the users table.
+CREATE OR REPLACE FUNCTION usersync.users_without_row(ids uuid[])
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO, MDY'
+ SET "IntervalStyle" TO 'postgres'
+ SET extra_float_digits TO '1'
+ SET bytea_output TO 'hex'
+ SET lc_monetary TO 'C'
+ SET lock_timeout TO '10ms'
+ SET enable_seqscan TO 'off'
+AS $function$
+begin
+    return array(
+        select wanted.id from unnest(users_without_row.ids) as wanted (id)
+        where not exists (select from "public"."users" as target where target."id" = wanted.id)
+    );
+exception when others or assert_failure then
+    return '{}';
 end;
 $function$
 

@@ -34,7 +34,7 @@ from usersync.sql.audit_expressions import (
 )
 from usersync.sql.audit_reading import SHARD, AuditReading
 from usersync.sql.expressions import Fragments, literal, literals
-from usersync.sql.row_rules import is_compared, is_expected, is_user_row, row_is_left_out
+from usersync.sql.row_rules import is_compared, is_expected, is_not_skipped, is_user_row, row_is_left_out
 from usersync.version import __version__
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class Renderer:
             "row_is_left_out": row_is_left_out(settings),
             "is_compared": is_compared(settings),
             "expects_everybody": literal(is_expected(settings, "source") == "true"),
+            "was_not_skipped": is_not_skipped(settings, "old_users"),
             "is_new_expected": is_expected(settings, "new"),
             "is_newly_expected": f"({is_expected(settings, 'new')}) and not ({is_expected(settings, 'old')})",
         }

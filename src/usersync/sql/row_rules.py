@@ -29,9 +29,15 @@ SKIPPED_BY: dict[Skip, tuple[str, ...]] = {
 
 def is_expected(settings: Settings, row: str) -> str:
     """Whether an auth user without a row gets one."""
-    conditions = [f"({_SKIPPED[kind].format(row=row)}) is not true" for kind in settings.skip]
+    conditions = [is_not_skipped(settings, row)]
     if not settings.creates_rows:
         conditions.append("current_setting('usersync.creates_rows', true) = 'yes'")
+    return " and ".join(each for each in conditions if each != "true") or "true"
+
+
+def is_not_skipped(settings: Settings, row: str) -> str:
+    """Whether an auth user is not one that the setting ``skip`` leaves out."""
+    conditions = [f"({_SKIPPED[kind].format(row=row)}) is not true" for kind in settings.skip]
     return " and ".join(conditions) or "true"
 
 

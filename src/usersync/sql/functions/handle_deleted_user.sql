@@ -8,6 +8,7 @@ declare
     last_row text := 'usersync.last_deleted_user_' || pg_trigger_depth();
     last_id text := current_setting(last_row, true);
     ids uuid[];
+    without_row uuid[];
     reason text;
     problem text;
 begin
@@ -30,7 +31,23 @@ begin
         then
             ids := array(select old_users."id" from old_users);
         end if;
+        if usersync.records_user_events() then
+            without_row := usersync.users_without_row(ids);
+        end if;
         perform usersync.sync_users(ids, tg_op, false, true);
+        if cardinality(without_row) > 0 then
+            -- A foreign key or a trigger of the application deletes the row before this trigger fires. Skipped users have no
+            -- events. If a soft deletion has deleted the row, it has recorded the event.
+            without_row := array(
+                select old_users."id" from old_users
+                where old_users."id" = any(without_row) and ('@was_not_skipped')
+                    and (old_users."deleted_at" is null or '@on_soft_delete' <> 'delete')
+            );
+            perform usersync.record_user_events(
+                'user.deleted', without_row, array_fill(
+                    '{"metadata": {"how": "hard", "auth_user": "deleted"}}'::jsonb, array[cardinality(without_row)]),
+                false, tg_op);
+        end if;
     exception when others or assert_failure then
         -- One of usersync's own functions is missing or was changed.
         reason := sqlstate;
