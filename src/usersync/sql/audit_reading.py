@@ -114,13 +114,20 @@ class AuditReading:
 
     @property
     def numbered(self) -> str:
-        """A query for the event that a row ``numbered`` of ``usersync.event_numbers`` is about."""
+        """A query for the event that a row ``numbered`` of ``usersync.event_numbers`` is about.
+
+        For usersync's log, a template for the times of the first and the last event of the page.
+        """
         # Without OFFSET, the planner may read the whole log for a page, or for each event all events with its
-        # action. A table of the application may have no index on the id.
-        alone = " offset 0" if self.is_own else ""
+        # action. A table of the application may have no index on the id. With the times, the planner only
+        # opens the partitions of the page. See has_number for ALL.
+        span = (
+            " and stored.occurred_at >= all (array[%1$L::timestamptz])"
+            " and stored.occurred_at <= all (array[%2$L::timestamptz]) offset 0"
+        )
         return (
             f"select {self.fields()} from (select stored.ctid, stored.* from {self.table} as stored "
-            f"where {self.has_number}{alone}) as stored"
+            f"where {self.has_number}{span if self.is_own else ''}) as stored"
         )
 
     @property

@@ -20,6 +20,8 @@ declare
     -- Not the newest number, which prune removes with its event.
     given constant bigint := coalesce((select feed.last_number from usersync.feed), 0);
     last_number bigint;
+    earliest timestamptz;
+    latest timestamptz;
     this bigint;
     stored text;
     events text[] := '{}';
@@ -41,8 +43,8 @@ begin
                 'installation of usersync. Compare what you have read with "usersync audit search". Then continue at 0, '
                 'or at the position that a call without a position returns.';
     end if;
-    select max(number) into last_number from (
-        select number from usersync.event_numbers where number > after order by number limit page_size
+    select max(number), min(occurred_at), max(occurred_at) into last_number, earliest, latest from (
+        select number, occurred_at from usersync.event_numbers where number > after order by number limit page_size
     ) as looked_at;
     for this, stored in execute format(
         'select page.number, %s from ('
@@ -52,7 +54,7 @@ begin
         -- In a table of the application, an id may be any text.
         case when '@is_own_log' then 'to_json(page)' else 'to_jsonb(page) || jsonb_build_object(''id'', page.event_id)' end,
         case when not '@is_own_log' then 'numbered.event_id,' end,
-        format(templates ->> 'numbered'), usersync.audit_conditions(wanted))
+        format(templates ->> 'numbered', earliest, latest), usersync.audit_conditions(wanted))
         using after, last_number
     loop
         events := array_append(events, stored);
