@@ -279,8 +279,9 @@ def test_the_page_of_an_entity_shows_its_state_at_a_time(project, browser):
 def test_the_pages_of_subscriptions_show_events_and_attempts(project, browser):
     for path in ("/subscriptions", "/"):
         page = shown(browser, path)
-        assert "quiet handler active 1 0 0 0 none order.*, <script>" in page.words
-        assert " handler active 1 0 2 1 none order.*" in page.words
+        # The lag also counts the events of other tests.
+        assert re.search(r"quiet handler active [1-9]\d* 0 0 0 none order\.\*, <script>", page.words)
+        assert re.search(r" handler active [1-9]\d* 0 2 1 none order\.\*", page.words)
         assert "../a b/<script>" in page.text
     page = shown(browser, f"/subscriptions?{urlencode({'name': SUBSCRIPTION})}")
     assert "usersync subscriptions show '../a b/<script>" in page.words
@@ -339,7 +340,7 @@ def test_the_doctor_page_runs_checks_only_on_request(browser):
     assert "The checks have not run." in shown(browser, "/doctor").words
     page = shown(browser, "/doctor?run=1")
     assert "D018" in page.words
-    assert page.words.count("no worker runs for it") == 2  # once for each subscription
+    assert page.words.count("no worker serves ") == 1  # for all subscriptions
     assert "usersync subscriptions dead '../a b/<script>" in page.words
     assert "usersync retry" in page.words
 

@@ -205,14 +205,23 @@ def test_doctor_reports_dead_events_and_missing_workers(working):
         raise ValueError
 
     working.register(handlers)
-    assert found() == [("subscription fails", "no worker runs for it; 0 events not read yet")]
+    assert found() == [("subscription fails", "no worker serves fails: 0 events not read yet")]
     working.record(1)
+    working.owner.execute(
+        "insert into usersync.subscriptions (name, kind, actions) "
+        "select format('other%s', n), 'handler', '{a.b}' from generate_series(1, 6) as n"
+    )
+    # In one line, however many there are.
+    ((subject, message),) = found()
+    assert subject == "7 subscriptions"
+    assert message.startswith("no worker serves fails, other1, other2, other3, other4 and 2 more: up to ")
+    working.owner.execute("delete from usersync.subscriptions where name like 'other%'")
     with working.worker(handlers):
         wait_for(lambda: working.status("fails").dead)
-        assert found() == [("subscription fails", "1 dead event: all attempts failed")]
+        assert found() == [("subscription fails", "fails: 1 dead event: all attempts failed")]
         working.retry("fails")
     working.pause("fails")
-    assert found() in ([], [("subscription fails", "1 dead event: all attempts failed")])
+    assert found() in ([], [("subscription fails", "fails: 1 dead event: all attempts failed")])
 
 
 def test_a_rollback_lists_and_removes_subscriptions(working):

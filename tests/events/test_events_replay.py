@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 import pytest
@@ -15,7 +16,8 @@ from usersync.transports.run import run
 pytestmark = pytest.mark.newest_server
 
 
-def test_handled_parked_and_dead_events_are_replayed_in_order(working):
+def test_handled_parked_and_dead_events_are_replayed_in_order(working, caplog):
+    caplog.set_level(logging.INFO, "usersync.worker")
     handlers, seen, broken = Handlers(), [], {"bad", "worse"}
     proceed, reached = threading.Event(), threading.Event()
 
@@ -55,6 +57,8 @@ def test_handled_parked_and_dead_events_are_replayed_in_order(working):
         proceed.set()
         working.wait_done("handle")
     assert seen == [given[-1], *given]
+    assert "handle: the subscription was replayed or changed" in caplog.text
+    assert "another worker has taken over" not in caplog.text
     made = [each.attempt for each in run(subscriptions.attempts("handle"), working.owner)]
     assert made.count(2) == 3
 

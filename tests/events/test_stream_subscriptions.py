@@ -196,9 +196,9 @@ def test_a_worker_without_nats_py_warns_and_publishes_to_no_stream(
     assert command("add", "siem", "--stream", nats.url, "--on", "a.b")[0] == 0
     with monkeypatch.context() as patched:
         patched.setitem(EXTRAS, "nats", [Requirement("nats_is_not_installed", "nats-py[nkeys]")])
-        worker = working.new(None)
-        worker.check()
-        assert "stream" not in worker._kinds
+        with working.worker() as worker:
+            assert "stream" not in worker._kinds
+            wait_for(lambda: "streams are not published" in caplog.text, "the warning")
     (warning,) = [each.message for each in caplog.records if "streams are not published" in each.message]
     assert warning == (
         "streams are not published (siem): publishing to a stream needs packages that are not installed: "

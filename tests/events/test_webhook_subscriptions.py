@@ -155,12 +155,17 @@ def test_a_worker_that_cannot_sign_warns_and_delivers_no_webhook(
                 patched.setitem(EXTRAS, "webhooks", [Requirement("aiohttp_is_not_installed", "aiohttp")])
             first = working.new(None)
             first.start()
-        with closing(first), working.worker():
-            working.record(*range(50))
-            working.wait_done("crm")
-            assert working.status("crm").workers == 1
+            wait_for(lambda: "webhooks are not sent (crm): " in caplog.text, "the warning")
+        with closing(first):
+            # Also of one that is added later.
+            assert command("add", "more", "--webhook", receiver.url, "--on", "x.y", "--allow-private")[0] == 0
+            wait_for(lambda: "webhooks are not sent (more): " in caplog.text, "the second warning")
+            with working.worker():
+                working.record(*range(50))
+                working.wait_done("crm")
+                assert working.status("crm").workers == 1
         assert len(receiver.requests) == 50
     output = KEY_VARIABLE if problem == "no key" else "needs packages that are not installed: aiohttp"
-    (warning,) = [each.message for each in caplog.records if "webhooks are not sent" in each.message]
-    assert warning.startswith("webhooks are not sent (crm): ")
-    assert output in warning
+    warnings = [each.message for each in caplog.records if "webhooks are not sent" in each.message]
+    assert len(warnings) == 2
+    assert all(output in each for each in warnings)

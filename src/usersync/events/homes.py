@@ -22,10 +22,12 @@ class Homes:
     here: frozenset[str] = frozenset()
     #: The others, each with the reason.
     held: dict[str, str] = field(default_factory=dict)
+    #: The kind of each of them.
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 _READ = f"""
-    select name, state, reason, home_cluster, home_address, this.cluster
+    select name, kind, state, reason, home_cluster, home_address, this.cluster
     from usersync.subscriptions
     cross join (select {CLUSTER_SQL} as cluster offset 0) as this
     where kind <> '{HANDLER}'
@@ -47,7 +49,8 @@ def check_homes(address: str, known: Container[str]) -> Steps[Homes]:
     that is held and at home is active again.
     """
     here, held = set(), {}
-    for row in (yield from query(_READ)):
+    rows = yield from query(_READ)
+    for row in rows:
         name, begins = row["name"], row["name"] not in known
         home, this = Home(row["home_cluster"], row["home_address"]), Home(row["cluster"], address)
         if home.is_at(this):
@@ -58,7 +61,7 @@ def check_homes(address: str, known: Container[str]) -> Steps[Homes]:
             # Workers may have different addresses: a running one does not replace the reason of another one.
             if row["state"] == "active" or (begins and row["reason"] != held[name]):
                 yield from _hold(name, home, held[name])
-    return Homes(frozenset(here), held)
+    return Homes(frozenset(here), held, {row["name"]: row["kind"] for row in rows})
 
 
 def _reason(name: str, home: Home, here: Home) -> str:

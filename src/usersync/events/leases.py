@@ -304,6 +304,20 @@ def take_due(
     )
 
 
+def lost_because(worker: UUID, subscription: str, shards: Collection[int]) -> Steps[str]:
+    """Why the worker has lost leases of these shards: ``taken``, ``removed``, or ``reset`` by a command."""
+    row = yield from query_row(
+        "select case "
+        "when not exists (select from usersync.subscriptions where name = %(subscription)s) then 'removed' "
+        "when exists (select from usersync.subscription_shards where subscription = %(subscription)s "
+        "and shard = any(%(shards)s) and worker <> %(worker)s) then 'taken' else 'reset' end as reason",
+        worker=worker,
+        subscription=subscription,
+        shards=sorted(shards),
+    )
+    return str(row["reason"])
+
+
 def extend(worker: UUID, lease: float) -> Steps[None]:
     """Keep the leases of a worker that ends, until its last event is handled."""
     yield from query(

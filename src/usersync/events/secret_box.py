@@ -81,8 +81,8 @@ class SecretBox:
 
 
 _NEW_KEY = (
-    "Make a key, and keep it where the other secrets of the application are: "
-    "openssl rand -base64 32 | tr '+/' '-_'"
+    "Use the key of the workers. If there is none yet, make one, and keep it where the other secrets of the "
+    "application are: openssl rand -base64 32 | tr '+/' '-_'"
 )
 
 

@@ -173,7 +173,7 @@ class Runner:
                 is_busy = self._step()
                 outage = 0.5
             except LeaseLostError:
-                logger.warning("%s: another worker has taken over some shards", self.name)
+                self._note_lost_lease()
                 self._start_again()
                 continue
             except Exception as error:
@@ -229,6 +229,20 @@ class Runner:
             for number in surplus:
                 self._given_back.add((number, self._shards.pop(number).fence))
         return [self._shards[number] for number in sorted(self._shards)]
+
+    def _note_lost_lease(self) -> None:
+        reason = ""
+        with suppress(UsersyncError, psycopg.Error):
+            reason = self._run(leases.lost_because(self._terms.worker, self.name, self._shards))
+        match reason:
+            case "removed":
+                logger.info("%s: the subscription was removed", self.name)
+            case "reset":
+                logger.info(
+                    "%s: the subscription was replayed or changed. It continues from there", self.name
+                )
+            case _:
+                logger.warning("%s: another worker has taken over some shards", self.name)
 
     def _start_again(self) -> None:
         """Forget all shards until the worker has read their leases and positions again."""

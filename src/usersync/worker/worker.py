@@ -59,6 +59,7 @@ _PERIODIC_S = 5.0
 _HANGS_S = 120.0
 _SPOOLS_S = 60.0
 _REFUSED_S = 30.0
+_UNSERVED = {WEBHOOK: "webhooks are not sent", STREAM: "streams are not published"}
 
 
 class Worker:
@@ -82,6 +83,8 @@ class Worker:
         self._address = database_address(dsn)
         self._handlers = {each.name: each for each in handlers or ()}
         self._kinds = available_kinds() if kinds is None else kinds
+        #: Why it cannot serve the other kinds.
+        self._lacks = {each: problem_of(each) for each in _UNSERVED if each not in self._kinds}
         self._lease = lease
         #: How often the leases are renewed.
         self._renewal = lease / 5
@@ -126,10 +129,6 @@ class Worker:
             if self._handlers and not self._has_log:
                 raise SettingsError("handlers require an audit log", hint="Run: usersync audit enable")
             stored = run(subscriptions(), connection)
-        for kind, words in ((WEBHOOK, "webhooks are not sent"), (STREAM, "streams are not published")):
-            names = [each.name for each in stored if each.kind == kind]
-            if names and kind not in self._kinds:
-                logger.warning("%s (%s): %s", words, ", ".join(names), problem_of(kind))
         known = {each.name: definition(each) for each in stored}
         wanted = {each.name: definition(each) for each in definitions(self._handlers.values())}
         missing = sorted(set(wanted) - set(known))
@@ -273,6 +272,11 @@ class Worker:
         for name in self._homes.held:
             if name in homes.here:
                 logger.info("%s is no longer held: this database is its home", name)
+        for kind, problem in self._lacks.items():
+            # Also one that was added after the worker had started.
+            names = [name for name in homes.kinds.keys() - self._homes.kinds if homes.kinds[name] == kind]
+            if names:
+                logger.warning("%s (%s): %s", _UNSERVED[kind], ", ".join(sorted(names)), problem)
         self._homes = homes
         self._checked = homes.here | homes.held.keys()
 

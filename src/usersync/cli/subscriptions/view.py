@@ -72,11 +72,21 @@ class SubscriptionsView:
         yield from self._advice(width)
 
     def _advice(self, width: int) -> Iterator[str]:
-        idle = [each.name for each in self.subscriptions if each.state == "active" and not each.workers]
-        if idle:
+        idle = [each for each in self.subscriptions if each.state == "active" and not each.workers]
+        called = ", ".join(each.name for each in idle if each.kind == "handler")
+        sent = ", ".join(each.name for each in idle if each.kind != "handler")
+        if called:
             yield ""
-            yield from wrap(f"No worker runs for {plain(', '.join(idle))}. Start one:", width)
+            yield from wrap(f"No worker runs for {plain(called)}. Start one:", width)
             yield f"  {typed('usersync worker module:handlers')}"
+        if sent:
+            yield ""
+            yield from wrap(
+                f"No worker serves {plain(sent)}. If a worker runs, its log says which extra or key it "
+                "lacks. Start one:",
+                width,
+            )
+            yield f"  {typed('usersync worker')}"
         if any(each.dead for each in self.subscriptions):
             yield ""
             yield f"See the dead events:  {typed('usersync subscriptions dead')}"
