@@ -144,6 +144,8 @@ def apply(
         on_change(change)
     built, missing = yield from build_indexes(settings, bundle, alone, on_change)
     if applied:
+        with suppress(DatabaseError):
+            yield from query(bundle.read_new_indexes)
         yield from _reload_api()
     return SchemaPlan((*applied, *built), (*findings, *missing))
 

@@ -254,6 +254,7 @@ class Bundle:
     triggers: tuple[tuple[str, str], ...]
     set_privileges: str
     save_settings: str
+    read_new_indexes: str
     conflicts: str
     inspect: str
     inspect_audit_log: str
@@ -286,7 +287,6 @@ def render_bundle(settings: Settings) -> Bundle:
         return renderer.render(read_sql(f"statements/{name}.sql"))
 
     leave = read_sql("statements/leave_partitions.sql")
-    read_new_indexes = statement("read_new_indexes")
     bundle = Bundle(
         settings=settings,
         bootstrap=statement("bootstrap"),
@@ -298,7 +298,6 @@ def render_bundle(settings: Settings) -> Bundle:
                 statement("create_audit_table"),
                 statement("alter_audit_table"),
                 statement("protect_audit_table"),
-                read_new_indexes,
             ]
         ),
         alter_audit_table=statement("alter_audit_table"),
@@ -309,7 +308,8 @@ def render_bundle(settings: Settings) -> Bundle:
         functions=tuple(_functions(renderer)),
         triggers=tuple(_triggers(renderer)),
         set_privileges=statement("set_privileges"),
-        save_settings=statement("save_settings") + read_new_indexes,
+        save_settings=statement("save_settings"),
+        read_new_indexes=statement("read_new_indexes"),
         conflicts=statement("conflicts"),
         inspect=statement("inspect"),
         inspect_audit_log=statement("inspect_audit_log"),

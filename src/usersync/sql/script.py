@@ -70,6 +70,7 @@ def install_parts(settings: Settings) -> list[list[str]]:
         bundle.set_privileges,
         bundle.save_settings,
         bundle.create_audit_table,
+        bundle.read_new_indexes,
         *([bundle.note_events] if settings.audit.feed and not settings.audit.is_own else []),
         "-- Last, because each of them locks the auth server's table against writes until the end.\n",
         *(_trigger(name, sql, settings) for name, sql in bundle.triggers),

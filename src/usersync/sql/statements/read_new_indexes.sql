@@ -38,5 +38,8 @@ begin
             end, index.relation, index.condition, index.columns);
     end loop;
     perform set_config(name, value, true) from jsonb_each_text(before) as each (name, value);
+exception when others then
+    -- For instance, the log has another owner. The installation does not depend on it.
+    raise debug 'usersync: the new indexes were not read: % %', sqlstate, sqlerrm;
 end;
 $usersync$;
