@@ -288,6 +288,14 @@ def redact_message(sqlstate: str, message: str) -> str:
     return without_quoted(message) if sqlstate.startswith("22") else message
 
 
+def mask_addresses(text: str) -> str:
+    """A text without e-mail addresses, as ``usersync.redact_message()`` stores it."""
+    # A quoted local part may contain spaces.
+    return _ADDRESS.sub("<address>", _LOCAL_PART.sub("@", text))
+
+
+_LOCAL_PART = re.compile('"[^"]*"@')
+_ADDRESS = re.compile(r"[^\s,;<>]*@[^\s,;<>]*")
 _QUOTED = re.compile('["«»„“”‘’‹›「」].*["«»„“”‘’‹›「」]', re.DOTALL)  # noqa: RUF001
 _OUR_CODES: dict[str | None, type[UsersyncError]] = {
     each.code: each for each in (SettingsError, NotInstalledError, VersionMismatchError, PausedError)

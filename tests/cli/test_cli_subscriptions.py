@@ -20,7 +20,7 @@ handlers = Handlers()
 @handlers.on("order.*", attempts=1)
 def crm(event):
     if event.entity_id == "2":
-        raise ValueError("no such customer")
+        raise ValueError("no such customer ada@example.com")
 
 @handlers.on("order.placed", transactional=True)
 def totals(event, connection):
@@ -76,7 +76,7 @@ def test_the_handlers_of_a_module_are_registered_run_and_managed(project, usersy
     assert shown.out.count("attempt 1") == 3
     made = subscriptions("attempts", "crm", "--json").json["attempts"]
     failed = [each for each in made if each["error"]]
-    assert (len(made), [each["error"] for each in failed]) == (3, ["ValueError: no such customer"])
+    assert (len(made), [each["error"] for each in failed]) == (3, ["ValueError: no such customer <address>"])
     of_one = subscriptions("attempts", "crm", "--event", failed[0]["event_id"])
     assert (of_one.code, "ValueError: no such customer" in of_one.out, "succeeded" in of_one.out) == (
         0,
@@ -87,7 +87,7 @@ def test_the_handlers_of_a_module_are_registered_run_and_managed(project, usersy
     worker.send_signal(signal.SIGTERM)
     _, errors = worker.communicate(timeout=90)
     assert worker.returncode == 0
-    assert "crm: event" in errors
+    assert f"crm: event {failed[0]['number']} is dead after attempt 1: {failed[0]['error']}\n" in errors
     assert "Probes: http://127.0.0.1:" in errors
 
     assert subscriptions("replay", "crm", "--since", "1").code == 2  # --yes is missing
@@ -95,9 +95,10 @@ def test_the_handlers_of_a_module_are_registered_run_and_managed(project, usersy
     assert "no events since this time" in subscriptions("replay", "crm", "--since", "2999-01-01", "--yes").out
     again = subscriptions("replay", "totals", "--since", "1h", "--json", "--yes").json
     assert (again["number"], again["events"], again["parked"]) == (1, 4, 0)
-    assert "1 event due now" in subscriptions("retry", "crm").out
-    assert "Paused:" in subscriptions("pause", "crm", "--reason", "moving").out
-    assert "crm is paused: moving" in subscriptions("list").out
+    assert "1 event due now" in subscriptions("retry", "crm", "--event", failed[0]["event_id"]).out
+    for reason in ("moving", "moving again"):
+        assert "Paused:" in subscriptions("pause", "crm", "--reason", reason).out
+        assert f"crm is paused: {reason}\n" in subscriptions("list").out
     assert "Active:" in subscriptions("resume", "crm").out
     assert subscriptions("remove", "crm").code == 2
     assert "Removed:" in subscriptions("remove", "crm", "--yes").out

@@ -66,12 +66,17 @@ class SubscriptionStatus(Subscription):
         return self.dead > 0 or self.state == "held" or (self.state == "active" and self.workers == 0)
 
 
+def event_label(number: int, event_id: object) -> str:
+    """How texts name an event: by its number in the feed, which an event of a backfill does not have."""
+    return f"event {number}" if number > 0 else f"backfill event {event_id}"
+
+
 @dataclass(frozen=True)
 class ParkedEvent:
     """An event that a subscription could not handle, or that waits for an earlier event of its entity."""
 
     subscription: str
-    #: Its position in the feed.
+    #: Its position in the feed. Below zero: an event of a backfill.
     number: int
     event_id: UUID
     entity_type: str | None
@@ -93,7 +98,7 @@ class DeliveryAttempt:
     subscription: str
     #: Grows with each attempt of the subscription.
     attempt_id: int
-    #: The event's position in the feed.
+    #: The event's position in the feed. Below zero: an event of a backfill.
     number: int
     event_id: UUID
     #: The first is 1. An event that is delivered again starts at 1 again.

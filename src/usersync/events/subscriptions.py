@@ -256,9 +256,18 @@ def _unknown(name: str) -> SettingsError:
 
 
 def pause(name: str, *, reason: str | None = None) -> Steps[bool]:
-    """Stop handling its events. They wait. Returns whether it was active or held."""
-    changes = "state = 'paused', reason = %(reason)s, state_since = now()"
-    return (yield from _change(name, changes, "state <> 'paused'", reason=reason))
+    """Stop handling its events. They wait. Returns whether anything has changed.
+
+    If it is paused already, only another ``reason`` changes.
+    """
+    changes = (
+        "reason = %(reason)s, state_since = case state when 'paused' then state_since else now() end, "
+        "state = 'paused'"
+    )
+    condition = (
+        "state <> 'paused' or reason <> %(reason)s or (reason is null and %(reason)s::text is not null)"
+    )
+    return (yield from _change(name, changes, condition, reason=reason))
 
 
 def resume(name: str) -> Steps[bool]:
@@ -348,7 +357,7 @@ def replayed(name: str, number: int) -> Steps[int]:
     if not 1 <= number <= last:
         raise ArgumentValueError(
             f"the feed has no event with the number {number}: its last number is {last}",
-            hint="See: usersync audit tail",
+            hint="Pass a number of usersync subscriptions show or attempts, or a time, such as 2h.",
         )
     return max(min(int(row["position"]), int(last)) - number + 1, 0)
 
@@ -417,13 +426,24 @@ def attempts(
     return tuple(DeliveryAttempt(**row) for row in rows)
 
 
-def retry(name: str, *, number: int | None = None) -> Steps[int]:
+def retry(name: str, *, number: int | None = None, event_id: UUID | None = None) -> Steps[int]:
     """Let the next attempt of dead and waiting events be now: of one event, or of all. Returns how many.
 
+    One event is named by its number or its id. Events of a backfill have numbers below zero.
     Events that wait for an earlier event of their entity go on waiting. A dead event gets all its attempts
     again.
     """
     yield from stored(name)
+    if event_id is not None:
+        row = yield from query_row(
+            "select min(number) as number from usersync.parked_events "
+            "where subscription = %(name)s and event_id = %(event_id)s",
+            name=name,
+            event_id=event_id,
+        )
+        if row["number"] is None:
+            return 0
+        number = row["number"]
     row = yield from query_row(
         "with due as (update usersync.parked_events as parked set state = 'waiting', "
         "attempts = case state when 'dead' then 0 else attempts end, "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from usersync.errors import mask_addresses
 from usersync.events.delivery import AttemptOutcome
 from usersync.events.leases import entity_of
 from usersync.worker.clock import now
@@ -170,8 +171,9 @@ def too_slow(seconds: float) -> AttemptOutcome:
 
 
 def describe(error: BaseException) -> str:
-    """An error as text. Without the DETAIL of PostgreSQL's errors, because it quotes values."""
+    """An error as text, without e-mail addresses and the DETAIL of PostgreSQL, which quotes values."""
     text = str(error)
     if isinstance(error, psycopg.Error):
         text = error.diag.message_primary or text
-    return f"{type(error).__name__}: {' '.join(text.split())}".removesuffix(": ")[:500]
+    text = mask_addresses(" ".join(text.split()))
+    return f"{type(error).__name__}: {text}".removesuffix(": ")[:500]

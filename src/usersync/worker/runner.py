@@ -17,6 +17,7 @@ import psycopg
 from usersync.errors import UsersyncError
 from usersync.events import leases, subscriptions
 from usersync.events.delivery import AttemptOutcome
+from usersync.events.models import event_label
 from usersync.transports.psycopg import transport_for
 from usersync.transports.steps import in_transaction
 from usersync.worker.attempts import Batch, describe, too_slow, try_all
@@ -490,9 +491,18 @@ class Runner:
         for each in parked:
             if each.delay is not None:
                 self._due_at = min(self._due_at, now() + each.delay)
-        for number, outcome in batch.outcomes.items():
-            if outcome.error is not None:
-                logger.warning("%s: event %s failed: %s", self.name, number, outcome.error)
+        failed = {number: each for number, each in batch.outcomes.items() if each.error is not None}
+        for event, attempt in batch.attempts if failed else ():
+            outcome = failed.get(event.number)
+            if outcome is None:
+                continue
+            about = (self.name, event_label(event.number, event.id), attempt)
+            if batch.waits_after(attempt, outcome):
+                logger.warning(
+                    "%s: %s failed (attempt %d of %d): %s", *about, batch.last_attempt, outcome.error
+                )
+            else:
+                logger.error("%s: %s is dead after attempt %d: %s", *about, outcome.error)
             if outcome.disables:
                 self._run(subscriptions.pause(self.name, reason=outcome.error))
                 self.retire()

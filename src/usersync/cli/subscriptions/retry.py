@@ -13,6 +13,7 @@ from usersync.cli.text import bold, count, good, warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from usersync.cli.output import View
 
@@ -40,12 +41,14 @@ class RetriedView:
     epilog=examples(
         ("usersync subscriptions retry crm", "all its failed events"),
         ("usersync subscriptions retry crm --number 47", "one event"),
+        ("usersync subscriptions retry crm --event ID", "the same, by its id"),
     )
 )
 @click.argument("name", metavar="NAME")
-@click.option("--number", type=click.IntRange(1), metavar="N", help="Only the event with this number.")
+@click.option("--number", type=int, metavar="N", help="Only the event with this number.")
+@click.option("--event", "event_id", type=click.UUID, metavar="ID", help="Only the event with this id.")
 @common_options
-def retry(call: Call, name: str, number: int | None) -> View:
+def retry(call: Call, name: str, number: int | None, event_id: UUID | None) -> View:
     """Retry dead and waiting events now.
 
     A worker does it within a second. A dead event gets all its attempts again, and comes after later events
@@ -53,7 +56,7 @@ def retry(call: Call, name: str, number: int | None) -> View:
     """
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 
-    retried = call.run(subscriptions.retry(name, number=number))
+    retried = call.run(subscriptions.retry(name, number=number, event_id=event_id))
     if retried:
         call.record_act("usersync.events_retried", table=TABLE, subscription=name, events=retried)
     return RetriedView(name, retried, call.target)

@@ -175,7 +175,8 @@ def attempt_lines(attempts: Sequence[DeliveryAttempt], width: int) -> Iterator[s
         result = bad("failed") if each.error else good(plain(each.answer or "succeeded"))
         took = f"{each.seconds:.3f} s" if each.seconds is not None else "not ended"
         yield f"{moment(each.attempted_at)}  {took}  {result}"
-        yield faint(f"  event {each.number} {each.event_id} · attempt {each.attempt}")
+        event = f"{each.number} {each.event_id}" if each.number > 0 else f"{each.event_id} of the backfill"
+        yield faint(f"  event {event} · attempt {each.attempt}")
         if each.error:
             yield from wrap(plain(each.error), width, first="  ")
 
@@ -184,7 +185,8 @@ def parked_lines(event: ParkedEvent, width: int) -> Iterator[str]:
     """A parked event for people: subscription, number, entity, state, error, attempts."""
     entity = f"{event.entity_type}/{event.entity_id}" if event.entity_id else "no entity"
     state = bad(event.state) if event.state == "dead" else warning(event.state)
-    yield f"{bold(plain(event.subscription))}  {event.number}  {plain(entity)}  {state}"
+    place = event.number if event.number > 0 else "backfill"
+    yield f"{bold(plain(event.subscription))}  {place}  {plain(entity)}  {state}"
     if event.error:
         yield from wrap(plain(event.error), width, first="  ")
     facts = [

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from usersync.control_characters import CONTROL
+from usersync.errors import mask_addresses
 from usersync.events.delivery import AttemptOutcome
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ SUCCESS, _REDIRECT = range(200, 300), range(300, 400)
 
 _MOST_SHOWN = 300
 _SHORTEST_VALUE = 4
-#: As in usersync.redact_message().
-_ADDRESS = re.compile(r"[^\s,;<>]*@[^\s,;<>]*")
 #: A secret or a signature of Standard Webhooks, which an answer may repeat.
 _SECRET = re.compile(r"whsec_[\w+/=-]+|\bv1a?,[\w+/=-]{20,}")
 
@@ -74,7 +73,7 @@ def _without_values(said: str, event: EventRecord) -> str:
     # The longest first, because it may contain another.
     for value in sorted(set(_texts(fields, len(said))), key=len, reverse=True):
         said = said.replace(value, "…")
-    return _SECRET.sub("<secret>", _ADDRESS.sub("<address>", said))
+    return _SECRET.sub("<secret>", mask_addresses(said))
 
 
 def _texts(value: object, longest: int) -> Iterator[str]:
