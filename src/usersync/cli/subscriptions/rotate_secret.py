@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from usersync.cli.output import View
 
 _MOST_HOURS = 24 * 30
+_INVALID = (
+    "Running workers sign with the old secret until they renew their leases (3 seconds, by default), then "
+    "only with the new one."
+)
 
 
 @click.command(
@@ -45,5 +49,5 @@ def rotate_secret(call: Call, name: str, hours: float) -> View:
 
     secret, webhook = call.run(subscription.rotate_secret(name, keep_old=timedelta(hours=hours)))
     call.record_act("usersync.subscription_secret_rotated", table=TABLE, subscription=name)
-    advice = f"The old secret is valid for {hours:g} more hours." if hours else "The old secret is invalid."
+    advice = f"The old secret is valid for {hours:g} more hours." if hours else _INVALID
     return SecretView(name, webhook.endpoint.url, secret, "New secret:", advice)
