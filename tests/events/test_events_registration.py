@@ -228,10 +228,16 @@ def test_a_rollback_lists_and_removes_subscriptions(working):
     handlers = Handlers()
     handlers.on("user.*", name="first")(print)
     working.register(handlers)
+    working.record(1)
     planned = run(installation.plan_rollback(working.project.settings), working.owner)
     reasons = {each.subject: each.reason for each in planned.changes}
-    assert "1 subscription: positions and parked events" in reasons["table usersync.subscriptions"]
-    run(installation.rollback(working.project.settings), working.owner)
+    assert reasons["table usersync.subscriptions"] == (
+        "with 1 subscription and their undelivered events: first (1 event not read, 0 parked or dead)"
+    )
+    with working.worker(handlers) as worker:
+        run(installation.rollback(working.project.settings), working.owner)
+        # It waits longer now, and its other threads do nothing.
+        wait_for(lambda: worker._is_absent)
     with pytest.raises(NotInstalledError):
         working.register(handlers)
     assert definitions(handlers)[0].name == "first"

@@ -20,6 +20,7 @@ from usersync.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from usersync.config.settings import Settings
     from usersync.schema.inspection import Inspection
@@ -247,7 +248,8 @@ def _audit_log(
         return
     if catalog["audit_table_created_by_usersync"]:
         reason = (
-            "it keeps its events and its privileges, but is no longer append-only and gets no more partitions"
+            "it keeps its events and its privileges, but is no longer append-only, gets no more partitions, "
+            "and usersync audit cannot read it"
         )
         yield Change("keep", f"table {table}", reason, bundle.release_audit_table)
     elif catalog["has_audit_log"]:
@@ -283,14 +285,13 @@ def _lost_data() -> Steps[list[Change]]:
     # Failures of earlier releases have no kind.
     waiting = yield from _count("usersync.sync_failures", "to_jsonb(found) ->> 'kind' = 'event'")
     feed = yield from _count("usersync.feed")
-    subscriptions = yield from _count("usersync.subscriptions")
+    subscriptions = yield from _subscriptions()
     unsent = f"with {_number(waiting, 'event')} of users not stored yet"
-    parked = f"with {_number(subscriptions, 'subscription')}: positions and parked events"
     found = [
         (holds, "audit_holds", f"with {_number(holds, 'legal hold')} (usersync audit hold list)"),
         (waiting, "sync_failures", f"{unsent} (usersync retry)"),
         (feed, "event_numbers", "positions that readers of the feed have stored become invalid"),
-        (subscriptions, "subscriptions", f"{parked} (usersync subscriptions list)"),
+        (subscriptions, "subscriptions", _of_subscriptions(subscriptions)),
     ]
     streams = (yield from query(_STREAMS)) if subscriptions else ()
     return [
@@ -304,6 +305,41 @@ def _lost_data() -> Steps[list[Change]]:
             for each in streams
         ),
     ]
+
+
+def _subscriptions() -> Steps[list[Mapping[str, Any]]]:
+    """The subscriptions with their undelivered events. The schema may be of an earlier release."""
+    if not (yield from _count("usersync.subscriptions")):
+        return []
+    row = yield from query_row("select to_regproc('usersync.unnumbered_events') is not null as counts")
+    unnumbered = "usersync.unnumbered_events()" if row["counts"] else "0"
+    return (yield from query(_UNDELIVERED.format(unnumbered=unnumbered)))
+
+
+_UNDELIVERED = """
+    select
+        subscription.name,
+        greatest(coalesce((select last_number from usersync.feed), 0) - greatest(min(shard.position), 0), 0)
+            + {unnumbered} as lag,
+        (
+            select count(*) from usersync.parked_events as parked
+            where parked.subscription = subscription.name
+        ) as parked
+    from usersync.subscriptions as subscription
+    join usersync.subscription_shards as shard on shard.subscription = subscription.name
+    group by subscription.name
+    order by subscription.name
+"""
+_MOST_NAMES = 10
+
+
+def _of_subscriptions(found: Sequence[Mapping[str, Any]]) -> str:
+    each = [
+        f"{row['name']} ({_number(row['lag'], 'event')} not read, {row['parked']:,} parked or dead)"
+        for row in found[:_MOST_NAMES]
+    ]
+    more = f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
+    return f"with {_number(len(found), 'subscription')} and their undelivered events: {', '.join(each)}{more}"
 
 
 _STREAMS = (

@@ -19,7 +19,7 @@ from usersync.audit.reading import installed_settings
 from usersync.config.dsn import database_address
 from usersync.config.settings import Settings
 from usersync.core.audit_log import has_log
-from usersync.errors import SettingsError, UsersyncError
+from usersync.errors import NotInstalledError, SettingsError, UsersyncError
 from usersync.events import leases
 from usersync.events.definitions import definition, definitions
 from usersync.events.homes import Homes, check_homes
@@ -59,6 +59,8 @@ _PERIODIC_S = 5.0
 _HANGS_S = 120.0
 _SPOOLS_S = 60.0
 _REFUSED_S = 30.0
+#: How often a worker looks whether usersync is installed again.
+_ABSENT_S = 30.0
 _UNSERVED = {WEBHOOK: "webhooks are not sent", STREAM: "streams are not published"}
 
 
@@ -114,6 +116,8 @@ class Worker:
         self._tried_at = now()
         #: The last error of the database.
         self._problem = ""
+        #: usersync was removed from the database, or replaced by another version.
+        self._is_absent = False
         #: The long task that this worker is running.
         self._long_task: periodic.Task | None = None
 
@@ -246,7 +250,9 @@ class Worker:
             except (UsersyncError, psycopg.Error) as error:
                 self._problem = describe(error)
                 logger.warning("the leases could not be renewed: %s", self._problem)
+                self._is_absent = isinstance(error, NotInstalledError)
             else:
+                self._is_absent = False
                 self._renewed_at = began
                 self._assign(found, began + self._lease)
             self._tried_at = now()
@@ -255,7 +261,10 @@ class Worker:
                     "too many handlers hang, and their threads cannot be ended",
                     hint="Set time-outs for the calls in your handlers, and restart the process.",
                 )
-            self._wait_for_shares(found)
+            if self._is_absent:
+                self._stopping.wait(_ABSENT_S)
+            else:
+                self._wait_for_shares(found)
         # One of them may have been created after stop(). Until they have ended, their leases go on.
         self.stop()
         while any(each.thread.is_alive() for each in self._runners.values()):
@@ -279,6 +288,12 @@ class Worker:
                 logger.warning("%s (%s): %s", _UNSERVED[kind], ", ".join(sorted(names)), problem)
         self._homes = homes
         self._checked = homes.here | homes.held.keys()
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, and longer while usersync is not in the database: until the leases are renewed again."""
+        self._stopping.wait(seconds)
+        while self._is_absent and self.is_running:
+            self._stopping.wait(seconds)
 
     def _wait_for_shares(self, found: tuple[leases.Assignment, ...]) -> None:
         """Wait until the leases must be renewed: shorter if another worker starts or ends."""
@@ -359,7 +374,7 @@ class Worker:
                 for each in list(self._runners.values()):
                     each.tell(last)
             # From one look to the next. A look that takes long must not be followed by the next one at once.
-            self._stopping.wait(max(began + wait - now(), wait / 2))
+            self._rest(max(began + wait - now(), wait / 2))
         session.close()
 
     def _run_periodic_tasks(self) -> None:
@@ -377,7 +392,7 @@ class Worker:
                     periodic.deliver_spools(self._dsn)
                 except (UsersyncError, OSError) as error:
                     logger.warning("spooled events could not be delivered: %s", describe(error))
-            self._stopping.wait(_PERIODIC_S)
+            self._rest(_PERIODIC_S)
         session.close()
 
     def _run_long_tasks(self) -> None:
@@ -387,7 +402,7 @@ class Worker:
             of_log = periodic.RETENTION if self._settings.audit.is_own else periodic.FEED
             for task in (periodic.COMPARISON, *((of_log,) if self._has_log else ())):
                 self._run_task(session, task, partial(task.operation, self._stopping.is_set))
-            self._stopping.wait(_PERIODIC_S)
+            self._rest(_PERIODIC_S)
         session.close()
 
     def _run_task(self, session: Transport, task: periodic.Task, operation: Callable[[], Steps[Any]]) -> None:
