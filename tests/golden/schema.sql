@@ -3932,6 +3932,7 @@ CREATE OR REPLACE FUNCTION usersync.record_row_changes(ids uuid[], user_ids uuid
  SET bytea_output TO 'hex'
  SET lc_monetary TO 'C'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 declare
@@ -5697,6 +5698,7 @@ CREATE OR REPLACE FUNCTION usersync.user_rows(ids uuid[], source_is_locked boole
  SET bytea_output TO 'hex'
  SET lc_monetary TO 'C'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 #variable_conflict use_column
 begin

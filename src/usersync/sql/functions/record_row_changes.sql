@@ -13,6 +13,7 @@ create or replace function usersync.record_row_changes(
 language plpgsql
 set search_path = pg_catalog, "@pinned"
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $usersync$
 #variable_conflict use_column
 declare

@@ -6,6 +6,7 @@ create or replace function usersync.user_rows(
 language plpgsql
 set search_path = pg_catalog, "@pinned"
 set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $usersync$
 #variable_conflict use_column
 begin
