@@ -93,11 +93,19 @@ def test_why_shows_the_reason_of_a_sync_failure(why, project):
     assert done.code == 1
     assert "has no row" in done.out
     assert "Sync failure:" in done.out
-    assert "The row could not be written:" in done.out
-    assert done.out.count("23502") == 2
+    assert "The sync would fail as before." in done.out
+    # The sync that why tries fails like the one before. It is the same failure.
+    assert (done.out.count("23502"), done.out.count("attempt")) == (1, 1)
     assert state(project) == before
     project.owner.execute(f"alter table {project.users} alter column team set default 'x'")
     assert "The row would be written completely." in why(user).out
+    # A sync would fail for another reason than before.
+    project.owner.execute(
+        f"alter table {project.users} add column other int not null default 1 check (other > 1)"
+    )
+    other = why(user).out
+    assert ("23502" in other, "23514" in other, other.count("attempt")) == (True, True, 1)
+    project.owner.execute(f"alter table {project.users} drop column other")
     assert state(project) == before
 
 

@@ -101,6 +101,50 @@ def test_a_browser_shows_every_page(project, seen):
     assert bright == {("light", True), ("dark", False)}
 
 
+LONG = "subscription_plan.downgrade_requested_by_the_administrator"
+LONG_EVENT = """
+    insert into public.audit_logs (
+        id, occurred_at, action, outcome, actor_type, source, entity_type, entity_id, actor_id
+    )
+    values (gen_random_uuid(), now(), %s, 'succeeded', 'user', 'app', 'subscription_plan',
+        '8a9a021e-a648-47dd-8683-9eb905b6e6e3', 'supabase_auth_admin')
+"""
+#: The words of an element that a browser breaks: those in more than one line.
+BROKEN_WORDS = """
+    each => [...each.querySelectorAll("tbody th, tbody td:not(:last-child)")].flatMap(cell => {
+        const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), found = [];
+        while (texts.nextNode()) for (const word of texts.currentNode.data.matchAll(/[^\\s-]+/g)) {
+            const range = document.createRange();
+            range.setStart(texts.currentNode, word.index);
+            range.setEnd(texts.currentNode, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) found.push(word[0]);
+        }
+        return found;
+    })
+"""
+
+
+def test_narrow_tables_break_no_word(project, seen):
+    page, address, _, _ = seen
+    with project.database.connect() as owner:
+        owner.execute(LONG_EVENT, [LONG])
+    for path in (f"/events?action={LONG}", "/subscriptions?name=quiet", "/doctor?run=1"):
+        page.goto(address + path)
+        for width in (320, 390, 768, 1280, 2560):
+            page.set_viewport_size({"width": width, "height": 800})
+            found = page.locator(".cards").first.evaluate(BROKEN_WORDS)
+            assert [word for word in found if len(word) < 25] == [], (path, width)
+    page.goto(f"{address}/events?action={LONG}")
+    for width, is_card in ((390, True), (1280, False)):
+        page.set_viewport_size({"width": width, "height": 800})
+        row, entity = (
+            page.locator(f".events tbody {each}").bounding_box() for each in ("tr", "td:nth-child(4)")
+        )
+        assert row["height"] < 200, width
+        assert (entity["width"] > 300) == is_card
+    assert page.get_by_role("link", name=LONG, exact=True).count() == 1
+
+
 def violations(page, address):
     """The violations that axe finds on a page: the rule and the element."""
     axe = node_tool("axe-core/axe.min.js") or skip_without("axe-core")

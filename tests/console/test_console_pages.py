@@ -116,7 +116,7 @@ def test_every_page_that_a_link_reaches_is_valid_and_escapes_values(project, bro
 
 def test_the_overview_shows_the_last_comparison_without_starting_one(project, browser):
     page = shown(browser, "/")
-    assert "Out of sync, as of the last comparison: finished" in page.words
+    assert "Out of sync: 1 user has a failure. Last comparison: finished" in page.words
     assert "compared 3 users that the run compared" in page.words
     # One row could not be written. Another row changed after the comparison, so it is not counted.
     assert "stale 1 a mapped value differed" in page.words
@@ -378,7 +378,7 @@ def test_a_role_with_some_privileges_sees_the_pages_that_they_allow(project):
                 assert "order.paid" in shown(browser, "/events?action=order.paid").words
                 assert "order.paid" in shown(browser, f"/events/{project.first}").words
                 page = shown(browser, "/")
-                assert "Out of sync, as of the last comparison" in page.words
+                assert "Out of sync: 1 user has a failure" in page.words
                 assert page.words.count("usersync explain US202") == 2
                 assert "The newest events of the audit log" in page.words
                 assert "degraded" in shown(browser, "/failures").words

@@ -64,8 +64,11 @@ class FailuresView:
         }
 
 
-def failure_lines(failure: Failure, width: int) -> Iterator[str]:
-    """A sync failure for people: user, outcome and SQLSTATE; the message; column, attempts and times."""
+def failure_lines(failure: Failure, width: int, *, times: bool = True) -> Iterator[str]:
+    """A sync failure for people: user, outcome and SQLSTATE; the message; column, attempts and times.
+
+    The attempts and times of a trial, which has been rolled back, mean nothing: ``times`` leaves them out.
+    """
     style = bad if failure.outcome == "failed" else warning
     what = failure.outcome if failure.kind == "row" else f"{failure.kind} failed"
     yield f"{failure.user_id}  {style(f'{what:8}')}  {_state(failure)}"
@@ -75,12 +78,19 @@ def failure_lines(failure: Failure, width: int) -> Iterator[str]:
         f"column {plain(failure.column)}" if failure.column else "",
         f"constraint {plain(failure.constraint)}" if failure.constraint else "",
         f"raised in {plain(failure.raised_in)}" if failure.raised_in else "",
-        count(failure.attempts, "attempt"),
-        f"first failed {first_failed}",
-        f"next attempt of usersync sync {_next_try(failure)}" if failure.next_try_at else "",
+        *(
+            (
+                count(failure.attempts, "attempt"),
+                f"first failed {first_failed}",
+                f"next attempt of usersync sync {_next_try(failure)}" if failure.next_try_at else "",
+            )
+            if times
+            else ()
+        ),
     ]
-    for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
-        yield faint(line)
+    if any(facts):
+        for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
+            yield faint(line)
 
 
 def _next_try(failure: Failure) -> str:

@@ -55,9 +55,12 @@ class WhyView:
             yield "Sync failure:"
             yield from (f"  {line}" for line in failure_lines(report.failure, width - 2))
         yield ""
-        yield from wrap(SYNC_EFFECTS[report.prospect], width, first="If synced now:  ")
+        effect = "The sync would fail as before." if report.fails_again else SYNC_EFFECTS[report.prospect]
+        yield from wrap(effect, width, first="If synced now:  ")
         if report.prospective_failure is not None:
-            yield from (f"  {line}" for line in failure_lines(report.prospective_failure, width - 2))
+            if not report.fails_again:
+                lines = failure_lines(report.prospective_failure, width - 2, times=False)
+                yield from (f"  {line}" for line in lines)
         elif report.prospect not in {"nothing", "skipped", "not_tried"}:
             option = _OPTIONS.get(report.prospect, f"--user {report.user_id}")
             yield f"  {typed(f'usersync sync {option}')}"

@@ -65,6 +65,7 @@ class Renderer:
         )
         self._templates.filters |= {
             "shown": shown.shown,
+            "name": shown.name,
             "json": shown.as_json,
             "value": shown.value_of,
             "moment": shown.moment,

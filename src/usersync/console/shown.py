@@ -7,6 +7,7 @@ long values.
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,14 @@ from usersync.audit.formats import value_text
 from usersync.control_characters import CONTROL
 
 if TYPE_CHECKING:
-    import re
-
     from usersync.audit.models import EventRecord
 
 #: The number of shown characters of a value in a table, and of a document.
 VALUE, DOCUMENT = 500, 20_000
 #: The number of shown rows of one event or one user.
 ROWS = 200
+_NAME, _LONG_NAME = 200, 20
+_BETWEEN_WORDS = re.compile(r"(?<=\w[._/])(?=\w)")
 _SUMMARY_FIELDS, _SUMMARY_VALUE = 3, 40
 _HARMLESS = "\n\t"
 
@@ -32,14 +33,28 @@ _HARMLESS = "\n\t"
 def shown(value: object, most: int = VALUE) -> Markup:
     """A text, with control characters as ``\\u202e``, cut with a note."""
     text = str(value)
-    found = Markup(CONTROL.sub(_visible, str(Markup.escape(text[:most]))))  # noqa: S704 - escaped before
+    return _visible(text[:most]) + _cut_note(text, most)
+
+
+def name(value: object) -> Markup:
+    """An action, an entity or an actor. A browser breaks a long one between its words and not within them."""
+    text = str(value)
+    parts = _BETWEEN_WORDS.split(text[:_NAME]) if len(text) > _LONG_NAME else [text]
+    return Markup("<wbr>").join(map(_visible, parts)) + _cut_note(text, _NAME)
+
+
+def _visible(text: str) -> Markup:
+    return Markup(CONTROL.sub(_code_point, str(Markup.escape(text))))  # noqa: S704 - escaped before
+
+
+def _cut_note(text: str, most: int) -> Markup:
     if len(text) <= most:
-        return found
+        return Markup("")
     note = Markup(' <span class="note">… ({:,} characters, {:,} are shown)</span>')
-    return found + note.format(len(text), most)
+    return note.format(len(text), most)
 
 
-def _visible(match: re.Match[str]) -> str:
+def _code_point(match: re.Match[str]) -> str:
     character = match[0]
     if character in _HARMLESS:
         return character

@@ -88,6 +88,12 @@ class UserReport:
         return self.prospect in {"nothing", "skipped"} and self.failure is None and not self.missing
 
     @property
+    def fails_again(self) -> bool:
+        """Whether a sync would fail in the same way as the recorded failure says."""
+        then, now = self.failure, self.prospective_failure
+        return then is not None and now is not None and _kind(then) == _kind(now)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The mapped columns that the users table does not have."""
         return tuple(column.name for column in self.columns if column.missing)
@@ -170,6 +176,13 @@ def explain_user(settings: Settings, user_id: UUID) -> Steps[UserReport]:
 def _failure(user_id: UUID) -> Steps[Failure | None]:
     found = yield from failures(limit=1, user_id=user_id)
     return found[0] if found else None
+
+
+def _kind(failure: Failure) -> tuple[str | None, ...]:
+    return (
+        *(failure.kind, failure.outcome, failure.sqlstate, failure.message),
+        *(failure.column, failure.constraint, failure.raised_in),
+    )
 
 
 def _prospect(

@@ -63,9 +63,10 @@ class SubscriptionsView:
                 )
             if each.reason:
                 yield from wrap(f"{plain(each.name)} is {each.state}: {plain(each.reason)}", width)
+        states = {each.name: each.state for each in self.subscriptions}
         for event in self.parked:
             yield ""
-            yield from parked_lines(event, width)
+            yield from parked_lines(event, width, states.get(event.subscription, "active"))
         if self.attempts:
             yield ""
             yield from attempt_lines(self.attempts, width)
@@ -181,8 +182,13 @@ def attempt_lines(attempts: Sequence[DeliveryAttempt], width: int) -> Iterator[s
             yield from wrap(plain(each.error), width, first="  ")
 
 
-def parked_lines(event: ParkedEvent, width: int) -> Iterator[str]:
+def parked_lines(event: ParkedEvent, width: int, subscription_state: str = "active") -> Iterator[str]:
     """A parked event for people: subscription, number, entity, state, error, attempts."""
+    waits_until = (
+        f"next {moment(event.next_try_at)}"
+        if subscription_state == "active"
+        else f"no attempt while the subscription is {subscription_state}"
+    )
     entity = f"{event.entity_type}/{event.entity_id}" if event.entity_id else "no entity"
     state = bad(event.state) if event.state == "dead" else warning(event.state)
     place = event.number if event.number > 0 else "backfill"
@@ -193,7 +199,7 @@ def parked_lines(event: ParkedEvent, width: int) -> Iterator[str]:
         f"event {event.event_id}",
         count(event.attempts, "attempt") if event.attempts else "waits for an earlier event of its entity",
         f"last {moment(event.last_tried_at)}" if event.last_tried_at else "",
-        f"next {moment(event.next_try_at)}" if event.next_try_at else "",
+        waits_until if event.next_try_at else "",
     ]
     for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
         yield faint(line)
