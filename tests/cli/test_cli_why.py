@@ -136,7 +136,7 @@ def test_a_renamed_users_table_refers_to_doctor(why, project):
     done = why(user)
     assert done.code == 1
     assert "US203" in done.err
-    assert "Run: usersync doctor" in " ".join(done.err.split())
+    assert "usersync doctor --only D012" in " ".join(done.err.split())
 
 
 @pytest.mark.newest_server

@@ -184,11 +184,6 @@ def attempt_lines(attempts: Sequence[DeliveryAttempt], width: int) -> Iterator[s
 
 def parked_lines(event: ParkedEvent, width: int, subscription_state: str = "active") -> Iterator[str]:
     """A parked event for people: subscription, number, entity, state, error, attempts."""
-    waits_until = (
-        f"next {moment(event.next_try_at)}"
-        if subscription_state == "active"
-        else f"no attempt while the subscription is {subscription_state}"
-    )
     entity = f"{event.entity_type}/{event.entity_id}" if event.entity_id else "no entity"
     state = bad(event.state) if event.state == "dead" else warning(event.state)
     place = event.number if event.number > 0 else "backfill"
@@ -199,7 +194,15 @@ def parked_lines(event: ParkedEvent, width: int, subscription_state: str = "acti
         f"event {event.event_id}",
         count(event.attempts, "attempt") if event.attempts else "waits for an earlier event of its entity",
         f"last {moment(event.last_tried_at)}" if event.last_tried_at else "",
-        waits_until if event.next_try_at else "",
+        _next_try(event, subscription_state),
     ]
     for line in wrap(" · ".join(filter(None, facts)), width, first="  "):
         yield faint(line)
+
+
+def _next_try(event: ParkedEvent, subscription_state: str) -> str:
+    if event.next_try_at is None:
+        return ""
+    if subscription_state != "active":
+        return f"no attempt while the subscription is {subscription_state}"
+    return f"next {moment(event.next_try_at)}"
