@@ -68,7 +68,9 @@ def test_a_receiver_gets_a_signed_request(event, status):
 def test_redirects_are_not_followed(status):
     outcome, receiver = deliver(answer(status, location="http://127.0.0.1:1/"), answer())
     assert outcome.error.startswith(f"{status} ")
-    assert outcome.error.endswith("redirects are not followed: change the webhook's URL")
+    assert outcome.error.endswith(
+        "redirects are not followed. To change the URL: usersync subscriptions set-url"
+    )
     assert not outcome.disables
     assert len(receiver.requests) == 1
 

@@ -124,6 +124,27 @@ def test_invalid_commands_create_no_subscription(working, command, monkeypatch):
     assert working.owner.execute("select count(*) from usersync.subscriptions").fetchone() == (0,)
 
 
+def test_set_url_keeps_the_position_and_the_secret_and_makes_this_database_the_home(working, command):
+    with BackgroundReceiver([answer()]) as receiver:
+        code, output = command("add", "crm", "--webhook", "https://hooks.example/", "--on", "a.b", "--json")
+        assert code == 0
+        secret = secret_printed_in(output)
+        (event_id,) = working.record(1)
+        working.owner.execute("update usersync.subscriptions set state = 'held', home_cluster = '1/2'")
+        for name, url in (
+            ("crm", "http://169.254.169.254/"),
+            ("crm", receiver.url),
+            ("other", "https://a.example/"),
+        ):
+            assert command("set-url", name, url)[0] == 2
+        assert command("set-url", "crm", receiver.url, "--allow-private") == (0, "URL changed: crm\n")
+        with working.worker():
+            working.wait_done("crm")
+        (request,) = receiver.requests
+        assert request.headers["webhook-id"] == event_id
+        Webhook(secret).verify(request.body, dict(request.headers))
+
+
 def test_a_worker_with_a_wrong_encryption_key_sends_nothing(working, command, monkeypatch):
     with BackgroundReceiver([answer(429, retry_after="0"), answer()]) as receiver:
         assert command("add", "crm", "--webhook", receiver.url, "--on", "a.b", "--allow-private")[0] == 0

@@ -21,6 +21,7 @@ SECTIONS: Sections = {
         Entry("retry", "Retry dead and waiting events now.", _PACKAGE),
         Entry("replay", "Handle past events again.", _PACKAGE),
         Entry("test", "Send a test event to a webhook or a stream.", _PACKAGE),
+        Entry("set-url", "Change the URL of a webhook.", _PACKAGE),
         Entry("rotate-secret", "Give a webhook a new secret, and print it.", _PACKAGE),
         Entry("remove", "Delete a subscription with its position and its parked events.", _PACKAGE),
     )

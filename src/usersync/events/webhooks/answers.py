@@ -38,7 +38,9 @@ def outcome_of(status: int, headers: Mapping[str, str], body: bytes, event: Even
         return AttemptOutcome.disable(_described(status, said, "the receiver wants no more events"))
     if status in _REDIRECT:
         return AttemptOutcome.failed(
-            _described(status, "", "redirects are not followed: change the webhook's URL")
+            _described(
+                status, "", "redirects are not followed. To change the URL: usersync subscriptions set-url"
+            )
         )
     waits = status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
     wait = _seconds(headers.get("retry-after", "")) if waits else None
