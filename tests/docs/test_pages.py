@@ -203,7 +203,7 @@ def test_user_events(page, database, postgres):
 
 
 def test_subscriptions(page, database, postgres, monkeypatch):
-    postgres.execute("create table public.workspaces (owner_id uuid)")
+    postgres.execute("create table public.workspaces (owner_id uuid unique)")
     _, module = page.blocks[0]
     Path("shop").mkdir()
     Path("shop/events.py").write_text(module)
@@ -216,6 +216,9 @@ def test_subscriptions(page, database, postgres, monkeypatch):
         owners = "select owner_id from public.workspaces"
         found = until(lambda: postgres.execute(owners).fetchall())
         assert found == [(user,)]
+        page.python["make_workspace"](replace(EVENT, user_id=user), postgres)
+        page.python["make_workspace"](replace(EVENT, user_id=None), postgres)
+        assert postgres.execute(owners).fetchall() == [(user,)]
         monkeypatch.setenv("DATABASE_URL", database.dsn("postgres"))
         monkeypatch.setenv("BROKER_URL", "memory://")
         page.run(1)
@@ -263,7 +266,7 @@ def test_webhooks(page, monkeypatch, capsys):
         assert client.post("/hooks", content=sent.body, headers=sent.headers).status_code == 204
         assert client.post("/hooks", content=sent.body + b" ", headers=sent.headers).status_code == 400
     assert welcomed == [(str(created.id), created.entity_id)]
-    page.run(1)
+    page.run(2)
     with BackgroundReceiver([answer()]) as receiver:
         page.names["http://127.0.0.1:8000/hooks"] = receiver.url
         page.run()

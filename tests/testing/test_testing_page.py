@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -64,8 +65,15 @@ def test_the_script_keeps_the_server_until_it_reads_a_line(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     ) as script:
-        with psycopg.connect(script.stdout.readline().strip()) as connection:
+        dsn = script.stdout.readline().strip()
+        with psycopg.connect(dsn, autocommit=True) as connection:
             assert connection.execute("select count(*) from auth.users").fetchone() == (0,)
+            write(tmp_path, "sign_up.py")
+            environment = os.environ | {"SUPABASE_DB_URL": dsn}
+            sign_up = [sys.executable, tmp_path / "sign_up.py"]
+            user = subprocess.run(sign_up, env=environment, capture_output=True, text=True, check=True).stdout
+            found = connection.execute("select id::text, email from auth.users").fetchall()
+            assert found == [(user.strip(), "ada@example.com")]
         script.communicate("\n", timeout=90)
     assert script.returncode == 0
 

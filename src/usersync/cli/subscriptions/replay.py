@@ -72,10 +72,10 @@ def replay(call: Call, name: str, since: int | datetime, *, yes: bool) -> View:
     """Handle past events again.
 
     The subscription gets the event of --since and all later events again, in their order, with the same ids.
-    A receiver can skip ids that it already has. With a time, the replay starts at the first event of the feed
-    that happened at this time or later. Parked and dead events from there on are retried in their order, with
-    all attempts again. If the subscription has not read the feed that far, its position does not change.
-    Events that the retention has deleted are not sent.
+    Handlers run again. A receiver can skip ids that it already has. With a time, the replay starts at the
+    first event of the feed that happened at this time or later. Parked and dead events from there on are
+    retried in their order, with all attempts again. If the subscription has not read the feed that far, its
+    position does not change. Events that the retention has deleted are not sent.
     """
     from usersync.events import subscriptions  # noqa: PLC0415 - only if used
 
@@ -86,6 +86,7 @@ def replay(call: Call, name: str, since: int | datetime, *, yes: bool) -> View:
     events = call.run(subscriptions.replayed(name, number))
     call.require_consent(yes=yes)
     if not yes:
+        call.output.say("Handlers run again, and receivers get the events again, with the same ids.")
         call.ask(f"Handle events of {plain(name)} again, from event {number}, {_read_again(events)}?")
     ended = call.run(subscriptions.replay(name, number))
     call.record_act("usersync.subscription_replayed", table=TABLE, subscription=name, since=number)
