@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, examples, schema_options
 from usersync.cli.plan import adopt_option, compare
 from usersync.cli.plan_view import change_data, done_lines
 from usersync.cli.sync import reconcile
@@ -148,7 +148,7 @@ class GatedView:
     "--no-trial", is_flag=True, help="Skip the trial of the auth server's flows. For test databases."
 )
 @adopt_option
-@common_options
+@schema_options
 def apply(
     call: Call, *, yes: bool, no_sync: bool, adopt: bool, accept_changes: bool, call_out: bool, no_trial: bool
 ) -> View:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.options import DEFAULTS, Call, common_options, examples
-from usersync.cli.text import align, bad, bold, faint, good, plain, warning, wrap
+from usersync.cli.text import bad, bold, faint, good, plain, table, warning, wrap
 from usersync.cli.toml_lines import lines_of_keys
 from usersync.config.environment import ENVIRONMENT, Found, look_everywhere
 from usersync.config.retired import MOVED
@@ -79,11 +79,12 @@ class ConfigView:
             yield from wrap(plain(self.problem.hint or ""), width, first=faint("  hint: "))
         yield ""
         yield bold("Connection strings and keys")
-        yield from align(map(_variable_row, self.variables), indent="  ")
+        yield from table(map(_variable_row, self.variables), width, indent="  ")
         yield ""
         yield bold("Settings") + faint(f"  {self.settings_file}")
-        yield from align(
+        yield from table(
             ((each.name, faint(each.source), plain(_toml(_brief(each.value)))) for each in self.settings),
+            width,
             indent="  ",
         )
 

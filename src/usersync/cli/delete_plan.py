@@ -9,7 +9,7 @@ import click
 
 from usersync.cli.find_user import find_user
 from usersync.cli.options import Call, common_options, examples
-from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, warning, wrap
+from usersync.cli.text import bad, bold, count, faint, good, number, plain, table, warning, wrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ class DeletePlanView:
         if affected:
             yield ""
             heads = tuple(map(faint, ("table", "rows", "effect", "foreign key")))
-            yield from align([heads, *map(_row, affected)], indent="  ")
+            yield from table([heads, *map(_row, affected)], width, indent="  ")
         yield ""
         yield from self._others(width)
         yield from self._remarks(width)

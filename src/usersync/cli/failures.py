@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.text import ago, bad, bold, count, faint, good, plain, typed, warning, wrap
 from usersync.core.pausing import NOTED
 from usersync.core.sqlstates import state_name
@@ -121,7 +121,7 @@ def _data(failure: Failure) -> dict[str, Any]:
     metavar="N",
     help="Maximum number of failures to show, the oldest first.",
 )
-@common_options
+@data_api_options
 def failures(call: Call, user_id: UUID | None, limit: int) -> View:
     """List sync failures: the user, the SQLSTATE, the reason.
 

@@ -60,6 +60,8 @@ class Call:
     host_program: HostProgram | None = None
     #: Settings that are not written to a file yet.
     given: Settings | None = None
+    #: Then the settings of the file, as it is now.
+    file_settings: Settings | None = None
 
     @functools.cached_property
     def source(self) -> str | DataApi:
@@ -263,6 +265,16 @@ def common_options(command: Command) -> Callable[..., None]:
     return _DSN(settings_options(command))
 
 
+def data_api_options(command: Command) -> Callable[..., None]:
+    """Like ``common_options``, for a command that also works over the Data API."""
+    return _DSN_OR_API(settings_options(command))
+
+
+def schema_options(command: Command) -> Callable[..., None]:
+    """Like ``common_options``, for a command whose ``--verbose`` lists the changed functions."""
+    return _DSN(_CONFIG(_JSON(_VERBOSE_SCHEMA(_run(command)))))
+
+
 def settings_options(command: Command) -> Callable[..., None]:
     """Like ``common_options``, without ``--dsn``: for a command that reads settings only."""
     return _CONFIG(output_options(command))
@@ -270,7 +282,10 @@ def settings_options(command: Command) -> Callable[..., None]:
 
 def output_options(command: Command) -> Callable[..., None]:
     """Like ``common_options``, without ``--dsn`` and ``--config``."""
+    return _JSON(_VERBOSE(_run(command)))
 
+
+def _run(command: Command) -> Callable[..., None]:
     @functools.wraps(command)
     def run(
         *, as_json: bool, verbose: bool, dsn: str | None = None, config: Path | None = None, **options: Any
@@ -286,16 +301,18 @@ def output_options(command: Command) -> Callable[..., None]:
             call.output.show(view)
             click.get_current_context().exit(view.exit_code)
 
-    return _JSON(_VERBOSE(run))
+    return run
 
 
-_DSN = click.option(
+_DSN_HELP = (
+    "The connection string: postgresql://user:password@host:port/dbname. Default: SUPABASE_DB_URL or "
+    "DATABASE_URL, from the environment, .env.local or .env."
+)
+_DSN = click.option("--dsn", metavar="URL", help=_DSN_HELP)
+_DSN_OR_API = click.option(
     "--dsn",
     metavar="URL",
-    help="The connection string: postgresql://user:password@host:port/dbname. Default: SUPABASE_DB_URL or "
-    "DATABASE_URL, from the environment, .env.local or .env. If both are missing, status, sync, failures, "
-    "retry, pause, resume, and audit search, show and history use the Data API (SUPABASE_URL, "
-    "SUPABASE_SECRET_KEY).",
+    help=f"{_DSN_HELP} If both are missing: the Data API (SUPABASE_URL, SUPABASE_SECRET_KEY).",
 )
 _CONFIG = click.option(
     "--config",
@@ -304,7 +321,8 @@ _CONFIG = click.option(
     help="The settings file. Default: usersync.toml, else [tool.usersync] in pyproject.toml.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, errors included.")
-_VERBOSE = click.option(
+_VERBOSE = click.option("--verbose", is_flag=True, help="With an error, print the traceback.")
+_VERBOSE_SCHEMA = click.option(
     "--verbose", is_flag=True, help="List each changed function. With an error, print the traceback."
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.text import bold, typed, warning, wrap
 from usersync.core import pausing
 
@@ -50,7 +50,7 @@ class PauseView:
         ("usersync resume", "ends the pause and syncs"),
     )
 )
-@common_options
+@data_api_options
 def pause(call: Call) -> View:
     """Pause the triggers. Sign-ups succeed; no user is synced until resume.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from usersync.cli.options import Call, common_options, differing_settings, examples
+from usersync.cli.options import Call, differing_settings, examples, schema_options
 from usersync.cli.plan_view import PlanView
 from usersync.schema import installation
 
@@ -32,7 +32,7 @@ adopt_option = click.option(
 @adopt_option
 @click.option("--sql", "with_sql", is_flag=True, help="Print the SQL that would run.")
 @click.option("--exit-code", is_flag=True, help="End with exit code 2 if changes are pending, for CI.")
-@common_options
+@schema_options
 def plan(call: Call, with_sql: bool, exit_code: bool, adopt: bool) -> PlanView:
     """Show what apply would change. Changes nothing.
 
@@ -48,7 +48,7 @@ def compare(
 ) -> Steps[PlanView]:
     """Compare the database with the settings."""
     planned = yield from installation.plan(call.settings, adopt=adopt)
-    differing = yield from differing_settings(call.settings)
+    differing = yield from differing_settings(call.file_settings or call.settings)
     return PlanView(
         planned, call.target, call.settings_source, differing, next_step, with_sql, call.output.verbose
     )

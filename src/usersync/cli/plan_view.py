@@ -141,12 +141,27 @@ def _settings_lines(differing: tuple[tuple[str, str, str], ...], source: str, wi
     text = f"usersync was applied to this database with other settings than in {source}:"
     yield from wrap(text, width, first=warning("  ! "))
     for name, there, here in differing[:_MOST_SETTINGS]:
-        told = f"{plain(name)} was {clip(there, 60)}, and is {clip(here, 60)} in {source}"
+        before, after = _differing_parts(plain(there), plain(here))
+        told = f"{plain(name)} was {before}, and is {after} in {source}"
         yield from wrap(told, width, first="    - ")
     if len(differing) > _MOST_SETTINGS:
         yield f"    - {len(differing) - _MOST_SETTINGS} more"
     hint = "If the file is for another database, change the directory, or name the right file with --config."
     yield from wrap(hint, width, first="    ")
+
+
+_SHOWN, _SHOWN_BEFORE = 60, 20
+
+
+def _differing_parts(before: str, after: str) -> tuple[str, str]:
+    """Both texts, cut such that their first difference is in what is shown."""
+    if max(len(before), len(after)) <= _SHOWN:
+        return before, after
+    pairs = enumerate(zip(before, after, strict=False))
+    same = next((at for at, (one, other) in pairs if one != other), min(len(before), len(after)))
+    start = max(same - _SHOWN_BEFORE, 0)
+    begin = "…" if start else ""
+    return f"{begin}{clip(before[start:], _SHOWN)}", f"{begin}{clip(after[start:], _SHOWN)}"
 
 
 def finding_lines(findings: Iterable[Finding], width: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.sync import reconcile
 from usersync.cli.text import bad, bold, count, good, typed, wrap
 from usersync.core import pausing, users
@@ -72,7 +72,7 @@ class ResumeView:
         ("usersync resume --json", "for programs"),
     )
 )
-@common_options
+@data_api_options
 def resume(call: Call) -> View:
     """End the pause, and sync the users who changed during it.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.sync_view import UNKNOWN_HINT
 from usersync.cli.text import bad, bold, count, good, typed, warning, wrap
 
@@ -75,7 +75,7 @@ class RetryView:
 @click.option(
     "--due", is_flag=True, help="Only users whose next attempt is due. For jobs that run every few minutes."
 )
-@common_options
+@data_api_options
 def retry(call: Call, user_id: UUID | None, *, due: bool) -> View:
     """Retry the users of the failures table.
 

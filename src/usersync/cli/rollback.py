@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, examples, schema_options
 from usersync.cli.plan_view import PlanView, change_data, done_lines
 from usersync.cli.text import plain, wrap
 from usersync.manage.installing import remove
@@ -60,7 +60,7 @@ class RollbackView:
     is_flag=True,
     help="Also drop the audit log and all its events. Only if usersync created it.",
 )
-@common_options
+@schema_options
 def rollback(call: Call, yes: bool, drop_users_table: bool, drop_audit_log: bool) -> View:
     """Remove usersync from the database. The users table stays.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, Number, common_options, examples
+from usersync.cli.options import Call, Number, data_api_options, examples
 from usersync.cli.output import describe_error, error_lines
 from usersync.cli.text import (
     ago,
@@ -181,7 +181,7 @@ class _LostView:
     metavar="[SECONDS]",
     help=f"Repeat at this interval ({_USUAL} s), until Ctrl-C. With --json, print one document a line.",
 )
-@common_options
+@data_api_options
 def status(call: Call, watch: float | None) -> View | None:
     """Count the users of both tables, and the differences.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.sync_view import SyncView, UsersView
 from usersync.cli.text import count, typed
 from usersync.core import reconcile as operations
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="First read all users from the auth server's admin API, for an auth server with its own database.",
 )
-@common_options
+@data_api_options
 def sync(call: Call, user_ids: tuple[UUID, ...], *, from_api: bool, **options: Any) -> View:
     """Write the missing and stale rows, page by page.
 

@@ -88,14 +88,17 @@ def _styled(text: str, **style: Any) -> str:
     return click.style(text, **style) if text else ""
 
 
-def wrap(text: str, width: int, *, first: str = "", rest: str | None = None) -> list[str]:
+def wrap(
+    text: str, width: int, *, first: str = "", rest: str | None = None, breaks_words: bool = False
+) -> list[str]:
     """Break ``text`` into lines of at most ``width``. ``first`` and ``rest`` are the prefixes of the lines.
 
-    A word, such as a URL, is never broken, so a line may be longer.
+    A word, such as a URL, is not broken, so a line may be longer; with ``breaks_words``, for the text of
+    another server, a word that is longer than a line is broken.
     """
     indent = " " * len(click.unstyle(first)) if rest is None else rest
     room = max(width - len(click.unstyle(first)), 20)
-    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(text, room, break_long_words=breaks_words, break_on_hyphens=False) or [""]
     return [f"{indent if number else first}{line}" for number, line in enumerate(lines)]
 
 
@@ -106,6 +109,28 @@ def align(rows: Iterable[Sequence[str]], *, indent: str = "", gap: int = 2) -> I
     for row in table:
         cells = [cell + " " * (width - _length(cell)) for cell, width in zip(row, widths, strict=True)]
         yield indent + (" " * gap).join(cells).rstrip()
+
+
+#: A last column with less room begins on a line of its own.
+_NARROW = 24
+
+
+def table(rows: Iterable[Sequence[str]], width: int, *, indent: str = "", gap: int = 2) -> Iterator[str]:
+    """Align cells in columns, and wrap the last column. A cell of several lines has no colours."""
+    found = [tuple(row) for row in rows]
+    lead = align(((*row[:-1], "|") for row in found), indent=indent, gap=gap)
+    for row, head in zip(found, lead, strict=True):
+        begin = head.rpartition("|")[0]
+        last, room = row[-1], width - _length(begin)
+        if _length(last) <= room:
+            yield f"{begin}{last}".rstrip()
+            continue
+        text = click.unstyle(last)
+        if room >= max(_NARROW, *map(columns, text.split())):
+            yield from wrap(text, width, first=begin, rest=" " * _length(begin))
+        else:
+            yield begin.rstrip()
+            yield from wrap(text, width, first=f"{indent}    ", breaks_words=True)
 
 
 def _length(cell: str) -> int:

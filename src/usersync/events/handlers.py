@@ -186,8 +186,8 @@ def load_handlers(reference: str) -> Handlers:
     module, _, name = reference.partition(":")
     if not module or not name:
         raise SettingsError(
-            f"{reference!r} is not the place of handlers",
-            hint="Write module:name, for example myapp.events:handlers.",
+            f"{reference!r} does not name handlers",
+            hint="Write MODULE:NAME, for example myapp.events:handlers.",
         )
     try:
         found: Any = import_module(module)
@@ -198,10 +198,15 @@ def load_handlers(reference: str) -> Handlers:
             f"the module {module} does not exist", hint="Run the command in the directory that contains it."
         ) from error
     for part in name.split("."):
-        found = getattr(found, part, None)
+        if not hasattr(found, part):
+            raise SettingsError(
+                f"the module {module} has no {name}",
+                hint=f"Create it in the module: {name} = Handlers()",
+            )
+        found = getattr(found, part)
     if not isinstance(found, Handlers):
         raise SettingsError(
-            f"{reference} is not an object of usersync.Handlers, but {full_name(type(found))}",
-            hint="Create it in the module: handlers = Handlers()",
+            f"{reference} is not an object of usersync.Handlers, but of {full_name(type(found))}",
+            hint=f"Create it in the module: {name} = Handlers()",
         )
     return found

@@ -50,7 +50,9 @@ def retry_failures() -> Steps[None]:
     """Retry the users of the failures table whose next attempt is due."""
     result = yield from users.retry_on_request(due=True)
     if result.counts.examined:
-        logger.info("retried %s users, %s are in sync now", result.counts.examined, result.synced)
+        logger.info(
+            "retried users with a failure: %s, in sync now: %s", result.counts.examined, result.synced
+        )
 
 
 def make_partitions() -> Steps[None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.apply import ApplyView, install
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, examples, schema_options
 from usersync.cli.settings_file import SettingsFile
 from usersync.cli.text import good, plain, typed
 from usersync.config.mapping import parse_name
@@ -51,7 +51,7 @@ class EnabledView:
 )
 @click.option("--table", metavar="NAME", help="The name of the log. Default: the name in the settings file.")
 @click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")
-@common_options
+@schema_options
 def enable(call: Call, *, table: str | None, yes: bool) -> View:
     """Create the audit log, and enable it in the settings file.
 
@@ -78,7 +78,7 @@ def enable(call: Call, *, table: str | None, yes: bool) -> View:
     refuse_taken(name)
     settings = replace(call.settings, audit=replace(audit, enabled=True, table=name))
     is_installed = call.run(settings_in_database()) is not None
-    view = install(replace(call, given=settings), yes=yes, no_sync=is_installed)
+    view = install(replace(call, given=settings, file_settings=call.settings), yes=yes, no_sync=is_installed)
     if not isinstance(view, ApplyView):
         return view
     file.write(text)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from usersync.audit.event.entity import entity_text
 from usersync.cli.output import to_json
-from usersync.cli.text import align, bad, bold, clip, columns, faint, good, warning
+from usersync.cli.text import align, bad, bold, clip, columns, faint, good, plain, warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,16 +40,33 @@ _MOST_SHOWN = 2_000
 
 
 def event_summary_lines(event: EventRecord, width: int) -> Iterator[str]:
-    """One event in two lines, in columns of fixed width."""
+    """One event in two lines, in columns of fixed width. The second line has what does not fit there."""
     room = min(width - _BETWEEN, sum(_WIDTHS))
     widths = [each * room // sum(_WIDTHS) for each in _WIDTHS]
-    texts = (event.action or "?", entity(event), actor(event))
+    texts = [event.action or "?", entity(event), actor(event)]
+    moved = []
+    if columns(texts[0]) > widths[0] or columns(texts[1]) > widths[1]:
+        # A long action also gets the column of the entity.
+        moved.append(texts.pop(1))
+        widths[:2] = [widths[0] + 2 + widths[1]]
+        missing = columns(texts[-1]) - widths[-1]
+        if 0 < missing <= widths[0] - columns(texts[0]):
+            widths = [widths[0] - missing, widths[-1] + missing]
+    if columns(texts[-1]) > widths[-1]:
+        moved.append(f"by {texts[-1]}")
+        texts[-1] = ""
     line = "  ".join(_padded(text, each) for text, each in zip(texts, widths, strict=True))
     yield f"{faint(moment(event.occurred_at))}  {mark(event)} {line}".rstrip()
     identity = str(event.id or "no id").ljust(36)
     room = width - len(_INDENT) - columns(identity) - 2
-    said = ", ".join(filter(None, (on_behalf(event), summary(event))))
-    yield faint(f"{_INDENT}{identity}  {clip(said, room) if room > 0 else ''}".rstrip())
+    below = ", ".join(filter(None, map(plain, moved)))
+    said = [on_behalf(event), summary(event)]
+    if columns(below) <= room:
+        said, below = [below, *said], ""
+    second = ", ".join(filter(None, said))
+    yield faint(f"{_INDENT}{identity}  {clip(second, room) if room > 0 else ''}".rstrip())
+    if below:
+        yield faint(f"{_INDENT}{clip(below, width - len(_INDENT))}")
 
 
 def _padded(text: str, width: int) -> str:

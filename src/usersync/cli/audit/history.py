@@ -21,7 +21,7 @@ from usersync.cli.audit.event_view import (
 )
 from usersync.cli.audit.filters import as_entity
 from usersync.cli.audit.periods import as_moment
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.text import align, bold, clip, count, faint, plain, typed, wrap
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _event_lines(event: EventRecord, width: int) -> Iterator[str]:
     metavar="TIME",
     help="Show the fields that differ between this time and now, or between this time and --at.",
 )
-@common_options
+@data_api_options
 def history(
     call: Call,
     entity: tuple[str, str | None],

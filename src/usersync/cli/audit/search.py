@@ -9,7 +9,7 @@ import click
 
 from usersync.cli.audit.event_view import event_data, event_summary_lines
 from usersync.cli.audit.filters import filter_options
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.text import bold, count, typed
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SearchView:
     help="Events per page (50).",
 )
 @click.option("--after", metavar="CURSOR", help="Continue after this cursor, which the previous page prints.")
-@common_options
+@data_api_options
 def search(call: Call, wanted: EventFilter, limit: int, after: str | None) -> View:
     """Find events, the newest first, page by page.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from usersync.cli.audit.event_view import event_data, event_lines
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, data_api_options, examples
 from usersync.cli.text import bad
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class EventView:
 
 @click.command(epilog=examples(("usersync audit show ID", "the id that search and export print")))
 @click.argument("event_id", metavar="ID", type=click.UUID)
-@common_options
+@data_api_options
 def show(call: Call, event_id: UUID) -> View:
     """Show one event with all its fields.
 

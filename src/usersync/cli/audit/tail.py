@@ -51,8 +51,9 @@ def tail(call: Call, wanted: EventFilter, *, number: int, no_follow: bool, every
     """Show the newest events, then follow.
 
     Each event has two lines: time (UTC), outcome (✓ succeeded, ✗ failed, ⊘ denied, · unknown), action, entity
-    and actor; then id and changes. With --json, each event is a document on one line. If the connection
-    fails, the command reports it and reconnects.
+    and actor; then id and changes. A long entity or actor is in the second line, or in a third one. With
+    --json, each event is a document on one line. If the connection fails, the command reports it and
+    reconnects.
     """
     try:
         cursor, shown = _print_newest(call, wanted, number)

@@ -5,8 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from usersync.cli.audit.event_view import moment
-from usersync.cli.text import align, bad, bold, count, faint, good, number, plain, typed, warning, wrap
+from usersync.cli.text import (
+    bad,
+    bold,
+    clip,
+    columns,
+    count,
+    faint,
+    good,
+    number,
+    plain,
+    table,
+    typed,
+    warning,
+    wrap,
+)
 from usersync.events.models import TABLE as TABLE  # noqa: PLC0414 - for the commands
 
 if TYPE_CHECKING:
@@ -43,14 +59,18 @@ class SubscriptionsView:
             "subscription",
             "kind",
             "state",
-            "     lag",
+            "lag",
             "in flight",
-            " parked",
-            "   dead",
+            "parked",
+            "dead",
             "workers",
             "actions",
         )
-        yield from align([tuple(map(faint, heads)), *map(_row, self.subscriptions)])
+        rows = [_row(each) for each in self.subscriptions]
+        lines = list(table([tuple(map(faint, heads)), *_right(rows, heads)], width))
+        if any(columns(click.unstyle(line)) > width for line in lines):
+            lines = [line for row in rows for line in _row_lines(row, heads, width)]
+        yield from lines
         for each in self.subscriptions:
             if url := each.config.get("url"):
                 yield from wrap(
@@ -79,7 +99,7 @@ class SubscriptionsView:
         if called:
             yield ""
             yield from wrap(f"No worker runs for {plain(called)}. Start one:", width)
-            yield f"  {typed('usersync worker module:handlers')}"
+            yield f"  {typed('usersync worker MODULE:NAME')}"
         if sent:
             yield ""
             yield from wrap(
@@ -101,19 +121,40 @@ class SubscriptionsView:
         }
 
 
+#: The columns of numbers.
+_NUMBERS = slice(3, 8)
+
+
+def _right(rows: Sequence[tuple[str, ...]], heads: Sequence[str]) -> list[tuple[str, ...]]:
+    """The rows with their numbers on the right."""
+    cells = [*zip(*rows, strict=True)]
+    for index in range(*_NUMBERS.indices(len(heads))):
+        widest = max(len(click.unstyle(text)) for text in (heads[index], *cells[index]))
+        cells[index] = tuple(" " * (widest - len(click.unstyle(text))) + text for text in cells[index])
+    return [*zip(*cells, strict=True)]
+
+
+def _row_lines(row: tuple[str, ...], heads: Sequence[str], width: int) -> Iterator[str]:
+    """A subscription in lines below each other, for a narrow terminal."""
+    yield "  ".join(row[: _NUMBERS.start])
+    numbers = zip(heads[_NUMBERS], map(click.unstyle, row[_NUMBERS]), strict=True)
+    yield from wrap(", ".join(f"{head} {text}" for head, text in numbers), width, first="  ")
+    yield from wrap(row[-1], width, first="  ", breaks_words=True)
+
+
 def _row(each: SubscriptionStatus) -> tuple[str, ...]:
     state = each.state if each.state == "active" else warning(each.state)
-    dead = number(each.dead).rjust(7)
+    dead = number(each.dead)
     filters = [f"{name}={value}" for name, value in each.wanted.items()]
     return (
         bold(plain(each.name)),
         plain(each.kind),
         state,
-        number(each.lag).rjust(8),
-        ("?" if each.in_flight is None else number(each.in_flight)).rjust(9),
-        number(each.parked).rjust(7),
+        number(each.lag),
+        "?" if each.in_flight is None else number(each.in_flight),
+        number(each.parked),
         bad(dead) if each.dead else dead,
-        str(each.workers).rjust(7),
+        str(each.workers),
         plain(" ".join([*each.actions, *filters])),
     )
 
@@ -173,13 +214,13 @@ class AttemptsView:
 def attempt_lines(attempts: Sequence[DeliveryAttempt], width: int) -> Iterator[str]:
     """Each attempt in a line, and its error below."""
     for each in attempts:
-        result = bad("failed") if each.error else good(plain(each.answer or "succeeded"))
+        result = bad("failed") if each.error else good(clip(each.answer or "succeeded", width - 40))
         took = f"{each.seconds:.3f} s" if each.seconds is not None else "not ended"
         yield f"{moment(each.attempted_at)}  {took}  {result}"
         event = f"{each.number} {each.event_id}" if each.number > 0 else f"{each.event_id} of the backfill"
         yield faint(f"  event {event} · attempt {each.attempt}")
         if each.error:
-            yield from wrap(plain(each.error), width, first="  ")
+            yield from wrap(plain(each.error), width, first="  ", breaks_words=True)
 
 
 def parked_lines(event: ParkedEvent, width: int, subscription_state: str = "active") -> Iterator[str]:
@@ -187,9 +228,15 @@ def parked_lines(event: ParkedEvent, width: int, subscription_state: str = "acti
     entity = f"{event.entity_type}/{event.entity_id}" if event.entity_id else "no entity"
     state = bad(event.state) if event.state == "dead" else warning(event.state)
     place = event.number if event.number > 0 else "backfill"
-    yield f"{bold(plain(event.subscription))}  {place}  {plain(entity)}  {state}"
+    head = f"{bold(plain(event.subscription))}  {place}"
+    line = f"{head}  {plain(entity)}  {state}"
+    if columns(click.unstyle(line)) <= width:
+        yield line
+    else:
+        yield f"{head}  {state}"
+        yield from wrap(plain(entity), width, first="  ", breaks_words=True)
     if event.error:
-        yield from wrap(plain(event.error), width, first="  ")
+        yield from wrap(plain(event.error), width, first="  ", breaks_words=True)
     facts = [
         f"event {event.event_id}",
         count(event.attempts, "attempt") if event.attempts else "waits for an earlier event of its entity",
