@@ -17,6 +17,7 @@ from usersync.events.definitions import definitions
 from usersync.events.delivery import SUCCEEDED, AttemptOutcome
 from usersync.events.models import Subscription
 from usersync.schema import installation
+from usersync.testing.install import install
 from usersync.transports.run import run
 from usersync.worker.backoff import backoff
 
@@ -224,7 +225,8 @@ def test_doctor_reports_dead_events_and_missing_workers(working):
     assert found() in ([], [("subscription fails", "fails: 1 dead event: all attempts failed")])
 
 
-def test_a_rollback_lists_and_removes_subscriptions(working):
+def test_a_rollback_lists_and_removes_subscriptions(working, monkeypatch):
+    monkeypatch.setattr("usersync.worker.worker._ABSENT_S", 0.1)
     handlers = Handlers()
     handlers.on("user.*", name="first")(print)
     working.register(handlers)
@@ -238,6 +240,8 @@ def test_a_rollback_lists_and_removes_subscriptions(working):
         run(installation.rollback(working.project.settings), working.owner)
         # It waits longer now, and its other threads do nothing.
         wait_for(lambda: worker._is_absent)
-    with pytest.raises(NotInstalledError):
-        working.register(handlers)
+        with pytest.raises(NotInstalledError):
+            working.register(handlers)
+        install(working.project.database, working.project.settings)
+        wait_for(lambda: not worker._is_absent, "usersync to be found again")
     assert definitions(handlers)[0].name == "first"
