@@ -44,10 +44,15 @@ def test_the_handlers_of_a_module_are_registered_run_and_managed(project, usersy
     project.owner.execute("create table public.effects (entity text)")
     assert "no subscriptions" in subscriptions("list").out
     refused = call("worker", "shop_events:handlers")
-    assert (refused.code, "not registered: crm, totals" in refused.err) == (2, True)
-    assert subscriptions("sync", "shop_events").code == 2
-    assert subscriptions("sync", "nowhere:handlers").code == 2
+    hint = "usersync subscriptions sync shop_events:handlers"
+    assert (refused.code, "not registered: crm, totals" in refused.err, hint in refused.err) == (
+        2,
+        True,
+        True,
+    )
+    assert [subscriptions("sync", each).code for each in ("shop_events", "nowhere:handlers")] == [2, 2]
     assert "not an object of usersync.Handlers" in subscriptions("sync", "shop_events:crm").err
+    assert "the module shop_events has no nope" in subscriptions("sync", "shop_events:nope").err
     assert subscriptions("sync", "shop_events:handlers", "--json").json["created"] == ["crm", "totals"]
     assert "unchanged" in subscriptions("sync", "shop_events:handlers").out
     idle = subscriptions("list")

@@ -63,6 +63,7 @@ class Handlers:
     """
 
     _handlers: dict[str, Handler] = field(default_factory=dict)
+    _reference: str = field(default="MODULE:NAME", init=False, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Handler]:
         return iter(self._handlers.values())
@@ -181,6 +182,11 @@ def _is(question: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
     return question(function) or question(getattr(function, "__call__", None))  # noqa: B004 - the method itself
 
 
+def reference_of(handlers: Handlers | None) -> str:
+    """The ``module:name`` that they were loaded from, for a command in a hint."""
+    return (Handlers() if handlers is None else handlers)._reference  # noqa: SLF001 - of this module
+
+
 def load_handlers(reference: str) -> Handlers:
     """Import ``module:name``. Raises ``SettingsError``, and what the module raises."""
     module, _, name = reference.partition(":")
@@ -209,4 +215,5 @@ def load_handlers(reference: str) -> Handlers:
             f"{reference} is not an object of usersync.Handlers, but of {full_name(type(found))}",
             hint=f"Create it in the module: {name} = Handlers()",
         )
+    found._reference = reference  # noqa: SLF001 - of this module
     return found

@@ -22,6 +22,7 @@ from usersync.core.audit_log import has_log
 from usersync.errors import NotInstalledError, SettingsError, UsersyncError
 from usersync.events import leases
 from usersync.events.definitions import definition, definitions
+from usersync.events.handlers import reference_of
 from usersync.events.homes import Homes, check_homes
 from usersync.events.subscriptions import HANDLER, STREAM, WEBHOOK, subscriptions
 from usersync.transports.jetstream.address import ingest_address
@@ -84,6 +85,7 @@ class Worker:
         self._dsn = dsn
         self._address = database_address(dsn)
         self._handlers = {each.name: each for each in handlers or ()}
+        self._reference = reference_of(handlers)
         self._kinds = available_kinds() if kinds is None else kinds
         #: Why it cannot serve the other kinds.
         self._lacks = {each: problem_of(each) for each in _UNSERVED if each not in self._kinds}
@@ -142,7 +144,7 @@ class Worker:
             parts += [f"registered with other actions or filters: {', '.join(changed)}"] if changed else []
             raise SettingsError(
                 f"the database does not know these handlers. {'; '.join(parts)}",
-                hint="Register them: usersync subscriptions sync module:handlers",
+                hint=f"Register them: usersync subscriptions sync {self._reference}",
             )
 
     def run(self) -> None:
