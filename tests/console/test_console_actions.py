@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shlex
 from urllib.parse import urlencode
 
 import pytest
@@ -228,7 +230,8 @@ def test_a_subscription_can_be_retried_paused_resumed_replayed(database, crm):
             ).fetchone()
 
         assert stored() == ("active", None, 1, "dead")
-        assert act("retry", number="1").headers["location"].endswith("&done=retried")
+        (event_id,) = re.findall(r'name="event" value="([^"]+)"', client.get(path).text)
+        assert act("retry", event=event_id).headers["location"].endswith("&done=retried")
         assert stored() == ("active", None, 1, "waiting")
         answer = act("pause", reason="<b>moving")
         assert "The subscription is paused." in client.get(answer.headers["location"]).text
@@ -249,7 +252,13 @@ def test_a_subscription_can_be_retried_paused_resumed_replayed(database, crm):
             assert act("replay", **wrong).status_code == 400
         assert act("replay", since="99", confirmation=crm).status_code == 400
         assert act("pause", reason="a\0b").status_code == 400
-        assert act("retry", number="x").status_code == 400
+        assert act("retry", event="x").status_code == 400
+        # An event of a backfill has a number below zero, which is usersync's own.
+        owner.execute("update usersync.parked_events set number = -999999999999, state = 'dead'")
+        assert "999999999999" not in (page := client.get(path).text)
+        assert f"usersync subscriptions retry {shlex.quote(crm)} --event {event_id}" in html.unescape(page)
+        assert act("retry", event=event_id).headers["location"].endswith("&done=retried")
+        owner.execute("update usersync.parked_events set number = 1")
         assert stored() == ("active", None, 1, "waiting")
         assert act("replay", since="1d", confirmation=crm).headers["location"].endswith("&done=replayed")
         assert stored() == ("active", None, 0, None)

@@ -19,7 +19,7 @@ from usersync.audit.models import as_uuid
 from usersync.audit.options import default_spool_dir
 from usersync.audit.spool.erasing import erase_in_spools
 from usersync.console.addresses import address, root_of
-from usersync.console.filters import is_number, moment_of, number_of
+from usersync.console.filters import is_number, moment_of
 from usersync.core import users
 from usersync.core.admin_actions import record_admin_action
 from usersync.events import subscriptions
@@ -120,10 +120,10 @@ class Actions:
     async def retry_events(self, request: Request) -> Response:
         """Retry dead and waiting events, as ``usersync subscriptions retry`` does."""
         name, by, form = await self._begin_subscription(request, "retry")
-        number = number_of("number", form["number"]) if "number" in form else None
+        event_id = as_uuid("event", form["event"]) if "event" in form else None
 
         def act() -> Steps[str]:
-            retried = yield from subscriptions.retry(name, number=number)
+            retried = yield from subscriptions.retry(name, event_id=event_id)
             if retried:
                 yield from _record("usersync.events_retried", by, name, events=retried)
             return "retried" if retried else "nothing"

@@ -23,6 +23,7 @@ from usersync.errors import (
     UserNotFoundError,
     UsersyncError,
 )
+from usersync.events.models import event_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +74,7 @@ class Renderer:
             "summary": shown.summary,
             "document": event_data,
             "iso": iso,
+            "event_label": event_label,
             "day_of": date.fromordinal,
             "state_name": state_name,
             "sh": shlex.quote,
