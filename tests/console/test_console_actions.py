@@ -266,7 +266,7 @@ def test_a_subscription_can_be_retried_paused_resumed_replayed(database, crm):
             "select action, actor_id from public.audit_logs where action like 'usersync.%' order by seq"
         ).fetchall()
     names = [name.partition("_")[2] for name, _ in acts]
-    assert names == ["retried", "paused", "resumed", "resumed", "replayed"]
+    assert names == ["retried", "paused", "resumed", "resumed", "retried", "replayed"]
     assert {by for _, by in acts} == {"eve@example.com"}
     # A token is valid for one action on one subscription. The page does not show messages from the URL.
     given = {"name": crm, "token": token(client.get(path).text, "pause")}
