@@ -149,6 +149,12 @@ def test_the_queue_of_a_slow_page_is_bounded():
     assert asyncio.run(fill()) == list(range(9 * live._WAITING, 10 * live._WAITING))
 
 
+def read_until(lines, text):
+    """Read a stream up to the line with this text."""
+    while text not in next(lines):
+        pass
+
+
 def begun(client, address, position=None, url_position=""):
     """The first lines of a stream, and the position in them."""
     path = f"{address}/events/stream?action=again.*{url_position}"
@@ -229,6 +235,19 @@ def test_a_page_over_a_table_of_the_application_misses_nothing_or_says_so(postgr
             assert "event: missed" in seen
             assert "again." not in seen
             assert given == newest
+        # A restore while a page is open.
+        monkeypatch.setattr(reading, "TAIL_SIZE", 1_000)
+        for name in ("_AFTER_ERROR_S", "_PING_S"):
+            monkeypatch.setattr(live, name, 0.05)
+        with client.stream("GET", f"{address}/events/stream?action=again.*") as stream:
+            lines = stream.iter_lines()
+            read_until(lines, "event: begin")
+            with postgres.transaction():
+                postgres.execute("delete from usersync.event_numbers")
+                postgres.execute("update usersync.feed set last_number = 0")
+            read_until(lines, "event: missed")
+            insert("again.later")
+            read_until(lines, "again.later")
 
 
 def test_an_invalid_filter_of_a_stream_is_answered_with_400(project, address):

@@ -251,6 +251,23 @@ def test_the_deletion_of_a_skipped_user_has_no_event(project, recorded):
     assert summarize(recorded(seen))[-1] == ("user.deleted", "hard")
 
 
+def test_users_without_a_row_are_only_looked_for_while_nothing_has_waited(project):
+    find = "select cardinality(usersync.users_without_row(array[gen_random_uuid()]))"
+    assert project.owner.execute(find).fetchone() == (1,)
+    for setting in ("usersync.has_waited", "usersync.gives_up"):
+        with project.owner.transaction():
+            project.owner.execute("select set_config(%s, 'yes', true)", [setting])
+            assert project.owner.execute(find).fetchone() == (0,)
+    with project.database.connect() as other, other.transaction():
+        other.execute("lock table public.users")
+        with project.owner.transaction():
+            assert project.owner.execute(find).fetchone() == (0,)
+            waited = project.owner.execute("select current_setting('usersync.has_waited', true)").fetchone()
+            assert waited == ("yes",)
+    project.client.pause()
+    assert project.owner.execute(find).fetchone() == (0,)
+
+
 def hook(body, when="before insert", level="for each row", kind="trigger", table=LOG):
     """SQL that creates a trigger of the log's owner."""
     return (

@@ -49,6 +49,8 @@ POOLER = "aws-0-eu-west-1.pooler.supabase.com"
         (f"postgresql://postgres@DB.{ABC}.Supabase.co.:6543/postgres?sslmode=require", f"project {ABC}", 2),
         (f"postgresql://postgres.{ABC}:secret@{POOLER}:6543/postgres", f"project {ABC}", 2),
         (f"host={POOLER} options=reference={ABC} user=x dbname=postgres", f"project {ABC}", 2),
+        (f"postgresql://postgres.{ABC}@{POOLER}/staging", f"project {ABC}/staging", 2),
+        (f"postgresql://postgres@db.{ABC}.supabase.co/staging", f"project {ABC}/staging", 2),
         ("postgresql://me:secret@DB.shop.Example/app", "db.shop.example:5432/app", 1),
         ("postgresql+asyncpg://me@db.shop.example:6432/app", "db.shop.example:6432/app", 1),
         ("postgresql://b.shop.example:1,a.shop.example:2/app", "a.shop.example:2,b.shop.example:1/app", 1),
@@ -87,6 +89,7 @@ PUBLIC, OTHER, PRIVATE = "db.shop.example:5432/app", "pooler.shop.example:6432/a
         (Home("1/1"), Home("1/1", XYZ_PROJECT), True),
         (Home("1/1"), Home("2/1", XYZ_PROJECT), False),
         (Home("1/1", ABC_PROJECT), Home("1/1", XYZ_PROJECT), False),
+        (Home("1/1", ABC_PROJECT), Home("1/2", f"{ABC_PROJECT}/staging"), False),
         (Home("1/1", ABC_PROJECT), Home("2/1", ABC_PROJECT), True),
         (Home("1/1", ABC_PROJECT), Home("1/1", PUBLIC), True),
         (Home("1/1", PUBLIC), Home("1/1", OTHER), True),
@@ -157,6 +160,7 @@ def test_a_physical_copy_on_supabase_is_held(working, monkeypatch, caplog):
     """It has the same cluster, and another project."""
     monkeypatch.setenv(KEY_VARIABLE, Fernet.generate_key().decode())
     run(add(), working.owner)
+    home, here = (f"project {each}/{working.project.database.name}" for each in (ABC, XYZ))
 
     def worker(project):
         dsn = make_conninfo(working.dsn, host=f"db.{project}.supabase.co", hostaddr="127.0.0.1")
@@ -164,16 +168,15 @@ def test_a_physical_copy_on_supabase_is_held(working, monkeypatch, caplog):
 
     with ExitStack() as stack:
         worker(ABC)
-        wait_for(lambda: homes(working)[2] == ABC_PROJECT, "the home")
+        wait_for(lambda: homes(working)[2] == home, "the home")
         wait_for(lambda: working.leased("crm") == 16, "the leases")
     with ExitStack() as stack:
         worker(XYZ)
         wait_for(lambda: working.status("crm").state == "held", "the subscription to be held")
-    assert homes(working)[2] == ABC_PROJECT
+    assert homes(working)[2] == home
     reason = (
-        f"it belongs to the database of project {ABC}. This is the database of project {XYZ}: a copy, or "
-        "production has moved. Its events wait. If this database replaces the other one: "
-        "usersync subscriptions resume crm"
+        f"it belongs to the database of {home}. This is the database of {here}: a copy, or production has "
+        "moved. Its events wait. If this database replaces the other one: usersync subscriptions resume crm"
     )
     assert working.status("crm").reason == reason
     assert f"crm is held: {reason}" in caplog.messages
@@ -358,6 +361,29 @@ def test_a_copy_takes_no_event_out_of_the_stream_of_production(  # noqa: PLR0917
     with at(copy) as working, working.worker(ingest=nats.url):
         wait_stored(working, range(8))
     assert metadata(nats) == taken
+
+
+@pytest.mark.usefixtures("prompt")
+def test_a_running_worker_stops_when_another_database_takes_its_stream(  # noqa: PLR0917 - fixtures
+    production, copied, command, nats, opened, caplog, monkeypatch
+):
+    caplog.set_level(logging.INFO, "usersync.worker")
+    monkeypatch.setattr(ingest, "HOME_S", 0.1)
+    monkeypatch.setenv("USERSYNC_INGEST", nats.url)
+    copy = copied()
+    with at(production) as former, former.worker(ingest=nats.url) as worker:
+        wait_for_stream(nats)
+        wait_for(lambda: "storing the events of" in caplog.text, "the worker of production")
+        assert command(copy, "resume", "--ingest")[0] == 0
+        wait_for(lambda: "belongs to" in (worker.readiness_problem() or ""), "the stream to be held")
+        taken = metadata(nats)
+        log = opened(nats.url)
+        record(log, range(5))
+        assert log.flush(90)
+        with at(copy) as new, new.worker(ingest=nats.url):
+            wait_stored(new, range(5))
+        assert stored(former) == {}
+        assert metadata(nats)[POSITION] == taken[POSITION]
 
 
 def test_a_batch_is_stored_only_in_the_cluster_for_which_the_stream_was_checked(working):

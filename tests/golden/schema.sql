@@ -5533,6 +5533,7 @@ CREATE OR REPLACE FUNCTION usersync.unnumbered_events()
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '1s'
  SET enable_seqscan TO 'off'
  SET jit TO 'off'
  SET plan_cache_mode TO 'force_generic_plan'
@@ -5567,6 +5568,8 @@ begin
         ) as few;
     end if;
     return found_events;
+exception when lock_not_available then
+    return 0;
 end;
 $function$
 
@@ -5729,11 +5732,19 @@ CREATE OR REPLACE FUNCTION usersync.users_without_row(ids uuid[])
  SET enable_seqscan TO 'off'
 AS $function$
 begin
+    if current_setting('usersync.has_waited', true) = 'yes' or current_setting('usersync.gives_up', true) = 'yes'
+        or usersync.is_paused()
+    then
+        return '{}';
+    end if;
     return array(
         select wanted.id from unnest(users_without_row.ids) as wanted (id)
         where not exists (select from "public"."users" as target where target."id" = wanted.id)
     );
 exception when others or assert_failure then
+    if sqlstate = '55P03' then
+        perform set_config('usersync.has_waited', 'yes', true);
+    end if;
     return '{}';
 end;
 $function$

@@ -26,15 +26,18 @@ def address_of(parts: Mapping[str, Any]) -> str:
     """The address of a database, from the parts of a connection string.
 
     On Supabase, it is the project's reference, because the pooler and the direct connection reach the same
-    database. Otherwise it is the host, the port and the name of the database.
+    database; and the name of another database than "postgres", which each project has. Otherwise it is the
+    host, the port and the name of the database.
     """
     hosts = _values(parts, "host", _HOST) or _values(parts, "hostaddr", _HOST) or [_HOST]
     tenant = tenant_of(parts)
     if len(hosts) == 1:
+        database = str(parts.get("dbname") or "postgres")
+        other = "" if database == "postgres" else f"/{database}"
         if direct := _DIRECT.fullmatch(hosts[0]):
-            return f"{PROJECT}{direct[1]}"
+            return f"{PROJECT}{direct[1]}{other}"
         if tenant and _POOLER.fullmatch(hosts[0]):
-            return f"{PROJECT}{tenant}"
+            return f"{PROJECT}{tenant}{other}"
     ports = _values(parts, "port", _PORT) or [_PORT]
     ports = ports * len(hosts) if len(ports) == 1 else ports
     servers = sorted(

@@ -130,11 +130,13 @@ class Live:
                 try:
                     found = await asyncio.wait_for(page.queue.get(), _PING_S)
                 except TimeoutError:
-                    yield _PING
-                    continue
+                    found = None
                 if page.has_missed:
                     page.has_missed = False
                     yield _MISSED
+                if found is None:
+                    yield _PING
+                    continue
                 if found.event.id not in known and matches(wanted, found.event):
                     yield found.row(root, render)
                 if found.position:
@@ -180,16 +182,22 @@ class Live:
     async def _read(self) -> None:
         """Give the new events to each page, until cancelled."""
         cursor: TailCursor | None = None
+        is_other_feed = False
         try:
             while True:
                 try:
                     batch = await self._after(cursor)
-                except UsersyncError:
+                except UsersyncError as error:
+                    if isinstance(error, DatabaseError) and error.sqlstate == _INVALID_POSITION:
+                        # Start with the newest event of the other feed.
+                        cursor, is_other_feed = None, True
                     # The log still has the events of an outage afterwards.
                     await asyncio.sleep(_AFTER_ERROR_S)
                     continue
-                cursor = batch.cursor
-                self._cursor = cursor
+                self._cursor = cursor = batch.cursor
+                for page in self._pages if is_other_feed else ():
+                    page.has_missed = True
+                is_other_feed = False
                 self._begun.set()
                 self._give(batch.events)
                 await asyncio.sleep(_EVERY_S)

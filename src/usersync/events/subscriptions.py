@@ -243,7 +243,11 @@ _LIST = """
             when reached.position < 0 then backfill.starts_after else reached.position
         end, 0) as numbered
     ) as unread
-    cross join (select usersync.unnumbered_events() as events offset 0) as unnumbered
+    cross join (
+        select case when has_function_privilege('usersync.unnumbered_events()', 'execute')
+            then usersync.unnumbered_events() else 0
+        end as events offset 0
+    ) as unnumbered
     left join usersync.parked_events as parked on parked.subscription = subscription.name
     where %(name)s::text is null or subscription.name = %(name)s
     group by subscription.name, reached.position, unread.numbered, unnumbered.events

@@ -41,6 +41,7 @@ from usersync.transports.jetstream.stream import (
     check_installation,
     find,
     find_or_create,
+    renew,
     risks,
     write_home,
 )
@@ -65,6 +66,8 @@ ACK_WAIT_S = 10.0
 #: The number of messages in a fetch. The next fetch runs while these messages are stored.
 FETCH_MESSAGES = 16
 _FETCH_S = 1.0
+#: How often a worker reads whose the stream is: "resume --ingest" in another database takes it over.
+HOME_S = 3.0
 #: How often a worker extends the time to acknowledge the messages that it is storing.
 _HEARTBEAT_S = ACK_WAIT_S / 3
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 30.0
@@ -199,16 +202,21 @@ class Ingest:
 
     async def _store_all(self, connection: Connection, stream: Stream, consumer: PullConsumer) -> None:
         following = asyncio.ensure_future(consumer.fetch(FETCH_MESSAGES, _FETCH_S))
+        settled = time.monotonic()
         try:
             while not self._stopping.is_set():
                 messages = await following
+                position = self._sender.position or self._position
+                if position is not None and (
+                    position != self._position or time.monotonic() - settled >= HOME_S
+                ):
+                    # Before the messages are stored. Raises if they belong to another database now.
+                    stream = await self._settle(connection, await renew(connection, stream), position)
+                    settled = time.monotonic()
                 # Fetch the next messages while these are stored.
                 following = asyncio.ensure_future(consumer.fetch(FETCH_MESSAGES, _FETCH_S))
                 if messages:
                     await self._store(connection, messages)
-                position = self._sender.position
-                if position is not None and position != self._position:
-                    stream = await self._settle(connection, stream, position)
         finally:
             with suppress(StreamError):
                 await connection.nak([*(await following), *(await consumer.end())])

@@ -3,6 +3,7 @@
 create or replace function usersync.unnumbered_events() returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
 -- The plan must not depend on the statistics of a log that grows: only the indexes on xid find new events cheaply.
 set enable_seqscan = off
 set jit = off
@@ -38,6 +39,8 @@ begin
         ) as few;
     end if;
     return found_events;
+exception when lock_not_available then
+    return 0;
 end;
 $usersync$;
 comment on function usersync.unnumbered_events() is

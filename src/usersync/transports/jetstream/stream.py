@@ -124,8 +124,14 @@ async def write_home(connection: Connection, stream: Stream, position: str, addr
     """
     if (stream.metadata.get(POSITION), stream.metadata.get(ADDRESS)) == (position, address):
         return stream
-    newest = _stream_of(await connection.request(f"STREAM.INFO.{stream.name}"))
-    return await _with_metadata(connection, newest, {POSITION: position, ADDRESS: address})
+    return await _with_metadata(
+        connection, await renew(connection, stream), {POSITION: position, ADDRESS: address}
+    )
+
+
+async def renew(connection: Connection, stream: Stream) -> Stream:
+    """The stream as it is now. Raises ``StreamError``."""
+    return _stream_of(await connection.request(f"STREAM.INFO.{stream.name}"))
 
 
 async def _with_metadata(
