@@ -6,6 +6,8 @@
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = [
     "hooks_collection", "hooks_skips", "hooks_dependencies",
     "fixtures_servers", "fixtures_database", "fixtures_project", "fixtures_api", "fixtures_recorder",
@@ -15,3 +17,7 @@ pytest_plugins = [
 
 # A shell that starts the suite in the background makes it, and every process that it starts, ignore SIGINT.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test depends on the speed of the machine. Most fixtures serve all examples of a test.
+settings.register_profile("usersync", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("usersync")

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postgrest_server import SECRET_KEY
@@ -174,7 +174,7 @@ def test_a_client_can_be_used_in_a_second_event_loop(api):
     gc.collect()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     status=st.sampled_from([200, 204, 301, 400, 401, 404, 407, 408, 413, 429, 500, 503, 540]),
     body=st.one_of(

@@ -9,7 +9,7 @@ from contextlib import closing
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit_settings import with_audit_log
@@ -171,7 +171,7 @@ ANYTHING = st.one_of(
     st.text(),
     st.binary(max_size=200),
 )
-BROKEN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BROKEN = settings(max_examples=60)
 
 
 @BROKEN

@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usersync.audit.event import values
@@ -250,7 +250,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300)
 @given(value=VALUES)
 def test_any_value_survives_a_round_trip_through_json(value):
     converted = convert(value)
@@ -258,7 +258,7 @@ def test_any_value_survives_a_round_trip_through_json(value):
 
 
 @pytest.mark.newest_server
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200)
 @given(value=VALUES)
 def test_jsonb_accepts_any_value(store, value):
     payload = encode({"value": convert(value)}).decode()

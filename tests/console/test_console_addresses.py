@@ -7,7 +7,7 @@ from html import unescape
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -68,7 +68,7 @@ def test_an_entity_keeps_its_type_and_id(monkeypatch, root):
     customers = Starlette(routes=[Mount(f"{root}/viewer", viewer)])
     link = console.viewer_link("", tenant="acme", keys=KEYS)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40)
     @given(kind=ODD, key=ODD)
     @example(kind="a/b", key="c")
     @example(kind="a", key="/b")
@@ -90,7 +90,7 @@ def test_an_entity_keeps_its_type_and_id(monkeypatch, root):
         check()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(value=ODD, root=st.sampled_from(["", "/a b"]))
 def test_a_filter_and_a_name_keep_their_value(value, root):
     at = written(root, "/events", actor_id=value, tenant_id=value, entity=entity_text(value), name=value)

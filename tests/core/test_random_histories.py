@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -338,8 +337,6 @@ def test_p1_to_p3_hold_for_random_sequences_of_steps(project):
             settings=hypothesis_settings(
                 max_examples=EXAMPLES,
                 stateful_step_count=25,
-                deadline=None,
                 print_blob=True,
-                suppress_health_check=list(HealthCheck),
             ),
         )

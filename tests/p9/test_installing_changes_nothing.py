@@ -17,7 +17,7 @@ from itertools import count
 
 import pytest
 from applications import RANDOM, applications, migrations
-from hypothesis import HealthCheck, Phase, note
+from hypothesis import Phase, note
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -234,11 +234,9 @@ def test_a_random_application_works_as_before(cluster, tmp_path, pytestconfig):
         settings=hypothesis_settings(
             max_examples=EXAMPLES,
             stateful_step_count=12,
-            deadline=None,
             print_blob=True,
             phases=(Phase.generate,) + ((Phase.shrink,) if os.environ.get("USERSYNC_P9_SHRINK") else ()),
             derandomize=pytestconfig.getoption("--hypothesis-seed") is None,
             database=None,
-            suppress_health_check=list(HealthCheck),
         ),
     )

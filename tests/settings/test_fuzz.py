@@ -65,7 +65,7 @@ PIECES = st.lists(
 ).map("".join)
 BYTES = st.binary(max_size=60) | PIECES.map(lambda text: text.encode("utf-8", "surrogatepass"))
 
-fast = settings(max_examples=300, deadline=None)
+fast = settings(max_examples=300)
 
 
 def written(name: str, content: bytes, directory: str) -> Path:

@@ -16,7 +16,7 @@ import jwt
 import pytest
 from auth_server import SECRET, AuthServer, Key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usersync.contrib.auth import AsyncTokenVerifier, InvalidTokenError, TokenVerifier, VerifiedUser
@@ -269,7 +269,7 @@ def test_a_very_long_token_is_refused(auth_server, verify):
     assert verify(auth_server.token(user_metadata={"x": "y" * 8_000}))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_single_changed_bit_is_refused(auth_server, data):
     verify = TokenVerifier(auth_server.url, secret=SECRET).verify
@@ -291,14 +291,14 @@ JSON = st.recursive(
 PART = st.binary(max_size=60).map(b64) | JSON.map(b64) | st.text(max_size=20)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(max_examples=300)
 @given(token=st.text() | st.builds("{}.{}.{}".format, PART, PART, PART))
 def test_any_text_is_refused(auth_server, token):
     with pytest.raises(InvalidTokenError):
         TokenVerifier(auth_server.url, secret=SECRET).verify(token)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(max_examples=300)
 @given(
     changed=st.dictionaries(
         NAMES | st.sampled_from(["email", "app_metadata", "is_anonymous"]), JSON, max_size=4

@@ -9,7 +9,7 @@ import pytest
 import schemathesis
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from schemathesis import GenerationMode
 
 from usersync import AsyncUserSync
@@ -183,7 +183,7 @@ def test_the_router_matches_its_schema(administered, backend, mode):
     assert {(each.method, each.path) for each in operations} == set(ROUTES)
     for operation in operations:
 
-        @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(max_examples=15, database=None)
         @given(case=operation.as_strategy(generation_mode=mode))
         def call(case):
             case.call_and_validate()
