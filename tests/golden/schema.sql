@@ -1447,7 +1447,7 @@ declare
     latest timestamptz;
     this bigint;
     stored text;
-    events text[] := '{}';
+    events text[] := '{}'::text[];
     room integer := 64 * 1024 * 1024;
 begin
     perform usersync.require_audit_log();
@@ -5735,7 +5735,7 @@ begin
     if current_setting('usersync.has_waited', true) = 'yes' or current_setting('usersync.gives_up', true) = 'yes'
         or usersync.is_paused()
     then
-        return '{}';
+        return '{}'::uuid[];
     end if;
     return array(
         select wanted.id from unnest(users_without_row.ids) as wanted (id)
@@ -5745,7 +5745,7 @@ exception when others or assert_failure then
     if sqlstate = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true);
     end if;
-    return '{}';
+    return '{}'::uuid[];
 end;
 $function$
 

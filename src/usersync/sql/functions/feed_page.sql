@@ -24,7 +24,7 @@ declare
     latest timestamptz;
     this bigint;
     stored text;
-    events text[] := '{}';
+    events text[] := '{}'::text[];
     room integer := 64 * 1024 * 1024;
 begin
     perform usersync.require_audit_log();

@@ -10,7 +10,7 @@ begin
     if current_setting('usersync.has_waited', true) = 'yes' or current_setting('usersync.gives_up', true) = 'yes'
         or usersync.is_paused()
     then
-        return '{}';
+        return '{}'::uuid[];
     end if;
     return array(
         select wanted.id from unnest(users_without_row.ids) as wanted (id)
@@ -20,7 +20,7 @@ exception when others or assert_failure then
     if sqlstate = '55P03' then
         perform set_config('usersync.has_waited', 'yes', true);
     end if;
-    return '{}';
+    return '{}'::uuid[];
 end;
 $usersync$;
 comment on function usersync.users_without_row(uuid[]) is
