@@ -233,8 +233,11 @@ def address_option(_ctx: click.Context, _param: click.Parameter, value: str | No
 
 def ingest_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     """The callback of ``--ingest``: its value, else that of ``USERSYNC_INGEST``."""
-    if value is not None:
-        return value
+    return usual_ingest() if value is None else value
+
+
+def usual_ingest() -> str | None:
+    """The URL in ``USERSYNC_INGEST``: from the environment, .env.local or .env."""
     found = look_up("USERSYNC_INGEST")
     return found.value if found else None
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from usersync.cli.options import Call, common_options, examples
+from usersync.cli.options import Call, common_options, examples, usual_ingest
 from usersync.cli.subscriptions.view import TABLE, SubscriptionsView
 from usersync.cli.text import bold, good, plain, wrap
-from usersync.config.environment import look_up
 from usersync.errors import SettingsError
 from usersync.transports.jetstream.address import ingest_address
 
@@ -84,8 +83,7 @@ def resume(call: Call, names: tuple[str, ...], ingest: str | None) -> View:
 def _take_stream(call: Call, given: str) -> View:
     from usersync.core import users  # noqa: PLC0415 - only if used
 
-    found = look_up("USERSYNC_INGEST")
-    url = given or (found.value if found else "")
+    url = given or usual_ingest()
     if not url:
         raise SettingsError(
             "no stream: --ingest has no URL, and USERSYNC_INGEST is not in the environment, .env.local or "
