@@ -47,7 +47,7 @@ class Home:
         return Home(here.cluster, here.address if replaces else self.address)
 
     def describe_other(self, here: Home) -> str:
-        """For people: the home, which is not ``here``."""
+        """That this home is another database than ``here``, as a part of a sentence."""
         by_cluster = self.address is None or here.address is None or self.address == here.address
         return (
             f"belongs to {self.describe(by_cluster=by_cluster)}. "
@@ -55,7 +55,7 @@ class Home:
         )
 
     def describe(self, *, by_cluster: bool = False) -> str:
-        """For people: the address; the cluster, if there is no address or with ``by_cluster``."""
+        """The address, in words. With the cluster if there is no address, or with ``by_cluster``."""
         if is_project(self.address):
             text = f"the database of {self.address}"
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from usersync.core.home import CLUSTER_SQL, Home
-from usersync.events.subscriptions import HANDLER
+from usersync.events.subscriptions import HANDLER, RELEASED
 from usersync.transports.steps import Steps, query
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ def _settle(row: Mapping[str, Any], old: Home, new: Home) -> Steps[None]:
         return
     yield from query(
         "update usersync.subscriptions set home_cluster = %(cluster)s, home_address = %(address)s, "
-        "state_since = case state when 'held' then now() else state_since end, "
-        "reason = case state when 'held' then null else reason end, "
-        f"state = case state when 'held' then 'active' else state end{_OF_ROW}",
+        f"{RELEASED}{_OF_ROW}",
         cluster=new.cluster,
         address=new.address,
         **_row_of(row["name"], old),

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 HANDLER, WEBHOOK, STREAM = "handler", "webhook", "stream"
 CREATED = "user.created"
 
+#: The columns of a subscription whose home is this database: it is no longer held.
+RELEASED = (
+    "state_since = case state when 'held' then now() else state_since end, "
+    "reason = case state when 'held' then null else reason end, "
+    "state = case state when 'held' then 'active' else state end"
+)
+
 
 def sync_handlers(
     wanted: Iterable[Subscription], *, from_beginning: bool = False, backfill: bool = False

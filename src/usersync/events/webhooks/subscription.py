@@ -163,8 +163,7 @@ def _rotate(name: str, secret: Secret, box: SecretBox, keep_old: timedelta) -> S
 def set_url(name: str, url: str, *, allow_private: bool = False) -> Steps[None]:
     """Change the URL of a webhook. Its position, parked events and secrets stay.
 
-    This database becomes its home.
-    Raises ``ArgumentValueError`` before it runs a statement.
+    This database becomes its home. Raises ``ArgumentValueError`` before it runs a statement.
     """
     return in_transaction(_set_url(name, Endpoint(url, allow_private=allow_private)))
 
@@ -173,10 +172,7 @@ def _set_url(name: str, endpoint: Endpoint) -> Steps[None]:
     check_kind((yield from subscriptions.stored(name)), subscriptions.WEBHOOK)
     yield from query(
         "update usersync.subscriptions set config = config || %(config)s::jsonb, "
-        "reason = case state when 'held' then null else reason end, "
-        "state_since = case state when 'held' then now() else state_since end, "
-        "state = case state when 'held' then 'active' else state end, "
-        f"home_cluster = {CLUSTER_SQL}, home_address = null where name = %(name)s",
+        f"{subscriptions.RELEASED}, home_cluster = {CLUSTER_SQL}, home_address = null where name = %(name)s",
         name=name,
         config=json.dumps({"url": endpoint.url, "allow_private": endpoint.allow_private}),
     )
