@@ -35,8 +35,6 @@ _EQUAL = (
 #: The page has missed events: more than it can get, or none knows which.
 _MISSED = "event: missed\ndata:\n\n"
 _POSITION = re.compile(r"(\d{1,20}:\d{1,20}:[\d,]{0,9999});((?:\d{1,20}:\d{1,20}:[\d,]{0,9999})?);(\d{1,19})")
-#: The position is of another feed: the database was restored.
-_INVALID_POSITION = "22023"
 _NUMBER = re.compile(r"\d{1,18}")
 
 
@@ -146,23 +144,27 @@ class Live:
         self, after: str | None, wanted: EventFilter, row: Callable[[EventRecord], str]
     ) -> tuple[str, set[Any]]:
         """The events since a position, and their ids. Without a position, none are missing."""
-        reached, position = self._cursor, position_of(self._cursor)
+        reached = self._cursor
         if after is None:
-            return _at(position), set()
-        # A position of another kind of log has another type.
-        if (cursor := _cursor_of(after)) is None or type(cursor) is not type(reached):
-            return _MISSED + _at(position), set()
-        database, operation = self._database, reading.tail(cursor, wanted)
-        try:
-            batch = await database.read(lambda: database.run(operation))
-        except DatabaseError as error:
-            if error.sqlstate != _INVALID_POSITION:
-                raise
-            return _MISSED + _at(position), set()
-        if len(batch.events) > _WAITING or _ends_before(batch.cursor, reached):
-            return _MISSED + _at(position), set()
+            return _at(position_of(reached)), set()
+        batch = await self._since(_cursor_of(after), wanted)
+        if batch is None or len(batch.events) > _WAITING or _ends_before(batch.cursor, reached):
+            return _MISSED + _at(position_of(reached)), set()
         rows = "".join(map(row, batch.events))
         return rows + _at(position_of(batch.cursor)), {each.id for each in batch.events}
+
+    async def _since(self, cursor: TailCursor | None, wanted: EventFilter) -> TailBatch | None:
+        """The events since a position of a page; None if it is no position of this log."""
+        # A position of another kind of log has another type.
+        if cursor is None or type(cursor) is not type(self._cursor):
+            return None
+        database, operation = self._database, reading.tail(cursor, wanted)
+        try:
+            return await database.read(lambda: database.run(operation))
+        except UsersyncError as error:
+            if _is_of_other_feed(error):
+                return None
+            raise
 
     @asynccontextmanager
     async def _page(self) -> AsyncIterator[_Page]:
@@ -188,7 +190,7 @@ class Live:
                 try:
                     batch = await self._after(cursor)
                 except UsersyncError as error:
-                    if isinstance(error, DatabaseError) and error.sqlstate == _INVALID_POSITION:
+                    if _is_of_other_feed(error):
                         # Start with the newest event of the other feed.
                         cursor, is_other_feed = None, True
                     # The log still has the events of an outage afterwards.
@@ -215,6 +217,11 @@ class Live:
             page.has_missed = page.has_missed or len(events) > _WAITING
             for each in found:
                 page.put(each)
+
+
+def _is_of_other_feed(error: UsersyncError) -> bool:
+    """Whether a position is beyond the feed, because the database was restored: see ``feed_page()``."""
+    return isinstance(error, DatabaseError) and error.sqlstate == "22023"
 
 
 def _ends_before(cursor: TailCursor, reached: TailCursor | None) -> bool:
