@@ -46,7 +46,7 @@ def from_pairs(changes: object, redactor: Redactor, limits: Limits) -> dict[str,
     result: dict[str, Json] = {}
     keys: dict[str, str] = {}
     for name, value in _fields(changes, limits, keys).items():
-        is_pair = (type(value) in PAIRS or is_a(value, PAIRS)) and len(value) == _PAIR
+        is_pair = is_a(value, PAIRS) and len(value) == _PAIR
         old, new = value if is_pair else (None, value)
         result[name] = _pair(keys.get(name, name), old, new, redactor, limits)
     return result

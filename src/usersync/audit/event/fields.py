@@ -84,7 +84,7 @@ def _pairs(name: str, value: object) -> None:
     for field, pair in value.items():  # type: ignore[attr-defined]
         if type(field) is not str and not is_key(field):
             _wrong_type(name, "names of fields", field, hint)
-        if not ((type(pair) in PAIRS or is_a(pair, PAIRS)) and len(pair) == _PAIR):
+        if not (is_a(pair, PAIRS) and len(pair) == _PAIR):
             _wrong_type(f"{name}: {field!s:.80}", "a pair of old and new value", pair, hint)
 
 
@@ -206,7 +206,7 @@ def event_fault(
     action: object, event: Mapping[str, object], kind: type = EventFields
 ) -> SettingsError | None:
     """The error of the first invalid argument; None if all are valid."""
-    if type(action) is not str and not is_a(action, str):
+    if not is_a(action, str):
         return ArgumentTypeError(f"action: expected a text, not {class_name(action)}")
     if not action:
         return ArgumentValueError("action: the text is empty")
