@@ -8,8 +8,10 @@ from uuid import uuid4
 import pytest
 
 from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.doctor import choose, examine
 from usersync.schema import installation
+from usersync.testing import GoTrue, GoTrueError
 from usersync.transports.run import run
 
 DAMAGE = """
@@ -252,3 +254,50 @@ def test_d025_reports_an_adopted_table_that_cannot_store_all_events(adopted, pos
     assert [adopted(code).status for code in ("D024", "D027")] == ["skipped", "skipped"]
     postgres.execute("alter table public.history drop column verb")
     assert adopted("D025").status == "problem"
+
+
+EMPTIES_KEY = """
+    create table public.people (
+        number bigint generated always as identity primary key,
+        auth_id uuid unique {default} references auth.users on delete {action},
+        email text
+    )
+"""
+#: The foreign key of a log that an earlier release created.
+BEFORE_ON_UPDATE = """
+    alter table public.audit_logs drop constraint audit_logs_user_id_fkey,
+    add constraint audit_logs_user_id_fkey
+    foreign key (user_id) references public.people (auth_id) on delete set null
+"""
+
+
+@pytest.mark.newest_server
+@pytest.mark.parametrize(
+    ("action", "default"), [("set null", ""), ("set default", "default null")], ids=["null", "default"]
+)
+def test_a_foreign_key_that_empties_the_key_does_not_fail_a_deletion(cluster, action, default):
+    settings = with_audit_log(
+        {"users_table": "public.people", "key": "auth_id", "columns": {"email": "email"}}
+    )
+    database = clone_installed(cluster, settings, EMPTIES_KEY.format(action=action, default=default))
+    with database.connect() as owner, GoTrue(database.dsn("supabase_auth_admin")) as auth:
+        owner.execute("select usersync.request_user_events('test', true, false)")
+        auth.hard_delete(auth.sign_up_email("ada@example.com"))
+
+        owner.execute(BEFORE_ON_UPDATE)
+        user = auth.sign_up_email("bob@example.com")
+        with pytest.raises(GoTrueError, match="Database error deleting user"):
+            auth.hard_delete(user)
+        (check,) = run(examine(settings, choose(["D025"])), owner)
+        assert "people_auth_id_fkey empties public.people.auth_id" in check.detail
+        owner.execute(check.fix)
+        (check,) = run(examine(settings, choose(["D025"])), owner)
+        assert check.status == "ok"
+        auth.hard_delete(user)
+
+        assert owner.execute(
+            "select action, count(*), count(user_id), count(actor_id) from public.audit_logs "
+            "group by 1 order by 1"
+        ).fetchall() == [("user.created", 2, 0, 2), ("user.deleted", 2, 0, 2)]
+        assert owner.execute("select count(*), count(auth_id) from public.people").fetchall() == [(2, 0)]
+    cluster.drop(database)

@@ -6081,7 +6081,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint; The transaction that ins
 PRIMARY KEY (id, occurred_at)
 
 -- table public.audit_logs constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table public.audit_logs granted to service_role
 SELECT
@@ -6318,7 +6318,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2026_11 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2026_11 index
 CREATE INDEX audit_logs_2026_11_action_occurred_at_idx ON usersync.audit_logs_2026_11 USING btree (action, occurred_at)
@@ -6408,7 +6408,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2026_12 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2026_12 index
 CREATE INDEX audit_logs_2026_12_action_occurred_at_idx ON usersync.audit_logs_2026_12 USING btree (action, occurred_at)
@@ -6498,7 +6498,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_01 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_01 index
 CREATE INDEX audit_logs_2027_01_action_occurred_at_idx ON usersync.audit_logs_2027_01 USING btree (action, occurred_at)
@@ -6588,7 +6588,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_02 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_02 index
 CREATE INDEX audit_logs_2027_02_action_occurred_at_idx ON usersync.audit_logs_2027_02 USING btree (action, occurred_at)
@@ -6678,7 +6678,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_03 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_03 index
 CREATE INDEX audit_logs_2027_03_action_occurred_at_idx ON usersync.audit_logs_2027_03 USING btree (action, occurred_at)
@@ -6768,7 +6768,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_04 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_04 index
 CREATE INDEX audit_logs_2027_04_action_occurred_at_idx ON usersync.audit_logs_2027_04 USING btree (action, occurred_at)
@@ -6858,7 +6858,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_05 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_05 index
 CREATE INDEX audit_logs_2027_05_action_occurred_at_idx ON usersync.audit_logs_2027_05 USING btree (action, occurred_at)
@@ -6948,7 +6948,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_06 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_06 index
 CREATE INDEX audit_logs_2027_06_action_occurred_at_idx ON usersync.audit_logs_2027_06 USING btree (action, occurred_at)
@@ -7038,7 +7038,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_07 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_07 index
 CREATE INDEX audit_logs_2027_07_action_occurred_at_idx ON usersync.audit_logs_2027_07 USING btree (action, occurred_at)
@@ -7128,7 +7128,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_08 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_08 index
 CREATE INDEX audit_logs_2027_08_action_occurred_at_idx ON usersync.audit_logs_2027_08 USING btree (action, occurred_at)
@@ -7218,7 +7218,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_09 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_09 index
 CREATE INDEX audit_logs_2027_09_action_occurred_at_idx ON usersync.audit_logs_2027_09 USING btree (action, occurred_at)
@@ -7308,7 +7308,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_10 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_10 index
 CREATE INDEX audit_logs_2027_10_action_occurred_at_idx ON usersync.audit_logs_2027_10 USING btree (action, occurred_at)
@@ -7398,7 +7398,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_2027_11 constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_2027_11 index
 CREATE INDEX audit_logs_2027_11_action_occurred_at_idx ON usersync.audit_logs_2027_11 USING btree (action, occurred_at)
@@ -7488,7 +7488,7 @@ bigint; default ((pg_current_xact_id())::text)::bigint
 PRIMARY KEY (id, occurred_at)
 
 -- table usersync.audit_logs_default constraint audit_logs_user_id_fkey
-FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE SET NULL
+FOREIGN KEY (user_id) REFERENCES public.users(id) ON UPDATE SET NULL ON DELETE SET NULL
 
 -- table usersync.audit_logs_default index
 CREATE INDEX audit_logs_default_action_occurred_at_idx ON usersync.audit_logs_default USING btree (action, occurred_at)

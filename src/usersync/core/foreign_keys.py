@@ -32,6 +32,8 @@ class ForeignKey:
     child_schema: str
     #: What it does to a row whose parent is deleted, see ``ON_DELETE``.
     action: str
+    #: The same for a row whose parent gets other values.
+    update_action: str
     estimated_rows: int
     columns: tuple[str, ...]
     parent_columns: tuple[str, ...]

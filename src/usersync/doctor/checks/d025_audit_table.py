@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from usersync.config.settings import Settings
+    from usersync.core.foreign_keys import ForeignKey
     from usersync.schema.inspection import Inspection
     from usersync.transports.steps import Steps
 
@@ -102,7 +103,8 @@ def _missing_foreign_key(settings: Settings, context: Context) -> Iterator[Findi
             f"instead of {settings.users_table}: events of users without a row there lose their user_id",
             lines(drops),
         )
-    if not _has_foreign_key(context.inspection):
+    keys = _foreign_keys(context.inspection)
+    if not keys:
         yield Finding(
             "D025",
             f"table {settings.audit_table}",
@@ -110,14 +112,33 @@ def _missing_foreign_key(settings: Settings, context: Context) -> Iterator[Findi
             "remains when its user is deleted",
             lines([_PAUSE, _add_foreign_key(settings, *_change_type(settings, context))]),
         )
+    elif emptying := _key_that_empties(settings, context.inspection):
+        for key in (key for key in keys if key.update_action != "n"):
+            yield Finding(
+                "D025",
+                f"constraint {key.name}",
+                f"the foreign key {emptying.name} empties {settings.users_table}.{settings.key} when the "
+                "auth server deletes a user. If an event names the user, the audit log's foreign key "
+                f'{key.name} fails the deletion ("Database error deleting user")',
+                lines([_PAUSE, _add_foreign_key(settings, key.drop)]),
+            )
 
 
-def _has_foreign_key(inspection: Inspection) -> bool:
+def _foreign_keys(inspection: Inspection) -> list[ForeignKey]:
+    """The foreign keys that unlink the events of a user whose row is deleted."""
     keys = inspection.foreign_keys
-    return any(
-        key.action == "n" and key.validated and key.columns == ("user_id",)
+    return [
+        key
         for key in keys.between(inspection.catalog["audit_table_oid"], keys.users)
-    )
+        if key.action == "n" and key.validated and key.columns == ("user_id",)
+    ]
+
+
+def _key_that_empties(settings: Settings, inspection: Inspection) -> ForeignKey | None:
+    """A foreign key of the users table that changes the key of a row when its auth user is deleted."""
+    keys = inspection.foreign_keys
+    own = (key for key in keys.between(keys.users, keys.source) if settings.key in key.columns)
+    return next((key for key in own if key.action in {"n", "d"}), None)
 
 
 def _change_type(settings: Settings, context: Context) -> Iterator[str]:
@@ -141,7 +162,8 @@ def _add_foreign_key(settings: Settings, *before: str) -> str:
             "    'original_user_id', user_id, 'user_sync_error', 'the user has no row')",
             "where user_id is not null and not exists (",
             f"    select from {users} as target where target.{key} {same} event.user_id);",
-            f"alter table {table} add foreign key (user_id) references {users} ({key}) on delete set null;",
+            f"alter table {table} add foreign key (user_id) references {users} ({key})",
+            "on update set null on delete set null;",
             "commit;",
         ]
     )

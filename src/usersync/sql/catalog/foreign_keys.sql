@@ -15,6 +15,7 @@ select
     confrelid::regclass::text as parent_name,
     child.relnamespace::regnamespace::text as child_schema,
     confdeltype::text as action,
+    confupdtype::text as update_action,
     greatest(child.reltuples, 0)::bigint as estimated_rows,
     child_columns.names as columns,
     parent_columns.names as parent_columns,

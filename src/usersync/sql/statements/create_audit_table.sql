@@ -25,7 +25,8 @@ begin
             outcome text collate "C" not null,
             actor_id text collate "C",
             actor_type text collate "C" not null,
-            user_id "@key_type" references "@users_table" ("@key") on delete set null,
+            -- on update: a foreign key of the users table that empties the key updates it.
+            user_id "@key_type" references "@users_table" ("@key") on update set null on delete set null,
             entity_type text collate "C",
             entity_id text collate "C",
             changes jsonb,
