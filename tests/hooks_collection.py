@@ -1,8 +1,11 @@
-"""The order of the tests, and the clock at collection: Python's clock is one hour behind.
+"""Which tests run, their order, and the clock at collection: Python's clock is one hour behind.
 
 On a slow machine, a test runs long after its module was imported. A test must not depend on a value that a
 module computed at import and that expires, for example a token. With the clock one hour behind, such a test
 fails on every machine, and not only on slow ones.
+
+With ``--quick``, as in ``make test``, slow tests are left out, and each test runs with plain names only.
+``make test-all`` and CI run everything.
 
 The order is random, except that the longest tests come first. ``--numprocesses=auto`` starts more processes
 than there are cores, because tests often wait for a lock, a timeout or another process.
@@ -28,7 +31,19 @@ def pytest_collection() -> Iterator[None]:
         return (yield)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="leave out tests marked slow, and all variants of names, key types and isolation levels",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "slow: takes more than a second by its nature: browsers, other tools, killed processes",
+    )
     config.addinivalue_line("markers", "starts_first: takes so long that other workers would wait for it")
 
 
@@ -40,9 +55,13 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Start the longest tests first, so that none of them runs alone at the end.
 
     Runs after pytest-randomly.
     """
+    if config.getoption("--quick"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)
