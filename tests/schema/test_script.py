@@ -260,6 +260,7 @@ def test_an_upgrade_with_several_transactions_has_one_text_for_each(installer, c
         )
 
     monkeypatch.setattr(render, "read_sql", read_sql)
+    monkeypatch.setattr(render, "_render_bundle", render._render_bundle.__wrapped__)
     first, second = install_script(with_audit_log())
     assert ["Text 1 of 2" in first, "Text 2 of 2" in second] == [True, True]
     installer.connection.execute(first)

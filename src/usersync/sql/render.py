@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -279,8 +279,23 @@ def _names_in(directory: str) -> tuple[str, ...]:
     return tuple(sorted(each.name for each in files("usersync.sql").joinpath(directory).iterdir()))
 
 
+@dataclass(frozen=True)
+class _CacheKey:
+    """Settings contain mappings, whose order counts, and so have no hash."""
+
+    text: str
+    settings: Settings = field(compare=False)
+
+
 def render_bundle(settings: Settings) -> Bundle:
     """Render everything that is installed, and check that every value was used."""
+    return _render_bundle(_CacheKey(repr(settings), settings))
+
+
+# Rendering takes a third of the processor time of a plan.
+@lru_cache(maxsize=16)
+def _render_bundle(key: _CacheKey) -> Bundle:
+    settings = key.settings
     renderer = Renderer(settings)
 
     def statement(name: str) -> str:
@@ -323,12 +338,17 @@ def render_bundle(settings: Settings) -> Bundle:
 
 def render_survey(name: str, settings: Settings) -> str:
     """One of the queries with which ``usersync init`` reads a database."""
-    return Renderer(settings).render(read_sql(f"survey/{name}.sql"))
+    return _render_query(f"survey/{name}.sql", _CacheKey(repr(settings), settings))
 
 
 def render_catalog(name: str, settings: Settings, **values: str) -> str:
     """A query that reads the catalog only. ``values``: further literals, besides the settings."""
-    return Renderer(settings, values).render(read_sql(f"catalog/{name}.sql"))
+    return _render_query(f"catalog/{name}.sql", _CacheKey(repr(settings), settings), **values)
+
+
+@lru_cache(maxsize=64)
+def _render_query(path: str, key: _CacheKey, **values: str) -> str:
+    return Renderer(key.settings, values).render(read_sql(path))
 
 
 def _migrations(renderer: Renderer) -> Iterator[Migration]:
