@@ -4,35 +4,31 @@
 do $usersync$
 declare
     object text;
-    grantee text;
+    grantees text := (
+        select concat_ws(', ', 'public', string_agg(quote_ident(rolname), ', '))
+        from pg_roles where rolname in ('anon', 'authenticated', 'service_role')
+    );
     public_names name[] := array['@public_functions'];
     -- Any role can write such a comment on its own function.
     owners oid[] := array[
         quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync')];
+    own_functions text;
+    called_functions text;
 begin
-    for grantee in
-        select 'public'
-        union all
-        select quote_ident(rolname) from pg_roles where rolname in ('anon', 'authenticated', 'service_role')
-    loop
-        execute format('revoke all on schema usersync from %s', grantee);
-        execute format('revoke all on all tables in schema usersync from %s', grantee);
-        for object in
-            select oid::regprocedure::text from pg_proc
-            where obj_description(oid, 'pg_proc') like 'usersync: %' and proowner = any(owners)
-                and (pronamespace = 'usersync'::regnamespace or proname = any(public_names))
-        loop
-            execute format('revoke all on function %s from %s', object, grantee);
-        end loop;
-    end loop;
-    if to_regrole('service_role') is not null then
-        for object in
-            select oid::regprocedure::text from pg_proc
-            where obj_description(oid, 'pg_proc') like 'usersync: %' and proowner = any(owners)
-                and pronamespace = 'public'::regnamespace and proname = any(public_names)
-        loop
-            execute format('grant execute on function %s to service_role', object);
-        end loop;
+    execute format('revoke all on schema usersync from %s', grantees);
+    execute format('revoke all on all tables in schema usersync from %s', grantees);
+    -- One statement for all functions, because each writes the rows of its functions again.
+    select string_agg(oid::regprocedure::text, ', '),
+        string_agg(oid::regprocedure::text, ', ') filter (where pronamespace = 'public'::regnamespace)
+    into own_functions, called_functions
+    from pg_proc
+    where obj_description(oid, 'pg_proc') like 'usersync: %' and proowner = any(owners)
+        and (pronamespace = 'usersync'::regnamespace or proname = any(public_names));
+    if own_functions is not null then
+        execute format('revoke all on function %s from %s', own_functions, grantees);
+    end if;
+    if to_regrole('service_role') is not null and called_functions is not null then
+        execute format('grant execute on function %s to service_role', called_functions);
     end if;
     if to_regrole('authenticated') is not null then
         -- They run with the caller's rights: the policies of the log decide what the caller sees.
