@@ -135,9 +135,14 @@ select jsonb_build_object(
             'bytes', pg_relation_size(relation)
         ) order by relation::text, pending.definition), '[]')
         from (
-            select relid as relation, wanted.definition, '@parent_index'::regclass as parent_index
-            from (select to_regclass('@audit_table') as log) as given
-            cross join unnest(array['@index_columns'], array['@index_definitions']) as wanted (columns, definition)
+            select relid as relation, indexes.definition, parent_index
+            from (
+                select log, wanted.definition, '@parent_index'::regclass as parent_index
+                from (select to_regclass('@audit_table') as log) as given
+                cross join unnest(array['@index_columns'], array['@index_definitions']) as wanted (columns, definition)
+                -- So that each index is looked up once and not for each partition.
+                offset 0
+            ) as indexes
             cross join lateral pg_partition_tree(log)
             where isleaf and relid <> log
         ) as pending
