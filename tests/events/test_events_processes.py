@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -101,6 +103,16 @@ def test_a_suspended_worker_handles_no_event_that_another_one_took_over(working,
         each.join(90)
     assert [each.exitcode for each in (first, second)] == [0, 0]
     assert working.leased("once") == 0
+
+
+def test_a_worker_whose_output_nobody_reads_releases_its_leases_when_it_ends(working):
+    command = [sys.executable, "-m", "usersync", "worker", "--dsn", working.dsn]
+    alive = "select count(*) from usersync.workers"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: working.owner.execute(alive).fetchone() == (1,))
+        process.stderr.close()
+        process.terminate()
+    assert working.owner.execute(alive).fetchone() == (0,)
 
 
 def test_an_event_that_ends_the_worker_process_is_parked(working, processes):

@@ -81,13 +81,16 @@ def worker(
     health = _health(call, found, address)
     with health or nullcontext():
         found.start()
-        call.output.tell(f"Working on {call.target}. Ctrl-C to end.")
-        if health is not None:
-            call.output.tell(f"Probes: http://{in_url(health.host)}:{health.port}/livez and /readyz")
-        while found.is_running and not ending:
-            time.sleep(0.1)
-        call.output.tell("Stopping: waiting for events that are being handled")
-        found.close()
+        try:
+            call.output.tell(f"Working on {call.target}. Ctrl-C to end.")
+            if health is not None:
+                call.output.tell(f"Probes: http://{in_url(health.host)}:{health.port}/livez and /readyz")
+            while found.is_running and not ending:
+                time.sleep(0.1)
+            call.output.tell("Stopping: waiting for events that are being handled")
+        finally:
+            # Also if nothing reads the output: otherwise, other workers would wait for the end of the leases.
+            found.close()
 
 
 def _health(call: Call, worker: Worker, address: tuple[str, int] | None) -> HealthServer | None:
