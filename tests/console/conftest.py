@@ -13,7 +13,6 @@ from hostile_values import BIDI, HTML, HUGE, SUBSCRIPTION
 from starlette.testclient import TestClient
 
 from audit_settings import with_audit_log
-from fixtures_project import clone_installed
 from usersync import UserSync, console
 from usersync.audit.feed import number_events
 from usersync.audit.tracking import operations as tracking
@@ -24,6 +23,7 @@ from usersync.core import user_names
 from usersync.events import subscriptions
 from usersync.events.models import Subscription
 from usersync.testing import GoTrue
+from usersync.testing.install import install
 from usersync.transports.run import run
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from usersync.testing import SupabaseCluster, SupabaseDatabase
 
 
+_HOSTILE, _HUGE, _WIDE, _FIRST, _OWN, _FOREIGN = (UUID(int=number) for number in range(101, 107))
+
+
 @dataclass(frozen=True)
 class Shown:
     """The database, its users and its events."""
@@ -42,13 +45,13 @@ class Shown:
     well: UUID
     stale: UUID
     failing: UUID
-    hostile: UUID
-    huge: UUID
-    wide: UUID
-    first: UUID
+    hostile: UUID = _HOSTILE
+    huge: UUID = _HUGE
+    wide: UUID = _WIDE
+    first: UUID = _FIRST
     #: An event of the tenant acme, and one of the tenant globex with the same entity and request.
-    own: UUID
-    foreign: UUID
+    own: UUID = _OWN
+    foreign: UUID = _FOREIGN
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +74,16 @@ def project(cluster: SupabaseCluster, _databases: tuple[dict[str, Shown], ExitSt
     """One database for all tests of a module. None of these tests writes to it."""
     made, stack = _databases
     if "project" not in made:
-        database = clone_installed(cluster, with_audit_log())
+        database = cluster.clone(cluster.template("console", build=_fill))
         stack.callback(cluster.drop, database)
-        made["project"] = _fill(database)
+        with database.connect("supabase_auth_admin") as auth:
+            ids = dict(auth.execute("select split_part(email, '@', 1), id from auth.users").fetchall())
+        made["project"] = Shown(database, ids["ada"], ids["stale"], ids["failing"])
     return made["project"]
 
 
-def _fill(database: SupabaseDatabase) -> Shown:
+def _fill(database: SupabaseDatabase) -> None:
+    install(database, with_audit_log())
     with GoTrue(database.dsn("supabase_auth_admin")) as auth, database.connect() as owner:
         owner.execute("alter table public.users add constraint no_bad_name check (full_name <> 'bad')")
         owner.execute("create table public.products (id bigint primary key, name text)")
@@ -87,45 +93,45 @@ def _fill(database: SupabaseDatabase) -> Shown:
         owner.execute("update public.products set name = 'Nut' where id = 7")
         well = auth.sign_up_email("ada@example.com", data={"full_name": HTML + BIDI})
         stale = auth.sign_up_email("stale@example.com", data={"full_name": "Right"})
-        failing = auth.sign_up_email("failing@example.com", data={"full_name": "bad"})
+        auth.sign_up_email("failing@example.com", data={"full_name": "bad"})
         with UserSync(database.dsn()) as sync:
             sync.reconcile()
         owner.execute("update public.users set full_name = 'Wrong', email = 'old@x.y' where id = %s", [stale])
-        first = _event(owner, "order.paid", actor_id=str(well), user_id=well, request_id="r-1")
+        _event(owner, "order.paid", id=_FIRST, actor_id=str(well), user_id=well, request_id="r-1")
         for number in range(120):
             _event(owner, "order.counted", request_id="r-1" if number < 2 else None, entity_id=str(number))
-        hostile = _event(
-            owner, HTML, outcome="denied", actor_id=BIDI, entity_type=HTML, entity_id='"><b>/../',
-            user_agent=HTML, changes={HTML: [BIDI, HTML]}, metadata={HTML: BIDI},
+        _event(
+            owner, HTML, id=_HOSTILE, outcome="denied", actor_id=BIDI, entity_type=HTML,
+            entity_id='"><b>/../', user_agent=HTML, changes={HTML: [BIDI, HTML]}, metadata={HTML: BIDI},
         )  # fmt: skip
         changes = {HTML: [BIDI, HTML]}
         _event(owner, "hostile", entity_type="hostile", entity_id=HTML, actor_id=HTML, changes=changes)
-        huge = _event(owner, "huge", changes={"text": [None, HUGE]}, metadata={"text": HUGE})
-        wide = _event(owner, "wide", changes={f"column{n}": [n, n + 1] for n in range(1000)})
+        _event(owner, "huge", id=_HUGE, changes={"text": [None, HUGE]}, metadata={"text": HUGE})
+        _event(owner, "wide", id=_WIDE, changes={f"column{n}": [n, n + 1] for n in range(1000)})
         owner.execute(
             "insert into usersync.audit_rejects (event, sqlstate, reason) values (%s, '22P02', %s)",
             [json.dumps({"action": HTML, "why": BIDI}), HTML],
         )
-        own, foreign = _fill_tenants(owner)
-        _fill_subscriptions(owner, first)
-    return Shown(database, well, stale, failing, hostile, huge, wide, first, own, foreign)
+        _fill_tenants(owner)
+        _fill_subscriptions(owner, _FIRST)
 
 
-def _fill_tenants(owner: psycopg.Connection[Any]) -> tuple[UUID, UUID]:
+def _fill_tenants(owner: psycopg.Connection[Any]) -> None:
     """Events of two tenants. Each value of the second tenant contains ``globex``."""
     for number in range(60):
-        own = _event(
-            owner, "invoice.sent", tenant_id="acme", actor_id="acme-ada", entity_type="invoice",
-            entity_id=str(number % 3), request_id="shared-request", user_agent="unseen-agent",
+        _event(
+            owner, "invoice.sent", id=_OWN if number == 59 else uuid4(), tenant_id="acme",
+            actor_id="acme-ada", entity_type="invoice", entity_id=str(number % 3),
+            request_id="shared-request", user_agent="unseen-agent",
             changes={"total": [number, number + 1]}, metadata={"plan": "acme-plan", "note": "unseen-note"},
         )  # fmt: skip
     for number in range(3):
-        foreign = _event(
-            owner, "invoice.sent", tenant_id="globex", actor_id="globex-bob", entity_type="invoice",
-            entity_id=str(number), request_id="shared-request", on_behalf_of="globex-eve", outcome="denied",
+        _event(
+            owner, "invoice.sent", id=_FOREIGN if number == 2 else uuid4(), tenant_id="globex",
+            actor_id="globex-bob", entity_type="invoice", entity_id=str(number),
+            request_id="shared-request", on_behalf_of="globex-eve", outcome="denied",
             changes={"name": ["globex-old", "globex-new"]}, metadata={"plan": "globex-plan"},
         )  # fmt: skip
-    return own, foreign
 
 
 def _fill_subscriptions(owner: psycopg.Connection[Any], event_id: UUID) -> None:
@@ -158,7 +164,7 @@ def _fill_subscriptions(owner: psycopg.Connection[Any], event_id: UUID) -> None:
         )
 
 
-def _event(owner: psycopg.Connection[Any], action: str, **fields: Any) -> UUID:
+def _event(owner: psycopg.Connection[Any], action: str, **fields: Any) -> None:
     given = {
         "id": uuid4(),
         "occurred_at": "now",
@@ -172,7 +178,6 @@ def _event(owner: psycopg.Connection[Any], action: str, **fields: Any) -> UUID:
     values = [json.dumps(value) if isinstance(value, dict) else value for value in given.values()]
     places = ", ".join(["%s"] * len(values))
     owner.execute(f"insert into public.audit_logs ({', '.join(given)}) values ({places})", values)
-    return given["id"]
 
 
 @pytest.fixture
