@@ -29,6 +29,7 @@ def test_invalid_arguments_are_an_error(arguments):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_running_one_benchmark_keeps_the_results_of_the_others(tmp_path):
     row = {"name": "sign-up", "against": "none", "aim": "", "met": None, "benchmark": "sign_up"}
     row |= {"value": 1.0, "low": 1.0, "high": 1.0, "unit": "", "ours": "", "theirs": ""}
@@ -63,6 +64,7 @@ def bench(module, arguments):
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_benchmark_runs(tmp_path):
     told = bench("run", TINY.split())

@@ -10,7 +10,7 @@ import pytest
 
 from usersync.testing import GoTrue
 
-pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(400), pytest.mark.slow]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

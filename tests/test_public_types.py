@@ -32,6 +32,7 @@ MODULES = (
 CLASSES = ("UserSync", "AsyncUserSync", "AuditLog", "DataApi", "AuditStats", "EventRecord", "EventPage")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_at_least_99_percent_of_the_public_names_have_a_known_type():
     programs = Path(sys.executable).parent

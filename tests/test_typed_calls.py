@@ -40,6 +40,7 @@ def pyright(directory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("checker", [mypy, pyright])
 def test_a_type_checker_reports_exactly_the_calls_marked_wrong(checker, tmp_path):

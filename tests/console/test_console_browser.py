@@ -82,6 +82,7 @@ def paths_of(project):
     ]
 
 
+@pytest.mark.slow
 def test_a_browser_shows_every_page(project, seen):
     """Each viewport opens some of the pages. Then every page must fit every width."""
     page, address, complaints, asked = seen
@@ -124,6 +125,7 @@ BROKEN_WORDS = """
 """
 
 
+@pytest.mark.slow
 def test_narrow_tables_break_no_word(project, seen):
     page, address, _, _ = seen
     with project.database.connect() as owner:
@@ -154,6 +156,7 @@ def violations(page, address):
     return {(each["id"], node["html"][:200]) for each in found for node in each["nodes"]}
 
 
+@pytest.mark.slow
 def test_axe_finds_no_accessibility_violation(project, seen):
     """Checks both colour schemes, because contrast is one of the rules."""
     page, address, _, _ = seen
@@ -163,6 +166,7 @@ def test_axe_finds_no_accessibility_violation(project, seen):
         assert {path: found for path in paths if (found := violations(page, address + path))} == {}
 
 
+@pytest.mark.slow
 def test_the_console_can_be_used_by_keyboard(project, seen):
     page, address, complaints, _ = seen
     # The first tab stop skips the navigation, and Enter sends a search.
@@ -186,6 +190,7 @@ def test_the_console_can_be_used_by_keyboard(project, seen):
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_new_events_appear_without_a_reload(project, seen):
     page, address, complaints, _ = seen
     page.goto(f"{address}/events?action=live.*")
@@ -207,6 +212,7 @@ def test_new_events_appear_without_a_reload(project, seen):
 HOURS_3 = 3 * 3600 * 1000
 
 
+@pytest.mark.slow
 def test_relative_times_are_updated_and_exact_times_can_be_shown(project, seen):
     """With a wrong clock of the browser, on a page that stays open, and when times are copied or printed."""
     page, address, complaints, _ = seen
@@ -250,6 +256,7 @@ def test_relative_times_are_updated_and_exact_times_can_be_shown(project, seen):
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_without_scripts_and_in_a_saved_page_times_are_exact(project, link, chromium, tmp_path):
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -275,6 +282,7 @@ def test_without_scripts_and_in_a_saved_page_times_are_exact(project, link, chro
     context.close()
 
 
+@pytest.mark.slow
 def test_dragging_over_the_histogram_selects_a_period(seen):
     page, address, complaints, _ = seen
     page.goto(f"{address}/events?action=invoice.*")
@@ -312,13 +320,14 @@ def test_dragging_over_the_histogram_selects_a_period(seen):
 
 
 def test_a_button_syncs_the_user(project, seen):
-    page, address, complaints, _ = seen
+    page, address, complaints, asked = seen
     page.goto(f"{address}/users/{project.stale}")
     assert page.locator(".verdict").inner_text() == "Out of sync"
     page.get_by_role("button", name="Sync now").click()
     page.wait_for_url(f"{address}/users/{project.stale}?done=sync")
     assert page.locator(".verdict").inner_text() == "In sync"
     assert complaints == []
+    assert {url for url in asked if not url.startswith(f"{address}/")} == set()
 
 
 @pytest.fixture
@@ -349,6 +358,7 @@ def framing(project):
     thread.join()
 
 
+@pytest.mark.slow
 def test_axe_finds_no_accessibility_violation_in_the_viewer(project, framing, chromium):
     port, keys = framing
     link = console.viewer_link(f"http://127.0.0.1:{port}/activity", tenant="acme", keys=keys)
@@ -359,6 +369,7 @@ def test_axe_finds_no_accessibility_violation_in_the_viewer(project, framing, ch
     context.close()
 
 
+@pytest.mark.slow
 def test_a_browser_shows_the_viewer_in_a_frame_of_an_allowed_origin_only(framing, chromium):
     port, _ = framing
     context = chromium.new_context()

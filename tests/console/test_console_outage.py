@@ -12,7 +12,7 @@ from usersync import console
 from usersync.testing import GoTrue
 from waiting import until
 
-pytestmark = pytest.mark.newest_server
+pytestmark = [pytest.mark.newest_server, pytest.mark.slow]
 
 PAGES = (
     "/",

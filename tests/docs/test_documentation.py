@@ -56,6 +56,7 @@ def test_the_tree_of_exceptions_in_the_docstring_is_complete():
     }
 
 
+@pytest.mark.slow
 def test_pages_generated_from_the_code_are_up_to_date():
     check = subprocess.run(
         [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False

@@ -43,6 +43,7 @@ def test_every_page_is_in_the_navigation():
     assert {page for page in pages if not page.endswith(".head.md")} <= named
 
 
+@pytest.mark.slow
 def test_links_of_the_site_have_existing_targets(site):
     pages = {page.relative_to(site).as_posix(): page.read_text() for page in site.rglob("*.html")}
     anchors = {name: set(re.findall(r'\bid="?([^"\s>]+)', text)) for name, text in pages.items()}
@@ -59,6 +60,7 @@ def test_links_of_the_site_have_existing_targets(site):
     assert broken == []
 
 
+@pytest.mark.slow
 def test_the_reference_shows_docstrings_as_text(site):
     page = (site / "reference.html").read_text()
     assert "Keeps users in sync" in page
@@ -80,6 +82,7 @@ def address(site):
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_browser_shows_every_page(site, address, chromium):
     """Each viewport opens a quarter of the pages. Then every page must fit every width."""
     pages = sorted(each.relative_to(site).as_posix() for each in site.rglob("*.html"))

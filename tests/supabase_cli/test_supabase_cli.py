@@ -19,6 +19,8 @@ from usersync.config.settings import Settings
 from usersync.testing import GoTrue
 from usersync.testing.install import install
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pushed(supabase, supabase_migrations, cluster, regime):

@@ -14,7 +14,7 @@ from auth_stand_in import AuthServer
 from postgrest_server import SERVICE_KEY, mint
 
 # On a busy machine a run of the live suite takes a minute.
-pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(600), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 #: Variables that it must not inherit: a project's settings, and PYTEST_ADDOPTS of this run.

@@ -30,6 +30,7 @@ def write(directory, *names):
         (directory / name).write_text(FILES[name])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_test_files_of_the_page_pass_in_their_order(pytester):
     passed = {}
@@ -57,6 +58,7 @@ def test_each_code_block_is_a_file_or_an_existing_command():
     assert re.search(r"^live:", (PAGE.parents[1] / "Makefile").read_text("utf-8"), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_script_keeps_the_server_until_it_reads_a_line(tmp_path):
     write(tmp_path, "supabase_server.py")
     with subprocess.Popen(

@@ -16,7 +16,7 @@ import pytest
 
 from usersync.testing import GoTrue
 
-pytestmark = pytest.mark.newest_server
+pytestmark = [pytest.mark.newest_server, pytest.mark.slow]
 
 EXAMPLE = Path(__file__).parents[3] / "examples/django"
 

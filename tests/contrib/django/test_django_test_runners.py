@@ -72,11 +72,13 @@ def test_manage_py_test(run):
     assert "Ran 6 tests" in run(EXAMPLE / "manage.py", "test", "shop")
 
 
+@pytest.mark.slow
 def test_manage_py_test_in_parallel(run):
     said = run(EXAMPLE / "manage.py", "test", "shop", "--parallel", "2", "--shuffle", "1")
     assert "Ran 6 tests" in said
 
 
+@pytest.mark.slow
 def test_pytest_django(run, tmp_path):
     (tmp_path / "test_pages.py").write_text(PYTEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -140,7 +140,7 @@ def test_while_the_database_is_unavailable_there_is_one_warning(
     """asyncio logs no unretrieved error, though the errors come after the requests have continued."""
     monkeypatch.setattr(ensuring, "PAUSE_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        slow = make_conninfo(backend.dsn, port=silent.getsockname()[1], connect_timeout=2)
+        slow = make_conninfo(backend.dsn, port=silent.getsockname()[1])
         dsn, timeout = (nowhere(backend), 30.0) if waits == "to the end" else (slow, 0.05)
 
         async def story():
@@ -148,6 +148,7 @@ def test_while_the_database_is_unavailable_there_is_one_warning(
                 ensurer = ensuring.AsyncEnsurer(sync, timeout)
                 for _ in range(3):
                     assert await asyncio.gather(*(ensurer.ensure(uuid4()) for _ in range(3))) == [None] * 3
+                silent.close()
                 await asyncio.to_thread(eventually, lambda: not ensurer._pending)
 
         asyncio.run(story())
@@ -197,6 +198,7 @@ def short_timeouts(monkeypatch):
     monkeypatch.setattr(ensuring, "_LOST_S", 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_timeouts")
 def test_a_connection_without_answers_delays_one_request_and_is_replaced(
     backend, make_client, proxy, caplog, eventually

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from serving import EXAMPLES, Served, environment
 
-pytestmark = pytest.mark.newest_server
+pytestmark = [pytest.mark.newest_server, pytest.mark.slow]
 
 
 @pytest.fixture

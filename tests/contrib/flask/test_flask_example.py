@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from serving import EXAMPLES, environment
 
-pytestmark = pytest.mark.newest_server
+pytestmark = [pytest.mark.newest_server, pytest.mark.slow]
 
 
 @pytest.fixture

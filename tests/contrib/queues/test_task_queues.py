@@ -77,6 +77,7 @@ def assert_shipped(found, user_id, orders):
 SHIPPED = "action, entity_id, actor_id, user_id::text, tenant_id, request_id"
 
 
+@pytest.mark.slow
 def test_the_example_of_celery(backend, environment, events, tmp_path, example_python):
     """Installed from the wheel, as the README says."""
     python = example_python("celery", "celery[redis]")
@@ -92,6 +93,7 @@ def test_the_example_of_celery(backend, environment, events, tmp_path, example_p
     assert_shipped(events(SHIPPED), user_id, orders)
 
 
+@pytest.mark.slow
 def test_the_example_of_procrastinate(backend, environment, events, example_python):
     """Installed from the wheel, as the README says."""
     python = example_python("procrastinate")
@@ -108,6 +110,7 @@ def test_the_example_of_procrastinate(backend, environment, events, example_pyth
     assert states == [("succeeded",)]
 
 
+@pytest.mark.slow
 def test_rq_jobs_have_the_context_of_their_sender(environment, events, tmp_path):
     from redis import Redis  # noqa: PLC0415 - a driver of RQ's
     from rq import Queue, Retry  # noqa: PLC0415
@@ -133,6 +136,7 @@ def test_rq_jobs_have_the_context_of_their_sender(environment, events, tmp_path)
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_dramatiq_jobs_have_the_context_of_their_sender(environment, events, tmp_path, monkeypatch):
     log = tmp_path / "worker.log"
     with redis(tmp_path) as url:
