@@ -4,8 +4,8 @@ On a slow machine, a test runs long after its module was imported. A test must n
 module computed at import and that expires, for example a token. With the clock one hour behind, such a test
 fails on every machine, and not only on slow ones.
 
-With ``--quick``, as in ``make test``, slow tests are left out, and each test runs with plain names only.
-``make test-all`` and CI run everything.
+With ``--quick``, as in ``make test``, slow tests are left out, and a test on PostgreSQL runs with plain names
+and at most four of its cases, always the same ones. ``make test-all`` and CI run everything.
 
 The order is random, except that the longest tests come first. ``--numprocesses=auto`` starts more processes
 than there are cores, because tests often wait for a lock, a timeout or another process.
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ import time_machine
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+_QUICK_CASES = 4
 
 
 @pytest.hookimpl(wrapper=True)
@@ -35,7 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick",
         action="store_true",
-        help="leave out tests marked slow, and all variants of names, key types and isolation levels",
+        help="leave out tests marked slow, the variants of names, key types and isolation levels, and all "
+        f"but {_QUICK_CASES} cases of each test on PostgreSQL",
     )
 
 
@@ -61,7 +66,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Runs after pytest-randomly.
     """
     if config.getoption("--quick"):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        quick = _quick(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in quick])
+        items[:] = [item for item in items if item in quick]
     items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)
+
+
+def _quick(items: list[pytest.Item]) -> set[pytest.Item]:
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if not item.get_closest_marker("slow"):
+            on_server = "server" in getattr(item, "fixturenames", ())
+            cases[item.nodeid.partition("[")[0] if on_server else item.nodeid].append(item)
+    for of_one_test in cases.values():
+        of_one_test.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
+    return {item for of_one_test in cases.values() for item in of_one_test[:_QUICK_CASES]}
