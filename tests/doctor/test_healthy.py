@@ -9,6 +9,8 @@ import pytest
 
 from usersync.doctor import CHECKS, choose, examine
 from usersync.errors import ConnectionFailedError, UsersyncError
+from usersync.schema import installation
+from usersync.sql import render
 from usersync.testing import broken_users_table
 from usersync.transports.run import run
 from usersync.transports.steps import BEGIN, query
@@ -71,7 +73,10 @@ def test_a_check_that_crashes_does_not_hide_the_others(checked):
 
 
 @pytest.mark.newest_server
-def test_a_locked_table_fails_only_the_checks_that_read_it(checked):
+def test_a_locked_table_fails_only_the_checks_that_read_it(checked, monkeypatch):
+    monkeypatch.setattr(render, "COMMAND_LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(render, "_render_bundle", render._render_bundle.__wrapped__)
+    run(installation.apply(checked.settings), checked.project.owner)
     table, column = checked.settings.users_table, checked.project.columns["email"]
     with broken_users_table(checked.project.database.dsn(), "locked", table=table, column=column):
         failing = checked.failing()

@@ -22,8 +22,10 @@ objects as (
         coalesce(proacl, acldefault('f', proowner))
     from pg_proc
     join pg_namespace on pg_namespace.oid = pronamespace
-    -- Any role can write such a comment on its own function.
-    where obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %' and nspname in ('usersync', 'public')
+    -- The first condition is cheap. PostgreSQL would read the comments of its 3,000 functions without it.
+    where pronamespace = any(array(select oid from pg_namespace where nspname in ('usersync', 'public')))
+        and obj_description(pg_proc.oid, 'pg_proc') like 'usersync: %'
+        -- Any role can write such a comment on its own function.
         and (nspname = 'usersync' or proname in ('@public_functions'))
         and proowner in (
             quote_ident(current_user)::regrole, (select nspowner from pg_namespace where nspname = 'usersync'))
