@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from usersync.models import Change
     from usersync.schema.trial.observation import Timing, Trial
 
+#: Lets a statement leave out work that no flow of the rehearsal uses.
+_REHEARSAL = "set local usersync.is_rehearsal = 'yes'"
+
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -49,7 +52,7 @@ def rehearse(
     """
     tried = [each.flow for each in before if each.state != "not tried"]
     keys = {flow: keys for flow, keys in before.metadata_keys.items() if before[flow].state == "accepted"}
-    first = [change.sql for change in changes if change.sql]
+    first = [_REHEARSAL, *(change.sql for change in changes if change.sql)]
     after = observe(
         connection, settings, flows=tried, call_out=call_out, times=1, first=first, metadata_keys=keys
     )
