@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psycopg
+    import pytest
 
 #: A limit of 10 ms means that the function does not wait at all, and stays.
-_PATIENT = """
+_SET_LOCK_TIMEOUT = """
     do $$ declare each regprocedure; begin
-    for each in select oid from pg_proc where proconfig::text ~ 'lock_timeout=([0-9]{3}|[0-9]+s)' loop
-        execute format('alter function %s set lock_timeout = %L', each, '10min');
+    for each in select oid from pg_proc where proconfig::text ~ 'lock_timeout=([0-9]{{3}}|[0-9]+s)' loop
+        execute format('alter function %s set lock_timeout = %L', each, '{timeout}');
     end loop; end $$
 """
+
+_COMMANDS = ("manage.connecting", "schema.installation", "transports.steps")
 
 
 def until(condition: Callable[[], Any], timeout: float = 90.0) -> Any:
@@ -40,7 +43,20 @@ def wait_for_locks(owner: psycopg.Connection[Any]) -> None:
     For tests in which another session acts while a function waits: on a slow machine, this may take longer
     than any lock timeout that the settings allow.
     """
-    owner.execute(_PATIENT)
+    owner.execute(_SET_LOCK_TIMEOUT.format(timeout="10min"))
+
+
+def give_up_soon(monkeypatch: pytest.MonkeyPatch, owner: psycopg.Connection[Any] | None = None) -> None:
+    """Let commands wait for a lock for 0.1 s instead of 5 s, and report the lock soon.
+
+    With ``owner``, the same applies to usersync's functions in this database. For tests in which a session
+    holds the lock until the command has ended.
+    """
+    for module in _COMMANDS:
+        monkeypatch.setattr(f"usersync.{module}.COMMAND_LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr("usersync.transports.lock_retry._ATTEMPTS", 4)
+    if owner is not None:
+        owner.execute(_SET_LOCK_TIMEOUT.format(timeout="100ms"))
 
 
 def until_spools_are_free() -> None:

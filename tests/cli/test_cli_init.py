@@ -7,6 +7,7 @@ from psycopg.types.json import Jsonb
 from terminal import Terminal
 
 from usersync.config.settings import load_settings, parse_settings
+from waiting import give_up_soon
 
 pytestmark = pytest.mark.newest_server
 
@@ -421,8 +422,9 @@ def test_an_unwritable_directory_is_named(usersync, dsn, directory):
     assert "cannot write" in done.err
 
 
-def test_init_does_not_wait_long_for_a_locked_table(usersync, dsn, postgres, superuser):
+def test_init_does_not_wait_long_for_a_locked_table(usersync, dsn, postgres, superuser, monkeypatch):
     postgres.execute(USERS)
+    give_up_soon(monkeypatch)
     with superuser.transaction():
         superuser.execute("lock table public.users in access exclusive mode")
         assert usersync("init").code == 0
