@@ -3288,6 +3288,7 @@ CREATE OR REPLACE FUNCTION usersync.read_catalog(relation regclass, OUT columns_
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET enable_seqscan TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
 AS $function$
 begin
     columns_with_default := array(

@@ -9,6 +9,8 @@ create or replace function usersync.read_catalog(
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+-- A session calls it several times for its first sign-up, and would plan each of the first five calls.
+set plan_cache_mode = force_generic_plan
 as $usersync$
 begin
     columns_with_default := array(
