@@ -240,6 +240,10 @@ class PullConsumer:
     async def end(self) -> list[Msg]:
         """Unsubscribe, and return the messages that have already arrived. Raises ``StreamError``."""
         with _translated():
+            # After the answer to the flush, the server sends no message. unsubscribe() alone would discard
+            # those on their way, and JetStream would redeliver them after ack_wait only.
+            await self._client._send_unsubscribe(self._subscription._id)  # noqa: SLF001
+            await self._client.flush(int(ANSWER_S))
             left = []
             while self._subscription.pending_msgs:
                 message = await self._subscription.next_msg(_GRACE_S)
