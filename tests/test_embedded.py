@@ -257,6 +257,7 @@ def test_a_temporary_server_leaves_no_files_and_no_processes(temporary_directory
     assert not any(processes.alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_a_kept_directory_keeps_data_password_and_port(tmp_path):
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST) as first:
         write_note(first.dsn())
@@ -266,11 +267,13 @@ def test_a_kept_directory_keeps_data_password_and_port(tmp_path):
     assert (tmp_path / "kept" / "server.log").exists()
 
 
+@pytest.mark.slow
 def test_a_path_may_have_spaces_quotes_and_unicode(tmp_path):
     with EmbeddedPostgres(tmp_path / "my dätä 'dir' \"x\" 日本", settings=FAST) as server:
         assert ask(server.dsn()) == 1
 
 
+@pytest.mark.slow
 def test_a_very_long_path_serves(tmp_path):
     with EmbeddedPostgres(tmp_path / ("d" * 120) / ("e" * 120), settings=FAST) as server:
         assert ask(server.dsn()) == 1
@@ -299,6 +302,7 @@ def test_close_ends_a_server_without_a_with_block():
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_a_server_ends_when_its_object_is_deleted(temporary_directory):
     server = EmbeddedPostgres(settings=FAST)
     server.start()
@@ -325,12 +329,14 @@ def test_the_server_shuts_down_cleanly_after_its_owner_is_killed(application, tm
     assert "database system is shut down" in (app.home / "server.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_temporary_directory_is_removed_after_its_owner_is_killed(application):
     app = application()
     app.kill()
     until(lambda: is_removed(app))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_terminal_does_not_end_the_server(application):
     """Ctrl-C sends SIGINT to the application's process group. The server is in another one."""
     app = application()
@@ -353,6 +359,7 @@ def test_recovers_after_the_server_was_killed():
         assert ask(server.dsn(), "select answer from note") == 42
 
 
+@pytest.mark.slow
 def test_recovers_after_another_process_killed_the_server():
     with EmbeddedPostgres(settings=FAST) as server:
         with psycopg.connect(server.dsn(), autocommit=True) as busy:
@@ -363,6 +370,7 @@ def test_recovers_after_another_process_killed_the_server():
         assert answers(server.dsn())
 
 
+@pytest.mark.slow
 @linux_only
 def test_recovers_after_the_supervisor_was_killed():
     with EmbeddedPostgres(settings=FAST) as server:
@@ -376,6 +384,7 @@ def test_recovers_after_the_supervisor_was_killed():
     assert not home.exists()
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_temporary_directory_is_removed_even_if_the_supervisor_was_killed():
     with EmbeddedPostgres(settings=FAST) as server:
@@ -384,6 +393,7 @@ def test_a_temporary_directory_is_removed_even_if_the_supervisor_was_killed():
     assert not home.exists()
 
 
+@pytest.mark.slow
 def test_a_stale_pid_file_does_not_prevent_a_start(tmp_path):
     """The pid in the file now belongs to another process, here to this test."""
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST):
@@ -394,6 +404,7 @@ def test_a_stale_pid_file_does_not_prevent_a_start(tmp_path):
         assert answers(server.dsn())
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_killed_server_leaves_no_shared_memory():
     with EmbeddedPostgres(settings=FAST) as server:
@@ -404,6 +415,7 @@ def test_a_killed_server_leaves_no_shared_memory():
     assert segment not in {row[1] for row in rows}
 
 
+@pytest.mark.slow
 def test_a_forked_process_neither_ends_the_server_nor_keeps_it_running(application):
     fork = APPLICATION.replace(
         "    print(",
@@ -430,6 +442,7 @@ def test_a_forked_process_neither_ends_the_server_nor_keeps_it_running(applicati
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_interpreter_waits_for_the_servers_shutdown_at_exit(tmp_path):
     code = """
 import sys
@@ -444,6 +457,7 @@ server.start()
     assert not (tmp_path / "kept" / "pgdata" / "postmaster.pid").exists()
 
 
+@pytest.mark.slow
 def test_abandoned_directories_are_removed_and_those_in_use_are_not(temporary_directory):
     an_hour_ago = time.time() - 3600
     left = temporary_directory / "usersync-pg-left"
@@ -460,6 +474,7 @@ def test_abandoned_directories_are_removed_and_those_in_use_are_not(temporary_di
     new.rmdir()
 
 
+@pytest.mark.slow
 def test_a_removed_directory_raises_a_clear_error():
     with EmbeddedPostgres(settings=FAST) as server:
         server.stop()
@@ -481,6 +496,7 @@ def test_two_processes_share_a_server_and_the_last_one_ends_it(application, tmp_
     assert not answers(second.dsn)
 
 
+@pytest.mark.slow
 def test_a_shared_server_runs_on_when_one_process_is_killed(application, tmp_path):
     first = application(data_dir=str(tmp_path / "kept"))
     second = application(data_dir=str(tmp_path / "kept"))
@@ -493,6 +509,7 @@ def test_a_shared_server_runs_on_when_one_process_is_killed(application, tmp_pat
     until(lambda: not answers(second.dsn))
 
 
+@pytest.mark.slow
 def test_many_processes_that_start_at_once_share_one_server(tmp_path):
     command = [sys.executable, "-c", APPLICATION, json.dumps({"data_dir": str(tmp_path / "kept")})]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -504,6 +521,7 @@ def test_many_processes_that_start_at_once_share_one_server(tmp_path):
     assert {one.returncode for one in started} == {0}
 
 
+@pytest.mark.slow
 def test_after_kill_either_process_can_start_the_shared_server(application, tmp_path):
     app = application(data_dir=str(tmp_path / "kept"))
     with EmbeddedPostgres(tmp_path / "kept") as server:
@@ -515,6 +533,7 @@ def test_after_kill_either_process_can_start_the_shared_server(application, tmp_
     assert answers(app.dsn)
 
 
+@pytest.mark.slow
 def test_sharing_a_server_requires_the_same_settings_and_superuser(tmp_path):
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST) as server:
         for other, reason in (
@@ -529,6 +548,7 @@ def test_sharing_a_server_requires_the_same_settings_and_superuser(tmp_path):
 # --- accounts and permissions ---
 
 
+@pytest.mark.slow
 def test_no_permission_outside_the_directory_is_changed(tmp_path):
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
@@ -547,6 +567,7 @@ def test_no_permission_outside_the_directory_is_changed(tmp_path):
     assert after == before
 
 
+@pytest.mark.slow
 @root_only
 @linux_only
 def test_root_runs_the_server_as_another_account_without_namespaces(public_directory, monkeypatch):
@@ -563,6 +584,7 @@ def test_root_runs_the_server_as_another_account_without_namespaces(public_direc
         assert ask(server.dsn(), "select answer from note") == 42
 
 
+@pytest.mark.slow
 @root_only
 @linux_only
 def test_a_cluster_made_in_a_namespace_runs_as_another_account_later(public_directory, monkeypatch):
@@ -573,6 +595,7 @@ def test_a_cluster_made_in_a_namespace_runs_as_another_account_later(public_dire
         assert ask(server.dsn(), "select answer from note") == 42
 
 
+@pytest.mark.slow
 @root_only
 def test_root_copies_programs_that_the_account_cannot_read(public_directory, tmp_path, monkeypatch):
     prefix = binaries.find(None)[1].parent
@@ -611,6 +634,7 @@ def test_root_gets_an_error_if_the_account_cannot_read_the_directory(tmp_path, m
     assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 @root_only
 def test_an_unprivileged_account_runs_the_server(public_directory, application):
     """Runs as the account ``nobody``, with programs and a copy of the source that this account can read."""
@@ -693,6 +717,7 @@ def test_the_error_for_a_missing_version_names_the_installed_ones():
         EmbeddedPostgres(version=9).start()
 
 
+@pytest.mark.slow
 def test_a_cluster_is_only_started_by_its_own_version(tmp_path):
     if len(installed_versions()) < 2:
         skip_without("a second version of PostgreSQL")
@@ -705,6 +730,7 @@ def test_a_cluster_is_only_started_by_its_own_version(tmp_path):
         assert server.version == older
 
 
+@pytest.mark.slow
 def test_the_error_for_a_corrupt_cluster_has_the_servers_message(tmp_path):
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST):
         pass
@@ -729,6 +755,7 @@ def test_a_path_that_cannot_be_a_directory_is_reported(tmp_path):
         EmbeddedPostgres(tmp_path / "file" / "kept").start()
 
 
+@pytest.mark.slow
 def test_an_incomplete_cluster_is_created_again(tmp_path):
     """The state after a power failure during initdb."""
     (tmp_path / "kept" / "pgdata.new" / "base").mkdir(parents=True)
@@ -739,6 +766,7 @@ def test_an_incomplete_cluster_is_created_again(tmp_path):
     assert not (tmp_path / "kept" / "pwfile").exists()
 
 
+@pytest.mark.slow
 def test_the_error_for_an_unknown_setting_names_it(temporary_directory):
     with pytest.raises(EmbeddedPostgresError, match="no_such_setting"):
         EmbeddedPostgres(settings={"no_such_setting": "1"}).start()
@@ -750,6 +778,7 @@ def test_reserved_and_invalid_setting_names_are_refused(name):
         EmbeddedPostgres(settings={name: "1"})
 
 
+@pytest.mark.slow
 def test_another_port_is_used_if_the_port_was_taken(tmp_path):
     with EmbeddedPostgres(tmp_path / "kept", settings=FAST) as server:
         server.stop()

@@ -62,6 +62,7 @@ def moved(pair, capsys, monkeypatch, tmp_path, request):
     assert not procedure.blocks
 
 
+@pytest.mark.slow
 def test_restore_the_whole_project(moved, pair, exit_stack):
     ids, restored = pair.lose_events(exit_stack)
     until(lambda: is_writable(restored))
@@ -70,6 +71,7 @@ def test_restore_the_whole_project(moved, pair, exit_stack):
     assert sorted(pair.ids(restored)) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_fail_over_to_a_standby(moved, pair, exit_stack):
     lag = exit_stack.enter_context(Proxy(pair.primary.host, pair.primary.port))
     standby = exit_stack.enter_context(pair.standby(lag))
@@ -89,6 +91,7 @@ def test_fail_over_to_a_standby(moved, pair, exit_stack):
     assert sorted(pair.ids(standby)) == sorted(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dumps")
 @pytest.mark.parametrize("regime", ["old", "new"])
 def test_restore_your_own_schema_from_a_dump(procedure, auth, postgres, sync, database):
@@ -124,6 +127,7 @@ def restoring(shell):
     return deque(blocks(text.partition("$ usersync apply --yes")[0] + "```\n"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dumps")
 def test_after_a_failed_restore_apply_repairs_the_installation(restoring, auth, postgres, database, capsys):
     restore = Procedure(restoring, database, None, capsys)

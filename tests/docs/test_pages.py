@@ -132,6 +132,7 @@ without_usersync = pytest.mark.parametrize("settings", [None], ids=["new"])
 without_log = pytest.mark.parametrize("settings", [Settings()], ids=["no log"])
 
 
+@pytest.mark.slow
 @without_usersync
 def test_readme(page, database, postgres, monkeypatch):
     page.environment = {"SUPABASE_DB_URL": database.dsn()}
@@ -161,6 +162,7 @@ def test_readme(page, database, postgres, monkeypatch):
     page.skip_block()
 
 
+@pytest.mark.slow
 @without_log
 def test_audit(page, database, postgres, superuser):
     postgres.execute(
@@ -202,6 +204,7 @@ def test_user_events(page, database, postgres):
     assert postgres.execute(events).fetchall()[0] == ("user.created", "trigger")
 
 
+@pytest.mark.slow
 def test_subscriptions(page, database, postgres, monkeypatch):
     postgres.execute("create table public.workspaces (owner_id uuid unique)")
     _, module = page.blocks[0]
@@ -445,11 +448,13 @@ def example(psql, page, database, monkeypatch):
     return page
 
 
+@pytest.mark.slow
 @without_usersync
 def test_inventory(example):
     example.run()
 
 
+@pytest.mark.slow
 @without_log
 def test_sqlalchemy(example):
     example.run()

@@ -112,6 +112,7 @@ def restoring(shell):
     Path("restore.sql").write_text(text, "utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dumps", "restoring")
 @pytest.mark.parametrize("regime", ["old", "new"])
 def test_move_to_another_project(procedure, auth, postgres, other_project, monkeypatch):
@@ -150,6 +151,7 @@ def paused(cluster, database):
     return paused
 
 
+@pytest.mark.slow
 def test_resume_a_paused_project(procedure, auth, postgres, superuser, paused):
     seen = auth.sign_up_email("seen@example.com")
     superuser.execute("""
@@ -210,6 +212,7 @@ def bare(cluster):
     cluster.drop(database)
 
 
+@pytest.mark.slow
 def test_replace_a_hand_written_trigger(procedure, bare, monkeypatch):
     monkeypatch.setenv("SUPABASE_DB_URL", bare.dsn())
     admin = bare.dsn("supabase_auth_admin")
@@ -250,6 +253,7 @@ AUDITING = """
 """
 
 
+@pytest.mark.slow
 def test_incident_runbook(procedure, auth, postgres, sync):
     postgres.execute("alter table public.users add column team text not null default 'a'")
     postgres.execute("alter table public.users alter column team drop default")

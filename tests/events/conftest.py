@@ -14,6 +14,7 @@ from working import Working
 
 from usersync import AuditLog
 from usersync.cli.main import run
+from usersync.worker import ingest, runner, worker
 
 if TYPE_CHECKING:
     from fixtures_project import Project
@@ -27,6 +28,17 @@ def audit_enabled() -> bool:
 @pytest.fixture
 def working(project: Project) -> Working:
     return Working(project)
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch):
+    """How often an idle worker looks for events, and how long its request to a stream is open.
+
+    A worker with ``ingest`` ends when this request has ended.
+    """
+    monkeypatch.setattr(worker, "SLOWEST_S", 0.2)
+    monkeypatch.setattr(runner, "_IDLE_S", 0.2)
+    monkeypatch.setattr(ingest, "_FETCH_S", 0.05)
 
 
 @pytest.fixture

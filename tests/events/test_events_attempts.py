@@ -13,6 +13,7 @@ from usersync.events import subscriptions
 from usersync.events.delivery import AttemptOutcome
 from usersync.events.models import Subscription
 from usersync.transports.run import run
+from usersync.worker import runner
 from usersync.worker.attempts import Batch
 from usersync.worker.periodic import prune_attempts
 
@@ -26,6 +27,7 @@ def attempts(working, name, **options):
 def test_each_attempt_is_stored_with_its_outcome(working, monkeypatch):
     handlers, release, hanging = Handlers(), threading.Event(), set()
 
+    monkeypatch.setattr(runner, "GRACE_S", 0.1)
     # On a slow machine, the other events may exceed the limit, too.
     overdue = Batch.overdue
     monkeypatch.setattr(

@@ -30,6 +30,7 @@ def ask(server, path):
         connection.close()
 
 
+@pytest.mark.slow
 def test_livez_reports_a_hung_worker_and_readyz_an_unreachable_database(working, tmp_path, monkeypatch):
     handlers, inside, proceed = Handlers(), threading.Event(), threading.Event()
 

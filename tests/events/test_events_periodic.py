@@ -11,7 +11,7 @@ from working import wait_for
 
 from usersync.core.overview import overview
 from usersync.transports.run import run
-from usersync.worker import periodic
+from usersync.worker import periodic, worker
 from usersync.worker.periodic import COMPARISON, RETENTION, RETRY, StoppedError, claim, is_due, store_result
 
 pytestmark = pytest.mark.newest_server
@@ -85,6 +85,7 @@ def test_the_nightly_comparison_continues_over_several_runs_and_is_in_status(
 ):
     users = insert_without_triggers(5)
     monkeypatch.setattr(periodic.reconcile, "PAGE_SIZE", 2)
+    monkeypatch.setattr(worker, "_PERIODIC_S", 0.2)
     with pytest.raises(StoppedError):
         run(periodic.compare(lambda: True), working.owner)
     found = run(overview(), working.owner).comparison

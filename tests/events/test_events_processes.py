@@ -59,6 +59,7 @@ def assert_in_order(stored):
         seen.add(event_id)
 
 
+@pytest.mark.slow
 def test_killed_workers_handle_events_in_order_and_transactional_ones_exactly_once(working, processes):
     ids = []
     alive = [processes(lease=1.0), processes(lease=1.0)]
@@ -77,6 +78,7 @@ def test_killed_workers_handle_events_in_order_and_transactional_ones_exactly_on
         assert working.parked(name) == ()
 
 
+@pytest.mark.slow
 def test_a_suspended_worker_handles_no_event_that_another_one_took_over(working, processes):
     """Another worker takes over when the lease has expired.
 

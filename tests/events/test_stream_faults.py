@@ -47,6 +47,7 @@ def figures(server):
     }
 
 
+@pytest.mark.slow
 def test_metrics_and_probes_know_the_backlog(working, nats, opened, tmp_path, monkeypatch):
     monkeypatch.setattr(ingest, "_FIRST_WAIT_S", 0.01)
     send, is_down = Sender.send, threading.Event()
@@ -98,6 +99,7 @@ def test_metrics_and_probes_know_the_backlog(working, nats, opened, tmp_path, mo
         wait_stored(working, range(6))
 
 
+@pytest.mark.slow
 def test_a_cut_is_noticed_without_traffic(nats):
     async def notice(proxy):
         address = StreamAddress.parse(f"nats://127.0.0.1:{proxy.port}")
@@ -113,6 +115,7 @@ def test_a_cut_is_noticed_without_traffic(nats):
         asyncio.run(notice(proxy))
 
 
+@pytest.mark.slow
 def test_a_cut_between_an_application_and_the_stream(working, nats, opened):
     with (
         Proxy("127.0.0.1", nats.port) as proxy,
@@ -156,7 +159,7 @@ def test_a_cut_between_an_application_and_the_stream(working, nats, opened):
     assert not log.stats().quarantined
 
 
-@pytest.mark.parametrize("fault", ["silent", "cut"])
+@pytest.mark.parametrize("fault", [pytest.param("silent", marks=pytest.mark.slow), "cut"])
 def test_a_cut_between_a_worker_and_the_stream(working, nats, opened, monkeypatch, fault):
     send, arrived, proceed = Sender.send, threading.Event(), threading.Event()
 
@@ -200,6 +203,7 @@ def fill(path):
             file.write(bytes(4096))
 
 
+@pytest.mark.slow
 def test_a_full_disk_of_a_node(working, opened, tmp_path):
     if reason := tiny_disk.why_not():
         skip_without("a mount namespace", reason)
@@ -228,6 +232,7 @@ def test_a_full_disk_of_a_node(working, opened, tmp_path):
     assert not log.stats().quarantined
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_deleted_while_events_come(working, nats, opened, monkeypatch):
     # Looks at the stream at every batch, and sends again at once.
     monkeypatch.setattr("usersync.audit.delivery.stream_sender._LOOK_MS", 0)

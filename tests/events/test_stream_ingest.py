@@ -255,6 +255,7 @@ def test_applications_send_events_again_after_a_failover_of_the_database(
         wait_stored(working, range(5))
 
 
+@pytest.mark.slow
 def test_killed_workers_neither_lose_nor_duplicate_events(working, nats, opened):
     log = opened(nats.url)
     environment = {**os.environ, "SUPABASE_DB_URL": working.dsn, "USERSYNC_INGEST": nats.url}
@@ -346,6 +347,7 @@ def test_a_missing_package_raises_at_construction(working, monkeypatch):
         working.new(None, ingest="nats://127.0.0.1")
 
 
+@pytest.mark.slow
 def test_a_cluster_loses_no_event_when_its_leader_and_a_worker_are_killed():
     demo = Path(__file__).parents[2] / "bench" / "scale_demo.py"
     command = [sys.executable, demo, "--events", "1500", "--rate", "750"]

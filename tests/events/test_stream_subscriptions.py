@@ -267,6 +267,7 @@ def test_a_client_certificate_logs_in_to_the_server(tmp_path, certificate):
             reach(url)
 
 
+@pytest.mark.slow
 def test_the_servers_certificate_is_verified(tmp_path, certificate):
     options = f'tls {{ timeout: 60, cert_file: "{certificate}", key_file: "{certificate}" }}'
 

