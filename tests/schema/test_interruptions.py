@@ -6,7 +6,8 @@ import random
 import re
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -78,22 +79,43 @@ def interruption(database, superuser) -> Interruption:
 #: About a hundred statements that create functions in one transaction.
 FUNCTION = re.compile(r"^create (or replace )?function ", re.MULTILINE)
 
+#: The statements that are interrupted. Most of them change nothing that another session sees.
+AT = pytest.mark.parametrize("at", ["each commit", pytest.param("many statements", marks=pytest.mark.slow)])
 
-@pytest.mark.timeout(600)  # one installation for every second statement
-def test_an_interrupted_apply_leaves_no_change_or_can_be_completed(interruption, installer, catalog):
-    """Interrupted before each statement, and before every eighth of those that create functions."""
-    bare, sent, states = catalog(), [], []
+
+def numbered(operation: Steps, connection: psycopg.Connection[Any]) -> dict[int, str]:
+    """Runs the operation. Returns its statements by number."""
+    sent: dict[int, str] = {}
     run(
-        watched(installation.apply(with_audit_log()), lambda _, step: sent.append(step)), installer.connection
+        watched(operation, lambda number, step: sent.update({number: str(getattr(step, "sql", ""))})),
+        connection,
     )
+    return sent
+
+
+def at_each_commit(sent: dict[int, str]) -> list[int]:
+    """The numbers of each COMMIT and of the statement after it."""
+    commits = [number for number, text in sent.items() if text == "commit"]
+    assert commits
+    return [each for number in commits for each in (number, number + 1)]
+
+
+@AT
+@pytest.mark.timeout(600)  # one installation for each interruption
+def test_an_interrupted_apply_leaves_no_change_or_can_be_completed(interruption, installer, catalog, at):
+    """ "Many statements" are all, with every eighth of those that create functions."""
+    bare, states = catalog(), []
+    sent = numbered(installation.apply(with_audit_log()), installer.connection)
     complete = catalog()
     installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
     assert catalog() == bare
-    start = random.randrange(8)  # noqa: S311 - seeded by pytest-randomly
-    chosen = [at for at, step in enumerate(sent, 1) if at % 8 == start or not FUNCTION.search(str(step.sql))]
-    assert len(sent) / 3 < len(chosen) < len(sent) / 2
-    for at in chosen:
-        assert not interruption.survived(installation.apply(with_audit_log()), at=at)
+    chosen = at_each_commit(sent)
+    if at == "many statements":
+        start = random.randrange(8)  # noqa: S311 - seeded by pytest-randomly
+        chosen = [n for n, text in sent.items() if n % 8 == start or not FUNCTION.search(text)]
+        assert len(sent) / 3 < len(chosen) < len(sent) / 2
+    for number in chosen:
+        assert not interruption.survived(installation.apply(with_audit_log()), at=number)
         state = catalog()
         if state == complete:  # After the last commit, only notifications are sent.
             installer.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
@@ -121,27 +143,35 @@ def test_an_interrupted_apply_leaves_no_change_or_can_be_completed(interruption,
     assert False in states
 
 
-@pytest.mark.timeout(600)  # one installation for each of many statements
-def test_an_interrupted_rollback_can_be_repeated(cluster, catalog):
-    """Interrupted at the first twelve statements, which drop all triggers, and then at every sixth."""
-    bare, steps, survived = catalog(), 0, False
+@AT
+@pytest.mark.timeout(600)  # one installation for each interruption
+def test_an_interrupted_rollback_can_be_repeated(cluster, catalog, at):
+    """ "Many statements" are the first twelve, which drop all triggers, and every sixth of the others."""
+    bare = catalog()
 
     def rollback():
         return installation.rollback(with_audit_log(), drop_users_table=True, drop_audit_log=True)
 
-    while not survived:
-        steps += 1 if steps < 12 else 6
+    @contextmanager
+    def installed():
         clone = clone_installed(cluster, with_audit_log())
         with clone.connect("supabase_admin") as superuser, clone.connect("postgres") as postgres:
-            survived = Interruption(clone, superuser).survived(rollback(), at=steps)
-            if steps % 3 == 0 and not survived:
-                run(installation.apply(with_audit_log()), postgres)
-                assert run(installation.plan(with_audit_log()), postgres).changes == ()
-            if not survived:
+            yield Interruption(clone, superuser), postgres
+            if read_catalog(superuser) != bare:
                 run(rollback(), postgres)
             assert read_catalog(superuser) == bare
         cluster.drop(clone)
-    assert steps > 30
+
+    with installed() as (_, postgres):
+        sent = numbered(rollback(), postgres)
+    assert len(sent) > 30
+    many = [number for number in sent if number <= 12 or number % 6 == 0]
+    for n, number in enumerate(many if at == "many statements" else at_each_commit(sent)):
+        with installed() as (interruption, postgres):
+            assert not interruption.survived(rollback(), at=number)
+            if n % 3 == 1:
+                run(installation.apply(with_audit_log()), postgres)
+                assert run(installation.plan(with_audit_log()), postgres).changes == ()
 
 
 def test_an_error_during_apply_leaves_no_change(installer, catalog, superuser):
