@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
+from functools import cache
 
 import psycopg
 import pytest
@@ -37,19 +39,26 @@ def auth(installed):
 
 @pytest.fixture
 def attempt(installed):
-    """Run a statement as a role, in a session of its own, and return the rows or the SQLSTATE."""
+    """Run a statement as a role, in the session of the role with these claims, and return the rows or the
+    SQLSTATE.
+    """
+    with ExitStack() as stack:
 
-    def run(role, statement, *params, claims=None):
-        with installed.connect(role) as connection:
+        @cache
+        def session(role, claims):
+            connection = stack.enter_context(installed.connect(role))
             if claims:
-                connection.execute("select set_config('request.jwt.claims', %s, false)", [json.dumps(claims)])
+                connection.execute("select set_config('request.jwt.claims', %s, false)", [claims])
+            return connection
+
+        def run(role, statement, *params, claims=None):
             try:
-                cursor = connection.execute(statement, params or None)
+                cursor = session(role, claims and json.dumps(claims)).execute(statement, params or None)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.Error as error:
                 return error.sqlstate
 
-    return run
+        yield run
 
 
 def functions_of_ours(attempt):

@@ -73,29 +73,35 @@ def test_each_function_has_its_signature_in_its_file_and_a_comment():
         )
 
 
-@pytest.mark.parametrize("path", FILES)
 @pytest.mark.newest_server
-def test_a_file_is_valid_sql_before_it_is_rendered(superuser, path):
+def test_each_file_is_valid_sql_before_it_is_rendered(superuser):
     """The server parses the text in a block that returns first, and function bodies by creating them."""
-    text = read_sql(path)
-    body = text if text.rstrip().endswith(";") else text + ";"
-    superuser.execute(_parsed(body))
-    with superuser.transaction(force_rollback=True):
-        superuser.execute(read_sql("statements/bootstrap.sql"))
-        # Tables whose row types the functions use.
-        for migration in (
-            *("0001_core", "0002_audit", "0012_log_fields", "0014_feed"),
-            *("0016_subscriptions", "0017_attempts", "0018_backfill", "0020_noted_events"),
-        ):
-            superuser.execute(read_sql(f"migrations/{migration}.up.sql"))
-        superuser.execute("set local check_function_bodies = on")
-        for block in re.findall(r"do \$usersync\$(.*?)\$usersync\$", text, re.DOTALL):
-            superuser.execute(
-                f"create or replace function usersync.block() returns void language plpgsql as $b${block}$b$"
-            )
-        if path.startswith("functions/"):
-            # The only literal that the server parses before the function is called.
-            superuser.execute(re.sub(r"set lock_timeout = '@\w+'\n", "", text))
+    superuser.execute(read_sql("statements/bootstrap.sql"))
+    # Tables whose row types the functions use.
+    for migration in (
+        *("0001_core", "0002_audit", "0012_log_fields", "0014_feed"),
+        *("0016_subscriptions", "0017_attempts", "0018_backfill", "0020_noted_events"),
+    ):
+        superuser.execute(read_sql(f"migrations/{migration}.up.sql"))
+    superuser.execute("set check_function_bodies = on")
+    invalid = {}
+    for path in FILES:
+        text = read_sql(path)
+        body = text if text.rstrip().endswith(";") else text + ";"
+        try:
+            superuser.execute(_parsed(body))
+            with superuser.transaction(force_rollback=True):
+                for block in re.findall(r"do \$usersync\$(.*?)\$usersync\$", text, re.DOTALL):
+                    superuser.execute(
+                        "create or replace function usersync.block() returns void language plpgsql as "
+                        f"$b${block}$b$"
+                    )
+                if path.startswith("functions/"):
+                    # The only literal that the server parses before the function is called.
+                    superuser.execute(re.sub(r"set lock_timeout = '@\w+'\n", "", text))
+        except psycopg.Error as error:
+            invalid[path] = str(error)
+    assert invalid == {}
 
 
 def _parsed(body: str) -> str:
