@@ -26,6 +26,7 @@ def options(request, durability, spool_dir):
     return {"spool_dir": spool_dir, "durability": durability, **fast, **request.param}
 
 
+@pytest.mark.slow
 def test_events_that_a_lagging_standby_lacks_are_sent_again_after_its_promotion(
     pair, exit_stack, options, eventually, caplog
 ):
@@ -63,6 +64,7 @@ def test_events_that_a_lagging_standby_lacks_are_sent_again_after_its_promotion(
     assert "100 audit events" in caplog.text
 
 
+@pytest.mark.slow
 def test_events_after_the_restored_point_in_time_are_sent_again(pair, exit_stack, spool_dir, eventually):
     """The process that recorded has ended. Another process takes over its kept events."""
     ids, restored = pair.lose_events(exit_stack, spool_dir=spool_dir)

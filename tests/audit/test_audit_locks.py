@@ -80,6 +80,7 @@ def test_locks_are_taken_in_their_order(store, make_log, spool_dir, watch, has_w
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_fork_while_another_thread_moves_to_another_spool_file(spool_dir):
     """The process only records, and its files were removed."""
     code = """
@@ -162,7 +163,9 @@ WITHOUT_POLL = """
 """
 
 
-@pytest.mark.parametrize("code", [EVENTLET, WITHOUT_POLL], ids=["eventlet", "without poll"])
+@pytest.mark.parametrize(
+    "code", [pytest.param(EVENTLET, marks=pytest.mark.slow), WITHOUT_POLL], ids=["eventlet", "without poll"]
+)
 def test_events_are_sent_without_select_poll(store, spool_dir, code):
     if code is EVENTLET:
         pytest.importorskip("eventlet")
@@ -172,6 +175,7 @@ def test_events_are_sent_without_select_poll(store, spool_dir, code):
     assert len(store.ids()) == 1
 
 
+@pytest.mark.slow
 def test_greenlets_of_gevent_record_as_their_own_actors(store, spool_dir):
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(GEVENT), store.dsn, str(spool_dir)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

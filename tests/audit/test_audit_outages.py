@@ -147,6 +147,7 @@ def test_a_lost_answer_stores_no_event_twice(store, make_log, monkeypatch):
     assert stats.stored + stats.duplicates == 10
 
 
+@pytest.mark.slow
 def test_events_are_stored_after_the_server_was_stopped_and_killed():
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedPostgres(settings={"fsync": "off", "shared_buffers": "16MB"}))

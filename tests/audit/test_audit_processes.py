@@ -42,11 +42,12 @@ def run_python(code, *arguments, **options):
     )
 
 
-def test_accepted_events_of_killed_processes_are_stored_once(store, make_log, spool_dir, monkeypatch):
+@pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.slow)])
+def test_accepted_events_of_killed_processes_are_stored_once(store, make_log, spool_dir, monkeypatch, kills):
     # Files without events are deleted.
     monkeypatch.setenv("USERSYNC_KEEP_DELIVERED", "0")
-    ids = [each for ids in kill_recorders(store.dsn, spool_dir, kills=24) for each in ids]
-    assert len(ids) >= 24
+    ids = [each for ids in kill_recorders(store.dsn, spool_dir, kills=kills) for each in ids]
+    assert len(ids) >= kills
     assert make_log(store.dsn).drain(90)
     stored = store.ids()
     assert len(stored) == len(set(stored))
@@ -151,6 +152,7 @@ def test_a_forked_process_has_its_own_spool_and_writer(store, make_log, spool_di
         assert sum(event["request_id"] == f"child{n}" for event in events) == 50
 
 
+@pytest.mark.slow
 def test_a_process_forked_while_other_threads_record_can_record(store, make_log, spool_dir):
     code = """
         import os, sys, threading
@@ -427,6 +429,7 @@ def test_a_signal_handler_may_record_while_its_thread_records(make_log):
     assert log.stats().accepted == len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_events_are_stored_with_gunicorn_gevent_and_preload(store, tmp_path):
     """The log is created before the fork. gevent replaces threads and locks after it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -115,6 +115,7 @@ def test_a_cursor_of_one_source_works_with_the_others(ids, each_log):
         api.search(action="order.*", after=first.next)
 
 
+@pytest.mark.slow
 def test_a_page_of_large_events_ends_early(store):
     """A page stays below the size limit of a value of type jsonb, 256 MB."""
     store.owner.execute("""

@@ -11,7 +11,7 @@ from task_queues import redis, running, wait_until
 from usersync import AuditLog
 from usersync.testing import GoTrue
 
-pytestmark = pytest.mark.newest_server
+pytestmark = [pytest.mark.newest_server, pytest.mark.slow]
 
 TASKS, JOBS = 20, 6
 

@@ -26,6 +26,9 @@ KEYS = ("full_name", "name", "username", "user_name", "avatar_url", "first_name"
 #: Columns of the schemas with random values.
 RANDOM = ("referral_code",)
 
+#: Schemas that take about a second each. The others are slow.
+QUICK = ("kinds_of_types", "soft_delete")
+
 pytestmark = [pytest.mark.newest_server, pytest.mark.timeout(900)]
 
 
@@ -108,7 +111,9 @@ def announced(done, flow, lines):
     return sorted(found)
 
 
-@pytest.mark.parametrize("name", PROJECTS)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROJECTS]
+)
 def test_each_difference_was_announced_by_apply(cluster, tmp_path, name):
     project = PROJECTS[name]
     with ExitStack() as stack:

@@ -319,7 +319,7 @@ def test_sign_ups_during_adoption_all_get_a_row(installer, database, plain):
     thread = threading.Thread(target=sign_up)
     thread.start()
     try:
-        for _ in range(5):
+        for _ in range(2):
             schema_of(installer, adopt=True)
             installer.rollback(SETTINGS, drop_audit_log=True)
     finally:

@@ -26,6 +26,8 @@ from usersync.testing import GoTrue, SupabaseCluster
 from usersync.testing.install import install
 from usersync.transports.run import run
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = 16, 18
 
 
