@@ -35,6 +35,12 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial measures its flows twice instead of six times."""
+    monkeypatch.setattr("usersync.schema.trial.timing.ROUNDS", 2)
+
+
 @pytest.fixture
 def usersync(capsys: pytest.CaptureFixture[str]) -> Callable[..., CommandResult]:
     """Call the command in this process, without a terminal."""

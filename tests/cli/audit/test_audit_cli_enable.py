@@ -140,6 +140,7 @@ def test_a_migration_file_that_creates_the_logs_table_stops_enable(bare, postgre
 
 
 def test_other_migrations_do_not_stop_enable(bare, postgres, directory):
+    bare("apply", "--yes", "--no-trial")
     folder = directory / "supabase/migrations"
     folder.mkdir(parents=True)
     (folder / "1_usersync.sql").write_text("-- usersync 0.1.0: installs\ncreate table audit_logs (id int);")
