@@ -85,6 +85,7 @@ def test_a_failed_operation_records_no_event_of_its_transaction(shop, audit):
     assert [action for action, *_ in events(shop, audit)] == ["product.created"]
 
 
+@pytest.mark.slow
 def test_the_example_runs_as_a_command(database, shop, audit, tmp_path):
     environment = {"DATABASE_URL": database.dsn(), "USERSYNC_SPOOL_DIR": str(tmp_path), "HOME": str(tmp_path)}
 

@@ -159,7 +159,8 @@ def test_a_cut_between_an_application_and_the_stream(working, nats, opened):
     assert not log.stats().quarantined
 
 
-@pytest.mark.parametrize("fault", [pytest.param("silent", marks=pytest.mark.slow), "cut"])
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["silent", "cut"])
 def test_a_cut_between_a_worker_and_the_stream(working, nats, opened, monkeypatch, fault):
     send, arrived, proceed = Sender.send, threading.Event(), threading.Event()
 

@@ -129,6 +129,7 @@ OTHER_ENVIRONMENT = {
 }
 
 
+@pytest.mark.slow
 def test_libpq_variables_of_the_environment_are_ignored(pytester, monkeypatch):
     for name, value in OTHER_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
@@ -149,6 +150,7 @@ def test_loading_the_plugin_imports_no_driver_and_no_server():
     assert not loaded & {"psycopg", "rich", "click", "sqlite3", "usersync.embedded", "usersync.testing.shape"}
 
 
+@pytest.mark.slow
 def test_without_a_server_the_plugin_skips_tests_with_the_reason(pytester, monkeypatch):
     pytester.makeconftest("""
         import usersync.embedded
