@@ -7,7 +7,7 @@ import io
 import pytest
 from django.core import checks
 from django.core.management import call_command
-from django_site import described
+from django_site import Site, described
 
 from usersync import UserSync
 from usersync.errors import ConflictError, SettingsError
@@ -31,6 +31,24 @@ def database(cluster):
 def shop(site, configure):
     configure(django={"INSTALLED_APPS": APPS}, SETTINGS=COLUMNS)
     return site
+
+
+@pytest.fixture
+def migrated(cluster, use, configure):
+    """The same project, after ``migrate``."""
+    configure(django={"INSTALLED_APPS": APPS}, SETTINGS=COLUMNS)
+
+    def build(database):
+        use(default=described(database))
+        migrate()
+        use()
+
+    database = cluster.clone(cluster.template("django_shop", regime="old", build=build))
+    use(default=described(database))
+    with database.connect() as owner:
+        yield Site(database, owner)
+    use()
+    cluster.drop(database)
 
 
 def migrate(*arguments, **options):
@@ -57,27 +75,25 @@ def test_migrate_installs_on_existing_tables(shop):
     assert warnings() == []
 
 
-def test_an_existing_installation_is_not_changed(shop):
-    migrate()
-    before = shop.owner.execute("select xmin, oid from pg_proc order by oid").fetchall()
+def test_an_existing_installation_is_not_changed(migrated):
+    before = migrated.owner.execute("select xmin, oid from pg_proc order by oid").fetchall()
     migrate("django_shop", "0003", fake=True)
-    shop.owner.execute("delete from django_migrations where name = '0003_upgrade'")
+    migrated.owner.execute("delete from django_migrations where name = '0003_upgrade'")
     assert "Applying django_shop.0003_upgrade" in migrate()
-    assert shop.owner.execute("select xmin, oid from pg_proc order by oid").fetchall() == before
+    assert migrated.owner.execute("select xmin, oid from pg_proc order by oid").fetchall() == before
 
 
-def test_only_reversing_the_first_migration_removes_usersync(shop):
-    migrate()
-    with GoTrue(shop.database.dsn("supabase_auth_admin")) as auth:
+def test_only_reversing_the_first_migration_removes_usersync(migrated):
+    with GoTrue(migrated.database.dsn("supabase_auth_admin")) as auth:
         auth.sign_up_email("ada@example.com")
         migrate("django_shop", "0002")
-        assert installed(shop)
+        assert installed(migrated)
         migrate("django_shop", "0001")
-        assert not installed(shop)
+        assert not installed(migrated)
         auth.sign_up_email("bea@example.com")
-    assert shop.owner.execute("select email from users").fetchall() == [("ada@example.com",)]
+    assert migrated.owner.execute("select email from users").fetchall() == [("ada@example.com",)]
     migrate()
-    with UserSync(shop.database.dsn()) as sync:
+    with UserSync(migrated.database.dsn()) as sync:
         assert sync.sync_all_missing_users().synced == 1
 
 
@@ -134,8 +150,7 @@ def test_without_a_database_of_usersync_nothing_is_installed(shop, configure):
     assert warnings() == []
 
 
-def test_makemigrations_finds_no_changes(shop):
-    migrate()
+def test_makemigrations_finds_no_changes(migrated):
     output = io.StringIO()
     call_command("makemigrations", "usersync", check=True, dry_run=True, stdout=output)
     assert "No changes detected" in output.getvalue()
@@ -146,9 +161,8 @@ def test_the_check_is_silent_if_a_pending_migration_fixes_it(shop):
     assert "usersync.W" not in migrate()
 
 
-def test_the_check_reports_an_outdated_database(shop):
-    migrate()
-    shop.owner.execute("alter function public.ensure_user_exists(uuid) security invoker")
+def test_the_check_reports_an_outdated_database(migrated):
+    migrated.owner.execute("alter function public.ensure_user_exists(uuid) security invoker")
     ((number, message),) = warnings()
     assert (number, "function public.ensure_user_exists(uuid)" in message) == ("usersync.W001", True)
     migrate("django_shop", "0002")
@@ -171,18 +185,18 @@ def test_the_check_reports_an_obstacle(shop):
     assert (number, "no column email" in message) == ("usersync.W002", True)
 
 
-def test_the_check_reports_a_newer_database(shop):
-    migrate()
-    shop.owner.execute('update usersync.settings set settings = settings || \'{"library_version": "99.0"}\'')
+def test_the_check_reports_a_newer_database(migrated):
+    migrated.owner.execute(
+        'update usersync.settings set settings = settings || \'{"library_version": "99.0"}\''
+    )
     ((number, message),) = warnings()
     assert (number, "99.0" in message) == ("usersync.W002", True)
 
 
 @pytest.mark.parametrize("wrong", [{"PORT": "1"}, {"USER": "authenticator"}])
-def test_the_check_reports_that_it_cannot_connect(shop, use, wrong):
-    migrate()
-    options = {"PASSWORD": shop.database.passwords["authenticator"]} if "USER" in wrong else {}
-    use(default=described(shop.database, **wrong, **options))
+def test_the_check_reports_that_it_cannot_connect(migrated, use, wrong):
+    options = {"PASSWORD": migrated.database.passwords["authenticator"]} if "USER" in wrong else {}
+    use(default=described(migrated.database, **wrong, **options))
     ((number, _),) = warnings()
     assert number == "usersync.W002"
 
