@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing, contextmanager
-from functools import partial
+from contextlib import ExitStack, closing, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -64,12 +64,26 @@ def served(command: tuple[str, ...], home: Path) -> Iterator[tuple[str, int]]:
             process.wait(60)
 
 
+@pytest.fixture(scope="module")
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[str, int]]]:
+    """The address of a server. Each is started once."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(name: str) -> tuple[str, int]:
+            return stack.enter_context(served(SERVERS[name], tmp_path_factory.mktemp("server")))
+
+        yield start
+
+
 @pytest.fixture(params=SERVERS)
-def connection(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[socket.socket]:
-    with (
-        served(SERVERS[request.param], tmp_path) as address,
-        closing(socket.create_connection(address, timeout=60)) as connection,
-    ):
+def address(request: pytest.FixtureRequest, _started: Callable[[str], tuple[str, int]]) -> tuple[str, int]:
+    return _started(request.param)
+
+
+@pytest.fixture
+def connection(address: tuple[str, int]) -> Iterator[socket.socket]:
+    with closing(socket.create_connection(address, timeout=60)) as connection:
         yield connection
 
 
@@ -151,10 +165,8 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
-def test_clients_of_a_proxy_have_their_own_contexts(tmp_path, command):
+def test_clients_of_a_proxy_have_their_own_contexts(address):
     with (
-        served(command, tmp_path) as address,
         # Not tmp_path: the path of a socket has at most about a hundred characters.
         tempfile.TemporaryDirectory(prefix="usersync-") as home,
         behind_nginx(address, Path(home)) as proxy,

@@ -30,6 +30,7 @@ def names():
     return found | {path: each for path, each in members.items() if each.is_function}
 
 
+@pytest.mark.slow
 def test_every_name_is_on_the_page_and_described(names):
     page = (DOCS / "reference.md").read_text()
     assert len(names) > 200
@@ -39,6 +40,7 @@ def test_every_name_is_on_the_page_and_described(names):
             assert f"::: {path}\n" in page, path
 
 
+@pytest.mark.slow
 def test_methods_of_the_audit_log_say_whether_they_block(names):
     """The docstring of AuditLog says that a method blocks only if its description says so."""
     waiting = {

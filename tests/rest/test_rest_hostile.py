@@ -164,6 +164,7 @@ def test_a_temporary_error_is_retried(misbehaving, ask, trouble):
     assert len(set(asked)) == 1
 
 
+@pytest.mark.slow
 def test_an_attempt_without_an_answer_leaves_time_for_another(misbehaving, ask):
     server = misbehaving(in_turn(hang, TRUE))
     assert ask(DataApi(server.url, SECRET_KEY, timeout=9), "ensure_user_exists", USER_ID) is True

@@ -31,6 +31,7 @@ def test_it_uses_the_database_of_the_project(site):
     assert found["in_step"]
 
 
+@pytest.mark.slow
 def test_it_uses_the_settings_of_the_project(site, configure):
     configure(SETTINGS={"on_delete": "keep"})
     assert json.loads(call("plan", "--json"))["settings"]["source"] == 'USERSYNC["SETTINGS"]'

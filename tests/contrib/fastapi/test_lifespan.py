@@ -85,7 +85,13 @@ def test_an_argument_that_does_not_close_does_not_delay_the_end(monkeypatch, cap
     assert "could not be closed in 0.1 s" in caplog.text
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "recycled"])
+@pytest.mark.parametrize(
+    "by",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow, id="killed"),
+        pytest.param(signal.SIGTERM, id="recycled"),
+    ],
+)
 def test_a_worker_that_ends_in_the_middle_of_a_request_loses_no_accepted_event(
     backend, tmp_path, eventually, by
 ):

@@ -165,6 +165,7 @@ def test_without_the_database_the_answer_is_503(app, backend, method, path):
     assert response.json()["detail"].startswith("US201: cannot connect to")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_the_router_matches_its_schema(administered, backend, mode):
     """Called with valid and invalid requests, generated from the schema."""
