@@ -7,6 +7,7 @@ tables and columns.
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -178,13 +179,20 @@ def project(cluster: SupabaseCluster, names: str, settings: Settings, isolation:
     if isolation != "read committed":
         statement = sql.SQL("alter database {} set default_transaction_isolation = {}")
         cluster.maintenance.execute(statement.format(sql.Identifier(database.name), sql.Literal(isolation)))
+    with opened(database, settings, names) as project:
+        yield project
+    cluster.drop(database)
+
+
+@contextmanager
+def opened(database: SupabaseDatabase, settings: Settings, names: str) -> Iterator[Project]:
+    """The project in a database in which usersync is installed with these settings."""
     with (
         GoTrue(database.dsn("supabase_auth_admin")) as auth,
         database.connect("postgres") as owner,
         UserSync(database.dsn()) as client,
     ):
         yield Project(database, settings, NAMES[names][1], auth, _with_key_dumper(settings, owner), client)
-    cluster.drop(database)
 
 
 def _with_key_dumper(settings: Settings, connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:

@@ -30,10 +30,11 @@ def until(condition: Callable[[], Any], timeout: float = 90.0) -> Any:
 
     Fails after ``timeout`` seconds.
     """
-    deadline = time.monotonic() + timeout
+    deadline, pause = time.monotonic() + timeout, 0.01
     while not (found := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.1, 0.1)  # conditions query the database that others wait for
     return found
 
 

@@ -13,8 +13,10 @@ import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from fixtures_project import clone_installed
 from usersync import UserSync
 from usersync.config.settings import parse_settings
+from usersync.testing import GoTrue
 from usersync.testing.install import install
 
 TABLE = """
@@ -91,8 +93,8 @@ SETTINGS = parse_settings({"on_delete": "anonymize", "columns": COLUMNS})
 class Typed:
     """A project whose users table has a column of each type."""
 
-    def __init__(self, postgres, auth, client):
-        self.postgres, self.auth, self.client = postgres, auth, client
+    def __init__(self, database, postgres, auth, client):
+        self.database, self.postgres, self.auth, self.client = database, postgres, auth, client
 
     def row(self, user):
         with self.postgres.cursor(row_factory=dict_row) as cursor:
@@ -100,12 +102,16 @@ class Typed:
 
 
 @pytest.fixture
-def typed(database, postgres, auth):
-    postgres.execute(TABLE)
-    install(database, SETTINGS)
-    postgres.execute("set timezone = 'America/New_York'")
-    with UserSync(database.dsn()) as client:
-        yield Typed(postgres, auth, client)
+def typed(cluster):
+    database = clone_installed(cluster, SETTINGS, TABLE)
+    with (
+        database.connect() as postgres,
+        GoTrue(database.dsn("supabase_auth_admin")) as auth,
+        UserSync(database.dsn()) as client,
+    ):
+        postgres.execute("set timezone = 'America/New_York'")
+        yield Typed(database, postgres, auth, client)
+    cluster.drop(database)
 
 
 FITTING = [
@@ -199,8 +205,8 @@ def test_identity_serial_and_generated_columns_are_filled_by_the_table(typed):
     assert [row["numbers"] for row in rows] == [[7], [7]]
 
 
-def test_a_timestamp_without_time_zone_is_in_utc_in_any_session(typed, superuser, database):
-    superuser.execute(f"alter database {database.name} set timezone = 'Asia/Tokyo'")
+def test_a_timestamp_without_time_zone_is_in_utc_in_any_session(typed):
+    typed.postgres.execute(f"alter database {typed.database.name} set timezone = 'Asia/Tokyo'")
     typed.auth.connection.execute("set timezone = 'America/New_York'")
     user = typed.auth.sign_up_email()
     created = typed.auth.user(user)["created_at"].astimezone(UTC).replace(tzinfo=None)

@@ -15,7 +15,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from audit_settings import with_audit_log
-from fixtures_project import Project
+from fixtures_project import Project, clone_installed
 from usersync import UserSync
 from usersync.audit.tracking import operations as tracking
 from usersync.audit.tracking.state import TrackOptions
@@ -238,17 +238,18 @@ WARM = {name: (do, 8, 3_000, 120) for name, do in TRIGGERS.items()} | {"a page":
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("what", WARM)
-def test_a_plan_made_for_small_tables_reads_few_rows_of_large_ones(database, superuser, what):
+def test_a_plan_made_for_small_tables_reads_few_rows_of_large_ones(cluster, what):
     """A session keeps its plans, and the auth server keeps its sessions for long."""
     do, first, then, at_most = WARM[what]
     settings = with_audit_log({})
-    install(database, settings)
-    superuser.execute(FILL.format(first=1, users=first, events=1, others=7))
+    database = clone_installed(cluster, settings)
     with (
+        database.connect("supabase_admin") as superuser,
         database.connect("supabase_admin") as session,
         GoTrue(session) as auth,
         UserSync(session) as client,
     ):
+        superuser.execute(FILL.format(first=1, users=first, events=1, others=7))
         warm = Project(database, settings, {}, auth, session, client)
         for _ in range(7):
             with session.transaction(force_rollback=True):
@@ -256,3 +257,4 @@ def test_a_plan_made_for_small_tables_reads_few_rows_of_large_ones(database, sup
         superuser.execute(FILL.format(first=first + 1, users=then, events=1, others=1_000))
         with reading(warm, at_most=at_most):
             do(warm)
+    cluster.drop(database)
