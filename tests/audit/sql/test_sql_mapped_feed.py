@@ -9,6 +9,7 @@ import pytest
 from following import Follower, check_many_writers_and_readers
 
 from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.audit import feed, noting, reading
 from usersync.audit.models import EventFilter
 from usersync.errors import SettingsError
@@ -41,9 +42,27 @@ def settings_with(**audit):
 
 
 @pytest.fixture
-def owner(postgres):
-    postgres.execute(TABLE)
-    return postgres
+def database(cluster):
+    """An application with two events in its audit log, where usersync was then installed."""
+    old = "insert into public.audit_logs (action) values ('old'), ('old')"
+    database = clone_installed(cluster, settings_with(), TABLE + old)
+    yield database
+    cluster.drop(database)
+
+
+@pytest.fixture
+def owner(database):
+    with database.connect() as owner:
+        yield owner
+
+
+@pytest.fixture
+def postgres(cluster):
+    """A connection to a database without usersync and without an audit log."""
+    database = cluster.clone(cluster.template("supabase_old", regime="old"))
+    with database.connect() as connection:
+        yield connection
+    cluster.drop(database)
 
 
 def insert(connection, *actions):
@@ -53,8 +72,6 @@ def insert(connection, *actions):
 
 @pytest.fixture
 def follower(owner):
-    insert(owner, "old", "old")
-    run(installation.apply(settings_with()), owner)
     return Follower(owner)
 
 
@@ -267,25 +284,26 @@ def test_a_partitioned_table(postgres):
     assert len(Follower(postgres, 0).read()) == 41
 
 
-def test_many_existing_rows_are_numbered_in_steps(owner):
-    owner.execute(
+def test_many_existing_rows_are_numbered_in_steps(postgres):
+    postgres.execute(TABLE)
+    postgres.execute(
         "insert into public.audit_logs (action, details) "
         "select 'old', to_jsonb(repeat('x', 1000)) from generate_series(1, 5000)"
     )
-    run(installation.apply(settings_with()), owner)
-    insert(owner, "new")
-    owner.execute(
+    run(installation.apply(settings_with()), postgres)
+    insert(postgres, "new")
+    postgres.execute(
         "insert into usersync.feed (snapshot, cluster, first_snapshot, first_seq) "
         "select '1:1:', split_part(usersync.database_position(), ' ', 2), '1:1:', 0"
     )
     step = "select usersync.number_missed_events(noted_log) from usersync.noted_log"
     steps = []
-    while owner.execute("select is_complete from usersync.noted_log").fetchone() == (False,):
-        steps.append(owner.execute(step).fetchone()[0])
+    while postgres.execute("select is_complete from usersync.noted_log").fetchone() == (False,):
+        steps.append(postgres.execute(step).fetchone()[0])
     assert sum(steps) == 5000
     assert len(steps) > 2
-    assert Follower(owner, 5000).read() == ["new"]
-    assert Follower(owner, 4999).read() == ["old", "new"]
+    assert Follower(postgres, 5000).read() == ["new"]
+    assert Follower(postgres, 4999).read() == ["old", "new"]
 
 
 @pytest.mark.parametrize("kind", ["text", "varchar(40)", "uuid not null"])
@@ -335,26 +353,27 @@ def test_a_table_that_can_have_no_feed(postgres, name):
     assert postgres.execute("select count(*) from pg_trigger where tgname = 'note_events'").fetchone() == (0,)
 
 
-def test_without_feed_and_after_a_rollback_the_table_is_as_it_was(owner):
+def test_without_feed_and_after_a_rollback_the_table_is_as_it_was(postgres):
+    postgres.execute(TABLE)
     look = "select array_agg(tgname::text) from pg_trigger where tgrelid = 'public.audit_logs'::regclass"
-    run(installation.apply(settings_with(feed=False)), owner)
-    assert owner.execute(look).fetchone() == (None,)
+    run(installation.apply(settings_with(feed=False)), postgres)
+    assert postgres.execute(look).fetchone() == (None,)
     with pytest.raises(SettingsError, match="has no feed yet"):
-        Follower(owner)
-    run(installation.apply(settings_with()), owner)
-    assert owner.execute(look).fetchone() == (["note_events"],)
-    planned = run(installation.plan_rollback(settings_with()), owner).changes
+        Follower(postgres)
+    run(installation.apply(settings_with()), postgres)
+    assert postgres.execute(look).fetchone() == (["note_events"],)
+    planned = run(installation.plan_rollback(settings_with()), postgres).changes
     assert "trigger note_events on public.audit_logs" in {each.subject for each in planned}
-    follower = Follower(owner)
+    follower = Follower(postgres)
     # No longer wanted, and wanted again.
-    run(installation.apply(settings_with(feed=False)), owner)
-    assert owner.execute(look).fetchone() == (None,)
-    insert(owner, "meanwhile")
-    run(installation.apply(settings_with()), owner)
+    run(installation.apply(settings_with(feed=False)), postgres)
+    assert postgres.execute(look).fetchone() == (None,)
+    insert(postgres, "meanwhile")
+    run(installation.apply(settings_with()), postgres)
     follower.read_until("meanwhile")
-    run(installation.rollback(settings_with()), owner)
-    assert owner.execute(look).fetchone() == (None,)
-    insert(owner, "a")
+    run(installation.rollback(settings_with()), postgres)
+    assert postgres.execute(look).fetchone() == (None,)
+    insert(postgres, "a")
 
 
 def test_the_tail_uses_the_feed(owner, follower, session):
