@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from audit_settings import with_audit_log
+from fixtures_project import clone_installed
 from usersync.schema import installation
 from usersync.transports.run import run
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from usersync.config.settings import Settings
     from usersync.models import SchemaPlan
-    from usersync.testing import SupabaseDatabase
+    from usersync.testing import SupabaseCluster, SupabaseDatabase
 
 
 class Schema:
@@ -44,3 +46,12 @@ class Schema:
 def installer(database: SupabaseDatabase) -> Iterator[Schema]:
     with database.connect("postgres") as connection:
         yield Schema(connection, database.dsn())
+
+
+@pytest.fixture
+def installed(cluster: SupabaseCluster) -> Iterator[Schema]:
+    """The schema runner for a database where usersync is installed with the audit log."""
+    database = clone_installed(cluster, with_audit_log())
+    with database.connect("postgres") as connection:
+        yield Schema(connection, database.dsn())
+    cluster.drop(database)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from audit_settings import with_audit_log
+from usersync.config.settings import parse_settings
 from usersync.schema import installation
 from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = with_audit_log(
+SETTINGS = parse_settings(
     {
         "users_table": "public.profiles",
         "on_delete": "delete",
@@ -61,7 +61,7 @@ def test_a_second_insert_has_no_effect_and_is_reported(adopted):
 
 def test_the_reported_fix_works(adopted, auth):
     adopted.connection.execute(make(f"{INSERT}; insert into public.credits values (new.id)"))
-    adopted.rollback(SETTINGS, drop_audit_log=True)
+    adopted.rollback(SETTINGS)
     run(installation.apply(SETTINGS, adopt=True), adopted.connection)
     user = auth.sign_up_email(data={"full_name": "Ada"})
     assert adopted.connection.execute("select id from public.credits").fetchall() == [(user,)]

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from audit_settings import with_audit_log
+from usersync.config.settings import parse_settings
 from usersync.errors import ConflictError
 from usersync.schema import installation
 from usersync.testing import GoTrue, GoTrueError
@@ -14,7 +14,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = with_audit_log({"columns": {"email": "email", "full_name": "user_metadata.full_name"}})
+SETTINGS = parse_settings({"columns": {"email": "email", "full_name": "user_metadata.full_name"}})
 
 TABLE = """
     create table public.users (
@@ -62,13 +62,6 @@ def plain(installer, catalog):
     return catalog()
 
 
-def made_by_us(catalog, before):
-    """Objects that were added, except what rollback leaves: the schema and the log."""
-    changed = {key: body for key, body in catalog().items() if before.get(key) != body}
-    lost = before.keys() - catalog().keys()
-    return {key for key in changed if "audit_logs" not in key[1]} | lost
-
-
 def test_a_copying_trigger_is_replaced_and_restored_exactly(installer, catalog, auth, plain):
     old = auth.sign_up_email("old@example.com", data={"full_name": "Old"})
     applied = schema_of(installer, adopt=True)
@@ -88,7 +81,7 @@ def test_a_copying_trigger_is_replaced_and_restored_exactly(installer, catalog, 
     auth.change_email(old, "new@example.com")
     assert rows_of_users(installer) == {(user, "ada@example.com", "Ada"), (old, "new@example.com", "Old")}
     assert installer.plan(SETTINGS).changes == ()
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog() == plain
     later = auth.sign_up_email("later@example.com", data={"full_name": "Later"})
     auth.change_email(later, "still@example.com")
@@ -127,7 +120,7 @@ def test_a_trigger_with_other_effects_stays_and_works(installer, catalog, auth, 
     assert installer.connection.execute("select * from public.teams").fetchall() == [(user,)]
     assert catalog()[("trigger", f"{name} on auth.users")] == before[("trigger", f"{name} on auth.users")]
     assert installer.plan(SETTINGS).changes == ()
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog() == before
 
 
@@ -175,7 +168,7 @@ def test_a_disabled_trigger_stays_unchanged(installer, catalog, superuser, auth)
     schema_of(installer, adopt=True)
     user = auth.sign_up_email("ada@example.com", data={"full_name": "Ada"})
     assert rows_of_users(installer) == {(user, "ada@example.com", "Ada")}
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog() == before
 
 
@@ -251,7 +244,7 @@ def test_rollback_keeps_later_changes_of_the_application(installer, catalog, aut
         "execute function public.follow()",
     )
     follow_trigger = catalog()[("trigger", '"Follow the e-mail" on auth.users')]
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     after = catalog()
     assert after[("trigger", '"Follow the e-mail" on auth.users')] == follow_trigger
     gone = {key for key in plain if "handle_new_user" in plain[key] or "handle_new_user" in key[1]}
@@ -294,7 +287,7 @@ def test_a_function_gets_a_search_path_and_rollback_resets_it(installer, catalog
     installer.connection.execute("select public.sync_existing_auth_users()")
     assert installer.connection.execute(failures).fetchall() == []
     assert installer.connection.execute("select id from public.seen").fetchall() == [(broken,), (broken,)]
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog() == before
 
 
@@ -321,7 +314,7 @@ def test_sign_ups_during_adoption_all_get_a_row(installer, database, plain):
     try:
         for _ in range(2):
             schema_of(installer, adopt=True)
-            installer.rollback(SETTINGS, drop_audit_log=True)
+            installer.rollback(SETTINGS)
     finally:
         done.set()
         thread.join()

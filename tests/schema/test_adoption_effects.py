@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audit_settings import with_audit_log
+from usersync.config.settings import parse_settings
 from usersync.schema import installation
 from usersync.transports.run import run
 
@@ -34,7 +34,7 @@ def plan_adoption(installer):
     def plan(columns, *scripts, **settings):
         for script in scripts:
             installer.connection.execute(script)
-        parsed = with_audit_log({"users_table": "public.profiles", "columns": columns, **settings})
+        parsed = parse_settings({"users_table": "public.profiles", "columns": columns, **settings})
         planned = run(installation.plan(parsed, adopt=True), installer.connection)
         adopted = {
             each.subject.split()[1] for each in planned.changes if each.reason.startswith("usersync does")

@@ -155,10 +155,9 @@ def test_concurrent_apply_and_rollback_leave_a_state_that_apply_completes(databa
 
 
 @pytest.mark.newest_server
-def test_plan_and_apply_raise_if_a_migration_was_edited(installer):
-    installer.apply(with_audit_log())
-    installer.connection.execute("update usersync.schema_version set checksum = 'other'")
-    for attempt in (installer.plan, installer.apply):
+def test_plan_and_apply_raise_if_a_migration_was_edited(installed):
+    installed.connection.execute("update usersync.schema_version set checksum = 'other'")
+    for attempt in (installed.plan, installed.apply):
         with pytest.raises(MigrationChangedError, match=r"migration 1 \(core\)") as caught:
             attempt(with_audit_log())
         assert caught.value.hint
@@ -185,14 +184,13 @@ def test_plan_and_apply_raise_if_the_schema_is_newer(installer, catalog, newer):
 
 
 @pytest.mark.newest_server
-def test_an_older_release_is_upgraded(installer):
-    installer.apply(with_audit_log())
-    installer.connection.execute(
+def test_an_older_release_is_upgraded(installed):
+    installed.connection.execute(
         """update usersync.settings set settings = settings || '{"library_version": "0.0.9"}'"""
     )
-    assert installer.subjects(with_audit_log()) == ["alter settings"]
-    installer.apply(with_audit_log())
-    assert installer.subjects(with_audit_log()) == []
+    assert installed.subjects(with_audit_log()) == ["alter settings"]
+    installed.apply(with_audit_log())
+    assert installed.subjects(with_audit_log()) == []
 
 
 def test_an_edited_function_is_detected_and_replaced(project):
@@ -216,13 +214,12 @@ def test_an_edited_function_is_detected_and_replaced(project):
 
 @pytest.mark.newest_server
 @pytest.mark.parametrize("change", ["security invoker", "set search_path = public", "volatile"])
-def test_an_altered_function_is_detected_and_replaced(installer, change):
-    installer.apply(with_audit_log())
+def test_an_altered_function_is_detected_and_replaced(installed, change):
     name = "usersync.user_exists(uuid)" if change == "volatile" else "public.ensure_user_exists(uuid)"
-    installer.connection.execute(f"alter function {name} {change}")
-    assert f"replace function {name}" in installer.subjects(with_audit_log())
-    installer.apply(with_audit_log())
-    assert installer.subjects(with_audit_log()) == []
+    installed.connection.execute(f"alter function {name} {change}")
+    assert f"replace function {name}" in installed.subjects(with_audit_log())
+    installed.apply(with_audit_log())
+    assert installed.subjects(with_audit_log()) == []
 
 
 HANDLED = "on auth.users for each row execute function usersync.handle_updated_user()"
@@ -302,25 +299,23 @@ def test_migrations_that_run_again_keep_the_kind_of_a_failure(project):
         ("grant select on usersync.sync_failures to anon", "table usersync.sync_failures"),
     ],
 )
-def test_a_granted_privilege_is_detected_and_revoked(installer, grant, named):
-    installer.apply(with_audit_log())
-    installer.connection.execute(grant)
-    (change,) = installer.plan(with_audit_log()).changes
+def test_a_granted_privilege_is_detected_and_revoked(installed, grant, named):
+    installed.connection.execute(grant)
+    (change,) = installed.plan(with_audit_log()).changes
     assert (change.subject, change.reason) == ("privileges", f"other roles have rights: {named}")
-    installer.apply(with_audit_log())
-    assert installer.subjects(with_audit_log()) == []
+    installed.apply(with_audit_log())
+    assert installed.subjects(with_audit_log()) == []
 
 
 @pytest.mark.newest_server
-def test_changed_settings_replace_the_affected_functions(installer):
-    installer.apply(with_audit_log())
+def test_changed_settings_replace_the_affected_functions(installed):
     settings = replace(with_audit_log(), lock_timeout_ms=100)
-    subjects = installer.subjects(settings)
+    subjects = installed.subjects(settings)
     assert any(each.startswith("replace function usersync.sync_users(") for each in subjects)
     assert not any("trigger on_" in each or "handle_deleted" in each for each in subjects)
-    installer.apply(settings)
-    assert installer.subjects(settings) == []
-    assert installer.subjects(with_audit_log()) == subjects
+    installed.apply(settings)
+    assert installed.subjects(settings) == []
+    assert installed.subjects(with_audit_log()) == subjects
 
 
 @pytest.mark.newest_server

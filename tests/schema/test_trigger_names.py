@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from audit_settings import with_audit_log
+from usersync.config.settings import parse_settings
 from usersync.doctor import choose, examine
 from usersync.errors import ConflictError
 from usersync.schema import installation
@@ -13,7 +13,7 @@ from usersync.transports.run import run
 
 pytestmark = pytest.mark.newest_server
 
-SETTINGS = with_audit_log(
+SETTINGS = parse_settings(
     {"users_table": "public.profiles", "columns": {"full_name": "user_metadata.full_name"}}
 )
 
@@ -116,7 +116,7 @@ def test_an_adopted_trigger_is_replaced_under_its_own_name(installer, catalog, a
     assert sign_ups(auth) == set(profiles(installer))
     assert installer.plan(SETTINGS).changes == ()
     assert faults(installer) == []
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog() == before
 
 
@@ -148,7 +148,7 @@ def test_an_adopted_trigger_that_is_created_again_is_adopted_again(installer, au
         apply(installer)
     assert own_triggers(installer)["new_user"] == "on_auth_user_created"
     assert faults(installer) == []
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog() == before
 
 
@@ -176,7 +176,7 @@ def test_an_adopted_trigger_that_is_created_again_with_other_effects_stays(insta
     assert set(profiles(installer)) == users
     assert installer.connection.execute("select count(*) from public.credits").fetchone() == (6,)
     assert faults(installer) == []
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog()[("trigger", "on_auth_user_created on auth.users")] == hand_written
 
 
@@ -211,7 +211,7 @@ def test_a_trigger_that_stays_keeps_its_name_and_fires_first(  # noqa: PLR0917 -
     assert set(profiles(installer)) == users
     assert installer.connection.execute("select count(*) from public.credits").fetchone() == (6,)
     assert installer.plan(SETTINGS).changes == ()
-    installer.rollback(SETTINGS, drop_audit_log=True)
+    installer.rollback(SETTINGS)
     assert catalog() == before
 
 
