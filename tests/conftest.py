@@ -12,7 +12,7 @@ pytest_plugins = [
     "hooks_collection", "hooks_skips", "hooks_dependencies",
     "fixtures_servers", "fixtures_database", "fixtures_project", "fixtures_api", "fixtures_recorder",
     "fixtures_german_server", "fixtures_nats", "fixtures_pooler", "fixtures_replication", "fixtures_catalog",
-    "fixtures_browser", "fixtures_examples", "pytester",
+    "fixtures_browser", "fixtures_examples", "fixtures_spools", "pytester",
 ]  # fmt: skip
 
 # A shell that starts the suite in the background makes it, and every process that it starts, ignore SIGINT.
