@@ -160,15 +160,17 @@ def test_d027_reports_a_month_with_too_many_events_to_move_automatically(checked
 
 
 @pytest.mark.newest_server
-def test_d027_reports_a_large_default_partition(checked):
+def test_d027_reports_a_large_default_partition(checked, monkeypatch):
+    for name, events in {"_MANY": 2000, "_FEW": 1000}.items():
+        monkeypatch.setattr(f"usersync.doctor.checks.d027_audit_partitions.{name}", events)
     owner = checked.project.owner
     owner.execute(
         "insert into public.audit_logs (id, occurred_at, action, outcome, actor_type, source) "
         "select gen_random_uuid(), '2020-05-05', 'a', 'succeeded', 'system', 'app' "
-        "from generate_series(1, 100001)"
+        "from generate_series(1, 2001)"
     )
-    assert "more than 100,000 events" in checked.is_fixed_by_pasting("D027", "warning").detail
-    assert owner.execute("select count(*) from usersync.audit_logs_2020_05").fetchone() == (100_001,)
+    assert "more than 2,000 events" in checked.is_fixed_by_pasting("D027", "warning").detail
+    assert owner.execute("select count(*) from usersync.audit_logs_2020_05").fetchone() == (2001,)
 
 
 @pytest.mark.newest_server
