@@ -279,9 +279,9 @@ class Observer:
                     if self._may_unpause:
                         self.connection.execute(_UNPAUSE)
                     if self._first:
-                        self.connection.execute("set local lock_timeout = '500ms'")
-                    for statement in self._first:
-                        self.connection.execute(statement.encode())
+                        # One message: the first trigger locks the auth server's table.
+                        statements = ("set local lock_timeout = '500ms'", *self._first)
+                        self.connection.execute("\n;\n".join(statements).encode())
             except psycopg.errors.LockNotAvailable as error:
                 if number + 1 == _MOST_WAITS:
                     raise _NotTriedError(_busy(error)) from error
