@@ -65,6 +65,7 @@ def bench(module, arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.starts_first
 @pytest.mark.timeout(600)
 def test_every_benchmark_runs(tmp_path):
     told = bench("run", TINY.split())

@@ -83,6 +83,7 @@ def address(site):
 
 
 @pytest.mark.slow
+@pytest.mark.starts_first
 def test_a_browser_shows_every_page(site, address, chromium):
     """Each viewport opens a quarter of the pages. Then every page must fit every width."""
     pages = sorted(each.relative_to(site).as_posix() for each in site.rglob("*.html"))
