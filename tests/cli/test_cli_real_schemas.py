@@ -158,8 +158,16 @@ def same_as_golden(name, text):
     assert not difference, f"{difference}\n\nIf this is meant: make golden"
 
 
+#: The others take two seconds each.
+QUICK = {"own_triggers", "users_and_profiles"}
+
+
 @pytest.mark.newest_server
-@pytest.mark.parametrize("run", PROJECTS, indirect=True)
+@pytest.mark.parametrize(
+    "run",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PROJECTS],
+    indirect=True,
+)
 def test_a_realistic_project_works_from_init_to_rollback(run, catalog):
     untouched = catalog()
     if run.project.table:

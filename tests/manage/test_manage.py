@@ -20,6 +20,12 @@ HANDWRITTEN = """
 SETTINGS = {"columns": {"email": "email"}}
 
 
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    """A trial measures its flows twice instead of six times."""
+    monkeypatch.setattr("usersync.schema.trial.timing.ROUNDS", 2)
+
+
 def test_plan_apply_doctor_and_rollback(database, auth):
     dsn = database.dsn()
     user_id = auth.sign_up_email("ada@example.com")
