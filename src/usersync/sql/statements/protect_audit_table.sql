@@ -79,7 +79,9 @@ begin
         for each row execute function usersync.keep_audit_logs();
     perform usersync.guard_audit_partitions();
     -- For a year, because nothing may be written for months, or the default partition may become too large for new
-    -- partitions. A rehearsal writes to this month's only, and would create the others once for each flow.
-    perform usersync.make_audit_partitions(case when current_setting('usersync.is_rehearsal', true) = 'yes' then 0 else 12 end);
+    -- partitions. In a rehearsal, which creates the log once for each flow, events go to the default partition.
+    if coalesce(current_setting('usersync.is_rehearsal', true), '') <> 'yes' then
+        perform usersync.make_audit_partitions(12);
+    end if;
 end;
 $usersync$;
