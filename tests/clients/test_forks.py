@@ -161,6 +161,7 @@ def test_children_get_right_answers_while_the_parent_is_busy(project, user):
             assert all(each.result(30) for each in loads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "workers", [("sync",), ("gthread", "--threads", "4"), ("gevent",)], ids=lambda kind: kind[0]
 )

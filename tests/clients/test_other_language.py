@@ -27,6 +27,9 @@ from usersync.testing import GoTrue
 from usersync.transports.run import run
 from waiting import until
 
+#: These tests start another server.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def empty_database(german_cluster):

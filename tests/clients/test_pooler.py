@@ -47,7 +47,7 @@ def sign_ups(database, count: int) -> list:
 
 
 def test_many_clients_share_few_server_sessions(installed, database):
-    users = sign_ups(database, 120)
+    users = sign_ups(database, 48)
 
     def work(mine):
         with UserSync(installed) as client:
@@ -65,7 +65,7 @@ def test_many_clients_share_few_server_sessions(installed, database):
 
 
 def test_many_asyncio_clients_share_few_server_sessions(installed, database):
-    users = sign_ups(database, 120)
+    users = sign_ups(database, 48)
 
     async def work(mine):
         async with AsyncUserSync(installed) as client:
