@@ -2,7 +2,7 @@
 
 The events of a user also give the state of the row, whatever the log's owner does to the log.
 
-``USERSYNC_STATEFUL_EXAMPLES=500`` runs more examples than the suite. Hypothesis shrinks a failing sequence
+``USERSYNC_STATEFUL_EXAMPLES=500`` runs more examples than CI. Hypothesis shrinks a failing sequence
 and prints its steps, with a line that repeats it.
 """
 
@@ -28,7 +28,8 @@ from psycopg.rows import dict_row
 from usersync.errors import DatabaseError
 from usersync.testing import BREAKAGES, broken_users_table
 
-EXAMPLES = int(os.environ.get("USERSYNC_STATEFUL_EXAMPLES", "40"))
+#: The numbers of examples of ``make test`` and of CI.
+QUICK, ALL = 6, 40
 
 #: Excluded: breakages that make each step wait for a time-out, or that fail on existing rows.
 BREAKS = sorted(set(BREAKAGES) - {"locked", "unique_email", "deferred_unique_email"})
@@ -328,14 +329,15 @@ class RandomHistory(RuleBasedStateMachine):
 @pytest.mark.newest_server
 @pytest.mark.settings(audit={"enabled": True})
 @pytest.mark.timeout(0)  # the number of steps limits the test, and a busy machine may take long
-def test_p1_to_p3_hold_for_random_sequences_of_steps(project):
+def test_p1_to_p3_hold_for_random_sequences_of_steps(project, pytestconfig):
+    examples = QUICK if pytestconfig.getoption("--quick") else ALL
     project.owner.prepare_threshold = None  # the table's columns change
     with project.database.connect("supabase_admin") as superuser:
         machine = type("RandomHistory", (RandomHistory,), {"project": project, "superuser": superuser})
         run_state_machine_as_test(
             machine,
             settings=hypothesis_settings(
-                max_examples=EXAMPLES,
+                max_examples=int(os.environ.get("USERSYNC_STATEFUL_EXAMPLES", examples)),
                 stateful_step_count=25,
                 print_blob=True,
             ),

@@ -225,6 +225,7 @@ class Application(RuleBasedStateMachine):
 
 
 @pytest.mark.newest_server
+@pytest.mark.slow
 @pytest.mark.starts_first
 @pytest.mark.timeout(3600)
 def test_a_random_application_works_as_before(cluster, tmp_path, pytestconfig):

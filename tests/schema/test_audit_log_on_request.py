@@ -167,42 +167,38 @@ def test_rollback_drops_a_log_without_events(installer, catalog):
     assert catalog() == before
 
 
-def test_a_partly_restored_log_is_reported(installer):
-    installer.apply(with_audit_log())
-    record(installer)
-    assert installer.plan(with_audit_log()).findings == ()
+def test_a_partly_restored_log_is_reported(installed):
+    record(installed)
+    assert installed.plan(with_audit_log()).findings == ()
     # The state after a restore of the schema public alone.
-    installer.connection.execute("drop schema usersync cascade")
-    (finding,) = [each for each in installer.plan(with_audit_log()).findings if each.code == "D027"]
+    installed.connection.execute("drop schema usersync cascade")
+    (finding,) = [each for each in installed.plan(with_audit_log()).findings if each.code == "D027"]
     assert "pg_dump -n" in finding.message
-    installer.apply(with_audit_log())
-    assert installer.plan(with_audit_log()).findings == ()
+    installed.apply(with_audit_log())
+    assert installed.plan(with_audit_log()).findings == ()
 
 
-def test_a_log_with_events_stays(installer):
-    installer.apply(with_audit_log())
-    record(installer)
-    installer.rollback(with_audit_log())
-    assert installer.connection.execute("select count(*) from public.audit_logs").fetchone() == (1,)
+def test_a_log_with_events_stays(installed):
+    record(installed)
+    installed.rollback(with_audit_log())
+    assert installed.connection.execute("select count(*) from public.audit_logs").fetchone() == (1,)
 
 
-def test_a_log_with_rejected_events_stays(installer):
-    installer.apply(with_audit_log())
+def test_a_log_with_rejected_events_stays(installed):
     assert (
-        installer.connection.execute("select public.record_audit_events('[{}]')").fetchone()[0]["rejected"]
+        installed.connection.execute("select public.record_audit_events('[{}]')").fetchone()[0]["rejected"]
         == 1
     )
-    installer.rollback(with_audit_log())
-    assert has_log(installer)
-    assert has_log(installer, "public.audit_rejects")
+    installed.rollback(with_audit_log())
+    assert has_log(installed)
+    assert has_log(installed, "public.audit_rejects")
 
 
-def test_a_log_with_dependent_objects_stays(installer):
-    installer.apply(with_audit_log())
-    installer.connection.execute("create view public.recent as select * from public.audit_logs")
-    installer.rollback(with_audit_log())
-    assert has_log(installer)
-    assert not has_log(installer, "usersync.settings")
+def test_a_log_with_dependent_objects_stays(installed):
+    installed.connection.execute("create view public.recent as select * from public.audit_logs")
+    installed.rollback(with_audit_log())
+    assert has_log(installed)
+    assert not has_log(installed, "usersync.settings")
 
 
 @pytest.mark.parametrize("settings", [Settings(), with_audit_log()], ids=["without a log", "with a log"])
@@ -236,52 +232,50 @@ def ids(installer, table):
 
 @pytest.mark.parametrize(("move", "name"), MOVES.values(), ids=MOVES)
 @pytest.mark.parametrize("drop", [False, True], ids=["keep", "drop"])
-def test_rollback_keeps_a_renamed_or_moved_log_with_its_events(installer, move, name, drop):
+def test_rollback_keeps_a_renamed_or_moved_log_with_its_events(installed, move, name, drop):
     """DROP TABLE without CASCADE fails with 2BP01 here."""
-    installer.apply(with_audit_log())
-    record(installer)
-    installer.connection.execute(move)
-    events = ids(installer, name)
-    done = installer.rollback(with_audit_log(), drop_audit_log=drop)
+    record(installed)
+    installed.connection.execute(move)
+    events = ids(installed, name)
+    done = installed.rollback(with_audit_log(), drop_audit_log=drop)
     (kept,) = [each for each in done.changes if each.subject.endswith(name.removeprefix("public."))]
     assert kept.kind == "keep"
-    assert ids(installer, name) == events
+    assert ids(installed, name) == events
     assert len(events) == 1
-    assert installer.connection.execute("select to_regnamespace('usersync')").fetchone() == (None,)
+    assert installed.connection.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
 
 @pytest.mark.parametrize("how", ["renamed", "another setting"])
-def test_rollback_keeps_two_logs_and_apply_uses_the_second_one_again(installer, how):
+def test_rollback_keeps_two_logs_and_apply_uses_the_second_one_again(installed, how):
     """Both logs have partitions for the same months, so names of partitions conflict (42P07)."""
-    installer.apply(with_audit_log())
-    record(installer)
+    record(installed)
     if how == "renamed":
-        installer.connection.execute("alter table public.audit_logs rename to old_log")
+        installed.connection.execute("alter table public.audit_logs rename to old_log")
         first, second, settings = "public.old_log", "public.audit_logs", with_audit_log()
     else:
         settings = with_audit_log({"audit": {"table": "public.audit_events"}})
         first, second = "public.audit_logs", "public.audit_events"
-    installer.apply(settings)
-    record(installer)
-    events = ids(installer, first), ids(installer, second)
-    installer.rollback(settings)
-    assert (ids(installer, first), ids(installer, second)) == events
+    installed.apply(settings)
+    record(installed)
+    events = ids(installed, first), ids(installed, second)
+    installed.rollback(settings)
+    assert (ids(installed, first), ids(installed, second)) == events
     is_open = (
         "select relname from pg_class where relname ~ '^audit_logs_' and relkind in ('r', 'p') "
         "and relnamespace = 'public'::regnamespace and not relrowsecurity"
     )
-    assert installer.connection.execute(is_open).fetchall() == []
-    installer.apply(settings)
-    record(installer)
-    assert len(ids(installer, second)) == 2
-    assert installer.plan(settings).changes == ()
+    assert installed.connection.execute(is_open).fetchall() == []
+    installed.apply(settings)
+    record(installed)
+    assert len(ids(installed, second)) == 2
+    assert installed.plan(settings).changes == ()
     outside = (
         "select count(*) from pg_inherits join pg_class on pg_class.oid = inhrelid "
         "where inhparent = to_regclass(%s) and relnamespace <> 'usersync'::regnamespace"
     )
-    assert installer.connection.execute(outside, [second]).fetchone() == (0,)
-    installer.rollback(settings)
-    assert len(ids(installer, second)) == 2
+    assert installed.connection.execute(outside, [second]).fetchone() == (0,)
+    installed.rollback(settings)
+    assert len(ids(installed, second)) == 2
 
 
 def test_rollback_keeps_three_logs_that_were_renamed_one_after_another(installer):
@@ -293,14 +287,13 @@ def test_rollback_keeps_three_logs_that_were_renamed_one_after_another(installer
     assert [len(ids(installer, f"public.log_{number}")) for number in range(3)] == [1, 1, 1]
 
 
-def test_doctor_names_the_log_that_was_renamed(installer):
-    installer.apply(with_audit_log())
-    record(installer)
-    installer.connection.execute("alter table public.audit_logs rename to old_log")
-    (check,) = run(examine(with_audit_log(), choose(["D025"])), installer.connection)
+def test_doctor_names_the_log_that_was_renamed(installed):
+    record(installed)
+    installed.connection.execute("alter table public.audit_logs rename to old_log")
+    (check,) = run(examine(with_audit_log(), choose(["D025"])), installed.connection)
     assert "old_log was the audit log" in check.findings[0].message
     assert not check.findings[0].safe
-    installer.connection.execute("alter table public.old_log rename to audit_logs")
-    (check,) = run(examine(with_audit_log(), choose(["D025"])), installer.connection)
+    installed.connection.execute("alter table public.old_log rename to audit_logs")
+    (check,) = run(examine(with_audit_log(), choose(["D025"])), installed.connection)
     assert check.findings == ()
-    assert record(installer)["stored"] == 1
+    assert record(installed)["stored"] == 1

@@ -179,9 +179,8 @@ def test_a_column_of_the_owner_with_the_name_of_a_new_one_is_an_error(installer,
 
 
 @pytest.mark.newest_server
-def test_record_audit_events_rejects_invalid_values(installer):
-    installer.apply(with_audit_log())
-    connection = installer.connection
+def test_record_audit_events_rejects_invalid_values(installed):
+    connection = installed.connection
     for wrong in ({"severity": "urgent"}, {"tenant_id": "x" * 201}, {"outcome": "perhaps"}, {"action": ""}):
         with pytest.raises(AssertionError, match="'rejected': 1"):
             record(connection, **wrong)
