@@ -153,6 +153,7 @@ def test_every_event_is_stored_although_the_spools_disk_fails(on_tiny_disk, stor
     assert sorted(store.ids()) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_every_event_is_stored_after_the_servers_disk_was_full(on_tiny_disk, tmp_path):
     """All files of the server are on the small disk. The spool is on another disk."""
     script = """
