@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postgrest_server import SECRET_KEY
+from usersync.audit.options import SPOOL_VARIABLE
 from usersync.cli.toml_lines import lines_of_keys
 
 PASSWORD = "hunter2"  # noqa: S105 - is to be hidden
@@ -18,11 +19,12 @@ URL = "https://abcdefghijklmnopqrst.supabase.co"
 
 
 @pytest.fixture
-def shown(usersync):
+def shown(usersync, monkeypatch):
     """A function that calls the command and returns the JSON document.
 
     Checks that the output has no secret.
     """
+    monkeypatch.delenv(SPOOL_VARIABLE)  # of this test run
 
     def call(*arguments, code=0):
         done = [usersync("config", *arguments, *form) for form in ((), ("--json",))]
