@@ -5,7 +5,7 @@ module computed at import and that expires, for example a token. With the clock 
 fails on every machine, and not only on slow ones.
 
 With ``--quick``, as in ``make test``, slow tests are left out, and a test on PostgreSQL runs with plain names
-and at most four of its cases, always the same ones. ``make test-all`` and CI run everything.
+and one of its cases, always the same one. ``make test-all`` and CI run everything.
 
 The order is random, except that the longest tests come first. ``--numprocesses=auto`` starts more processes
 than there are cores, because tests often wait for a lock, a timeout or another process.
@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -25,8 +24,6 @@ import time_machine
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-
-_QUICK_CASES = 4
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,14 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--quick",
         action="store_true",
         help="leave out tests marked slow, the variants of names, key types and isolation levels, and all "
-        f"but {_QUICK_CASES} cases of each test on PostgreSQL",
+        "but one case of each test on PostgreSQL",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "slow: takes more than a second by its nature: browsers, other tools, killed processes",
+        "slow: takes more than 0.8 seconds in make test: a trial, a browser, a killed process",
     )
     config.addinivalue_line("markers", "starts_first: takes so long that other workers would wait for it")
 
@@ -73,11 +70,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _quick(items: list[pytest.Item]) -> set[pytest.Item]:
-    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    chosen: dict[str, pytest.Item] = {}
     for item in items:
         if not item.get_closest_marker("slow"):
             on_server = "server" in getattr(item, "fixturenames", ())
-            cases[item.nodeid.partition("[")[0] if on_server else item.nodeid].append(item)
-    for of_one_test in cases.values():
-        of_one_test.sort(key=lambda item: zlib.crc32(item.nodeid.encode()))
-    return {item for of_one_test in cases.values() for item in of_one_test[:_QUICK_CASES]}
+            name = item.nodeid.partition("[")[0] if on_server else item.nodeid
+            chosen[name] = min(
+                item, chosen.get(name, item), key=lambda each: zlib.crc32(each.nodeid.encode())
+            )
+    return set(chosen.values())

@@ -80,6 +80,7 @@ def test_events_wait_while_usersync_is_not_installed(store, serve, make_log, eve
     assert_stored_once(log, store, ids)
 
 
+@pytest.mark.slow
 def test_events_wait_while_the_api_does_not_answer(gateway, store, make_log, eventually):
     host, port = gateway.url.removeprefix("http://").split(":")
     with Proxy(host, int(port)) as proxy:
@@ -104,6 +105,7 @@ def test_a_lost_answer_of_the_api_stores_no_event_twice(gateway, store, api_log,
     assert api_log.stats().duplicates > 0
 
 
+@pytest.mark.slow
 def test_events_of_a_killed_process_are_stored_once_over_the_api(
     gateway, store, spool_dir, api_log, monkeypatch
 ):
@@ -155,6 +157,7 @@ def test_an_event_that_always_fails_is_quarantined_and_the_others_are_stored(gat
     assert sorted(store.ids()) == sorted(ids[:7] + ids[8:])
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_too_large_is_sent_in_halves(gateway, store, api_log):
     answer, sizes = gateway.answer, []
 

@@ -35,6 +35,7 @@ def api(gateway):
     return DataApi(gateway.url, SECRET_KEY)
 
 
+@pytest.mark.slow
 def test_an_event_that_always_fails_does_not_block_others(store, make_log, api):
     """The event always fails, also when it is sent alone, with an error that is usually temporary."""
     store.owner.execute(
@@ -58,6 +59,7 @@ def log(request, make_log, api):
     return make_log(api, durability=request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [CUT, (413, {}, b"too large")], ids=["cut", "too large"])
 def test_a_temporary_error_of_a_gateway_quarantines_no_event(gateway, store, log, wrong):
     first = log.record("a.b")
@@ -82,6 +84,7 @@ def test_no_probe_event_is_stored_if_a_gateway_drops_our_headers(gateway, store,
     assert store.ids() == []
 
 
+@pytest.mark.slow
 def test_a_too_large_event_is_quarantined_and_the_others_are_stored(gateway, store, make_log, api):
     log = make_log(api)
     answer = gateway.answer
@@ -96,6 +99,7 @@ def test_a_too_large_event_is_quarantined_and_the_others_are_stored(gateway, sto
     assert log.stats().quarantined == 1
 
 
+@pytest.mark.slow
 def test_the_sender_waits_for_retry_after(gateway, store, make_log, api, eventually):
     log = make_log(api)
     answer, asked = gateway.answer, []
@@ -165,6 +169,7 @@ def test_the_timeout_error_names_the_total_time(api, monkeypatch):
 
 
 # The first event loop is closed, so its connections can no longer be closed.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_client_can_be_used_in_a_second_event_loop(api):
     client = AsyncUserSync(api)

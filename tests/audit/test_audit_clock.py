@@ -84,6 +84,7 @@ def test_events_are_stored_unchanged_while_the_clock_jumps(wall, log, store):
     assert log.stats().rejected == 0
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_waits_during_an_outage_do_not_depend_on_the_wall_clock(
     wall, make_log, store, eventually, monkeypatch

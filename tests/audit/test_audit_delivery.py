@@ -34,6 +34,7 @@ def replace_trigger_body(store, body="null"):
     )
 
 
+@pytest.mark.slow
 def test_an_event_is_stored_unlinked_if_the_users_row_is_not_created_in_time(store, make_log, user_id):
     store.owner.execute("delete from public.users")
     on_insert(store, "public.users", "perform pg_sleep(60)")
@@ -48,6 +49,7 @@ def test_an_event_is_stored_unlinked_if_the_users_row_is_not_created_in_time(sto
     assert log.stats().quarantined == 0
 
 
+@pytest.mark.slow
 def test_an_event_that_a_trigger_on_the_log_rejects_is_quarantined(store, make_log):
     on_insert(store, "public.audit_logs", "raise insufficient_privilege", "new.action like 'poison%'")
     log = make_log(store.dsn)
@@ -90,6 +92,7 @@ def test_a_failure_of_all_but_the_smallest_event_is_an_outage(store, make_log, e
     assert sorted(store.ids()) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_a_missing_partition_is_an_outage(store, make_log):
     store.owner.execute("alter table public.audit_logs detach partition usersync.audit_logs_default")
     log = make_log(store.dsn)
@@ -113,6 +116,7 @@ def test_the_writer_waits_for_a_locked_row_of_a_user(store, make_log, user_id, e
     assert (UUID(event["user_id"]), event["metadata"]) == (UUID(user_id), {})
 
 
+@pytest.mark.slow
 def test_an_event_is_finally_stored_unlinked_if_the_users_row_stays_locked(store, make_log, user_id):
     log = make_log(store.dsn)
     with psycopg.connect(store.dsn) as application:

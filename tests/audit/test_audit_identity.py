@@ -100,6 +100,7 @@ def test_before_its_first_delivery_a_spool_belongs_to_its_connection_string(stor
     assert "secret" not in str(homes)
 
 
+@pytest.mark.slow
 def test_two_projects_behind_one_host_of_the_data_api_are_distinguished(
     serve, store, other_store, make_log, spool_dir
 ):
@@ -201,6 +202,7 @@ def test_a_spool_of_the_old_format_is_delivered_if_its_name_is_unambiguous(store
     assert not former.exists()
 
 
+@pytest.mark.slow
 def test_events_of_a_killed_process_do_not_reach_another_project(store, other_store, spool_dir, monkeypatch):
     """Both projects have the same host, port and database name, as behind a pooler."""
     (ids,) = kill_recorders(UNREACHABLE, spool_dir, kills=1)

@@ -50,6 +50,7 @@ def test_events_are_stored_after_the_database_was_read_only(store, make_log, eve
     assert_stored_once(log, store, ids)
 
 
+@pytest.mark.slow
 def test_events_are_stored_after_the_table_was_locked(store, make_log, eventually):
     log = make_log(store.dsn, send_timeout=0.5)
     with psycopg.connect(store.dsn) as other:
@@ -91,6 +92,7 @@ def test_events_are_stored_after_no_connection_was_available(store, make_log, ev
     assert_stored_once(log, store, ids)
 
 
+@pytest.mark.slow
 def test_events_are_stored_after_a_connection_stopped_answering(store, make_log, proxy, eventually):
     log = make_log(proxy.through(store.dsn), send_timeout=0.5)
     first = log.record("a.b")

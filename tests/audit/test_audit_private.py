@@ -232,6 +232,7 @@ def test_any_bytes_are_a_spool_or_raise_a_usersync_error(tmp_path_factory, conte
         pass
 
 
+@pytest.mark.slow
 def test_an_erased_event_leaves_no_copy_in_the_file_or_the_wal(make_log, spool_dir):
     """The spool belongs to a running process, keeps delivered events, and has had deleted rows."""
     user = UUID("00000000-0000-4000-8000-00000000000a")

@@ -42,6 +42,7 @@ def run_python(code, *arguments, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.slow)])
 def test_accepted_events_of_killed_processes_are_stored_once(store, make_log, spool_dir, monkeypatch, kills):
     # Files without events are deleted.
@@ -56,6 +57,7 @@ def test_accepted_events_of_killed_processes_are_stored_once(store, make_log, sp
     assert list((spool_dir / "test").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_running_process_takes_over_the_spool_of_a_killed_one(
     store, make_log, spool_dir, eventually, monkeypatch
 ):
@@ -89,6 +91,7 @@ REMOVE_AND_EXIT = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", [0, 1, 2, 3])
 def test_files_of_a_process_killed_during_removal_are_removed_later(
     store, make_log, spool_dir, removed, monkeypatch
@@ -140,6 +143,7 @@ FORK = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["nothing", "sent", "waiting"])
 def test_a_forked_process_has_its_own_spool_and_writer(store, make_log, spool_dir, before):
     result = run_python(FORK, store.dsn, spool_dir, before)
@@ -247,6 +251,7 @@ def test_a_fork_waits_until_a_connection_is_open(store, monkeypatch):
     assert not gate._is_owned()
 
 
+@pytest.mark.slow
 def test_a_forked_process_does_not_lock_its_parents_spool(store, make_log, spool_dir, eventually):
     """The parent is killed while its child still runs. Another process takes over its events."""
     code = """
@@ -298,6 +303,7 @@ EXIT = """
 """
 
 
+@pytest.mark.slow
 def test_waiting_events_are_sent_at_exit(store, spool_dir):
     result = run_python(EXIT, store.dsn, spool_dir, "no", 80)
     assert result.stderr == ""
@@ -326,12 +332,14 @@ UNREFERENCED = """
 """
 
 
+@pytest.mark.slow
 def test_an_unreferenced_log_handles_a_fork_and_the_exit(store, spool_dir):
     result = run_python(UNREFERENCED, store.dsn, spool_dir)
     assert result.stderr == ""
     assert store.ids() == result.stdout.split()
 
 
+@pytest.mark.slow
 def test_exit_is_not_delayed_and_the_next_process_sends_the_remaining_events(
     store, make_log, proxy, spool_dir
 ):
@@ -344,6 +352,7 @@ def test_exit_is_not_delayed_and_the_next_process_sends_the_remaining_events(
     assert sorted(store.ids()) == sorted(ids)
 
 
+@pytest.mark.slow
 def test_sigterm_during_a_flush_leaves_the_events_to_the_next_process(
     store, make_log, proxy, spool_dir, eventually
 ):

@@ -75,6 +75,7 @@ def each_log(store, serve, make_log):
         yield {name: make_log(source) for name, source in (("dsn", store.dsn), ("pool", pool), ("api", api))}
 
 
+@pytest.mark.slow
 def test_every_source_finds_the_same_events(ids, each_log):
     """Reads blocking and with asyncio, in two event loops."""
 

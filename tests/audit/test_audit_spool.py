@@ -96,6 +96,7 @@ def test_two_writers_share_the_spools_of_dead_processes(make_log, store, spool_d
     assert sum(writer.stats().duplicates for writer in writers) == 0
 
 
+@pytest.mark.slow
 def test_events_go_to_memory_while_the_spool_is_full(make_log, store, eventually, caplog):
     log = make_log("postgresql://u@127.0.0.1:1/nowhere", spool_bytes=256 << 10)
     ids = []

@@ -257,6 +257,7 @@ def test_any_value_survives_a_round_trip_through_json(value):
     assert json.loads(encode(converted)) == json.loads(plain_encode(converted)) == converted
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @settings(max_examples=200)
 @given(value=VALUES)

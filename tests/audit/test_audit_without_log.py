@@ -39,6 +39,7 @@ def recording(project, make_log):
     return make_log(project.database.dsn())
 
 
+@pytest.mark.slow
 def test_events_wait_and_the_warning_names_the_command(project, recording, eventually, caplog, log_name):
     assert log_name
     for number in range(3):

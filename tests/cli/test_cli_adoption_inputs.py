@@ -42,6 +42,7 @@ PEOPLE = """
 """
 
 
+@pytest.mark.slow
 def test_a_sign_up_claims_the_invited_row(adopted, postgres, auth):
     """Input: on conflict (email) do update set id = excluded.id.
 
@@ -69,6 +70,7 @@ def test_a_sign_up_claims_the_invited_row(adopted, postgres, auth):
     assert ids == {old, user}
 
 
+@pytest.mark.slow
 def test_consent_and_sign_in_times_are_written_as_before(adopted, postgres, auth):
     """Input: terms_accepted_at = now() at the sign-up, last_login_at = now() at each sign-in."""
     postgres.execute(
@@ -91,6 +93,7 @@ def test_consent_and_sign_in_times_are_written_as_before(adopted, postgres, auth
     assert first < second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("null", ["", "not null"])
 def test_a_soft_deletion_frees_the_email_as_before(adopted, postgres, auth, null):
     """Input: email is UNIQUE, and a trigger AFTER UPDATE OF email follows it."""
@@ -110,6 +113,7 @@ def test_a_soft_deletion_frees_the_email_as_before(adopted, postgres, auth, null
     assert rows(postgres, f"select email from public.profiles where id = '{user}'") == [("ada@example.com",)]
 
 
+@pytest.mark.slow
 def test_a_column_that_the_trigger_does_not_fill_keeps_default_and_values(adopted, postgres, auth):
     """Input: a role with a default, a user with app_metadata.role, and values that the application wrote."""
     postgres.execute(
@@ -131,6 +135,7 @@ def test_a_column_that_the_trigger_does_not_fill_keeps_default_and_values(adopte
 MEMBERS = "create table public.members (id {}, user_id uuid unique, email text, role text default 'user');"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key", ["bigint generated always as identity primary key", "uuid primary key default gen_random_uuid()"]
 )

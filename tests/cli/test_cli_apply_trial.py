@@ -43,6 +43,7 @@ def words(text):
     return " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_apply_installs_if_no_flow_differs(usersync, project):
     project(USERS)
     done = usersync("apply", "--yes")
@@ -50,6 +51,7 @@ def test_apply_installs_if_no_flow_differs(usersync, project):
     assert "Unchanged: 31 flows of the auth server, tried as postgres and rolled back." in words(done.out)
 
 
+@pytest.mark.slow
 def test_an_up_to_date_database_is_not_tried(usersync, project):
     project(USERS)
     usersync("apply", "--yes", "--no-trial")
@@ -58,6 +60,7 @@ def test_an_up_to_date_database_is_not_tried(usersync, project):
     assert usersync("apply", "--yes", "--json").json["trial"] is None
 
 
+@pytest.mark.slow
 def test_a_flow_that_would_fail_is_shown_and_nothing_is_installed(usersync, project, catalog, auth):
     project(CONFIRMED)
     before = catalog()
@@ -74,6 +77,7 @@ def test_a_flow_that_would_fail_is_shown_and_nothing_is_installed(usersync, proj
     auth.sign_up_email("ada@example.com")
 
 
+@pytest.mark.slow
 def test_objects_from_before_the_installation_are_not_undone(usersync, project, catalog):
     """`drop schema usersync cascade` leaves the log without its partitions, and the functions in `public`."""
     project(USERS, SETTINGS + "[audit]\nenabled = true\n")
@@ -85,6 +89,7 @@ def test_objects_from_before_the_installation_are_not_undone(usersync, project, 
     assert catalog() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_installation_is_tried_before_anything_is_changed(usersync, project, postgres, catalog):
     project(USERS)
     assert usersync("apply", "--yes", "--no-trial").code == 0
@@ -95,6 +100,7 @@ def test_a_damaged_installation_is_tried_before_anything_is_changed(usersync, pr
     assert catalog() == before
 
 
+@pytest.mark.slow
 def test_accept_changes_installs_despite_differences(usersync, project, auth):
     project(CONFIRMED)
     done = usersync("apply", "--yes", "--accept-changes", "--json")
@@ -105,6 +111,7 @@ def test_accept_changes_installs_despite_differences(usersync, project, auth):
         auth.sign_up_email("ada@example.com")
 
 
+@pytest.mark.slow
 def test_apply_explains_exit_code_1_if_a_user_could_not_be_synced(usersync, project, auth):
     project("create table public.users (id uuid primary key, email text not null);")
     auth.sign_up_phone("15550001")
@@ -115,6 +122,7 @@ def test_apply_explains_exit_code_1_if_a_user_could_not_be_synced(usersync, proj
         assert f"{state}. {said}" in words(done.out)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_apply_asks_about_differences(project, catalog):
     project(CONFIRMED)
     before = catalog()
@@ -127,6 +135,7 @@ def test_on_a_terminal_apply_asks_about_differences(project, catalog):
     assert catalog() == before
 
 
+@pytest.mark.slow
 def test_flows_that_already_fail_are_printed_first(usersync, project, database):
     project(USERS + "create table public.old (id uuid);" + TRIGGER.format(
         name="left_over", when="after insert", body="insert into public.old values (new.id);"
@@ -143,6 +152,7 @@ def test_flows_that_already_fail_are_printed_first(usersync, project, database):
     assert done.code == 0
 
 
+@pytest.mark.slow
 def test_a_flow_that_adoption_fixes_is_printed(usersync, project):
     """The second sign-up with the same address by single sign-on fails.
 
@@ -161,6 +171,7 @@ def test_a_flow_that_adoption_fixes_is_printed(usersync, project):
     assert "accepted with usersync" in said
 
 
+@pytest.mark.slow
 def test_an_upgrade_is_tried_before_anything_is_changed(usersync, project, postgres, directory, catalog):
     project(USERS + "alter table public.users add full_name text; alter table public.users add plan text")
     usersync("apply", "--yes", "--no-trial")
@@ -237,6 +248,7 @@ def test_a_rule_that_refuses_sign_ups_requires_a_decision(usersync, project, cat
     assert catalog() == before
 
 
+@pytest.mark.slow
 def test_failures_from_before_the_adoption_are_separate_from_new_ones(usersync, project):
     """The adopted trigger refuses a user without a name, and so does a trigger that stays."""
     project(
@@ -261,6 +273,7 @@ def test_failures_from_before_the_adoption_are_separate_from_new_ones(usersync, 
     assert "Without usersync's triggers it is refused, too." in check["detail"]
 
 
+@pytest.mark.slow
 def test_a_difference_that_skip_causes_names_the_setting(usersync, project):
     """Input: today every user gets a row. The settings skip anonymous users."""
     project(

@@ -73,6 +73,7 @@ def test_plan_and_apply_report_a_change_made_after_init(step, postgres, catalog,
 
 
 #: The log's foreign key to the key column: PostgreSQL refuses to change the column's type.
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [each for each in CHANGES if "column id" not in each])
 def test_after_a_change_sign_ups_succeed_and_doctor_reports_it(step, postgres, auth, catalog, change):
     """rollback removes usersync also after the change."""
@@ -103,6 +104,7 @@ def test_a_new_column_is_not_mistaken_for_the_renamed_one(step, postgres, kind):
     assert "slug" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["surname", "full name"])
 def test_commands_that_compare_name_a_missing_mapped_column(step, postgres, auth, directory, name):
     """Input: the application renames a mapped column, and a user is deleted afterwards."""
@@ -130,6 +132,7 @@ def test_commands_that_compare_name_a_missing_mapped_column(step, postgres, auth
     step("status")
 
 
+@pytest.mark.slow
 def test_a_hand_written_trigger_is_created_again_after_its_adoption(step, postgres, auth, catalog):
     """The user has already agreed to the adoption, so apply adopts the trigger again without --adopt."""
     before = catalog()
@@ -146,6 +149,7 @@ def test_a_hand_written_trigger_is_created_again_after_its_adoption(step, postgr
     assert catalog() == before
 
 
+@pytest.mark.slow
 def test_rollback_restores_an_adopted_trigger_with_the_changed_function(step, postgres, auth):
     step("apply", "--adopt", "--yes")
     postgres.execute(

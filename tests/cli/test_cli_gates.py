@@ -44,6 +44,7 @@ def dsn(database, monkeypatch):
     monkeypatch.setenv("SUPABASE_DB_URL", database.dsn())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GATES)
 def test_a_gate_is_named_and_requires_a_decision(usersync, postgres, catalog, kind):
     script, name = GATES[kind]

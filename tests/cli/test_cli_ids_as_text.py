@@ -74,6 +74,7 @@ def ids(postgres):
     return {row[0].strip() for row in postgres.execute('select id::text from public."User"').fetchall()}
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_init_apply_sync_and_rollback_work(proposed, usersync, postgres, auth, catalog):
     before = catalog()
@@ -95,6 +96,7 @@ def test_init_apply_sync_and_rollback_work(proposed, usersync, postgres, auth, c
     assert not after
 
 
+@pytest.mark.slow
 def test_why_sync_and_delete_plan_find_the_user(installed, usersync, postgres, auth):
     _, changed, author, _ = installed
     why = usersync("why", changed, "--json").json

@@ -103,6 +103,7 @@ def test_with_stdout_only_the_file_is_printed(usersync, dsn, directory, postgres
 SEVERAL = f"{USERS}; create table public.profiles (id uuid primary key references auth.users, mail text)"
 
 
+@pytest.mark.slow
 def test_on_a_terminal_init_asks_about_several_tables(usersync, dsn, directory, postgres):
     postgres.execute(SEVERAL)
     with Terminal("init") as terminal:
@@ -189,6 +190,7 @@ def test_an_unusable_table_does_not_prevent_the_choice_of_a_usable_one(proposed,
     assert (data["users_table"], data["key"]) == ("public.profiles", "user_id")
 
 
+@pytest.mark.slow
 def test_a_table_that_a_hand_written_trigger_fills_is_preferred(proposed, postgres):
     postgres.execute(SEVERAL)
     postgres.execute(
@@ -430,6 +432,7 @@ def test_init_does_not_wait_long_for_a_locked_table(usersync, dsn, postgres, sup
         assert usersync("init").code == 0
 
 
+@pytest.mark.slow
 def test_init_restores_a_lost_file_from_the_installation(usersync, dsn, directory, postgres, proposed):
     postgres.execute("create table public.users (id uuid primary key, mail text, nick text, at timestamptz)")
     path = directory / "usersync.toml"

@@ -56,6 +56,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sql", INPUTS.values(), ids=INPUTS)
 def test_init_proposes_the_installed_settings_again(  # noqa: PLR0917 - fixtures
     usersync, database, directory, monkeypatch, postgres, auth, sql

@@ -178,6 +178,7 @@ NAMED = PROFILES.format("name text default 'Anonymous'") + MAKE.format(
 )
 
 
+@pytest.mark.slow
 def test_a_null_that_the_trigger_writes_is_not_replaced_by_the_default(proposed, usersync, auth, postgres):
     """Input: a column with a default, and a trigger that fills it from an optional metadata key."""
     data = proposed(NAMED)

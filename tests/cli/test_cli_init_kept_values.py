@@ -57,6 +57,7 @@ def test_a_column_that_a_trigger_keeps_equal_is_mirrored(proposed, auth, postgre
     assert "owner" not in proposed(code=1)["settings"]["columns"]["email"]
 
 
+@pytest.mark.slow
 def test_a_column_with_a_differing_value_is_proposed_as_app_owned(proposed, auth, postgres):
     """Input: a trigger that usersync cannot parse creates the rows.
 

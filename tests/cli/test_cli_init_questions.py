@@ -50,6 +50,7 @@ def creates_rows(data):
     return data["settings"].get("creates_rows", True)
 
 
+@pytest.mark.slow
 def test_init_asks_who_creates_the_rows_if_rows_have_no_key(asked, usersync, auth, postgres, directory):
     """Input: members with a row (null, 'x@example.com'), which an UPDATE of confirmed users claims."""
     data = asked(
@@ -70,6 +71,7 @@ def test_init_asks_who_creates_the_rows_if_rows_have_no_key(asked, usersync, aut
     assert usersync("status").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [None, "insert into public.profiles (id) values (%s)"])
 def test_init_asks_who_creates_the_rows_if_a_policy_lets_users_insert(asked, usersync, row, auth, postgres):
     data = asked(POLICY, row)
@@ -82,6 +84,7 @@ def test_init_asks_who_creates_the_rows_if_a_policy_lets_users_insert(asked, use
     assert usersync("status").code == 0
 
 
+@pytest.mark.slow
 def test_not_null_columns_that_the_application_fills_are_not_mapped(asked, usersync, auth, postgres):
     """Input: id and role have their defaults in Python, and the application creates the rows."""
     data = asked(
@@ -126,6 +129,7 @@ def test_a_column_that_an_application_function_updates_is_app_owned(asked):
     }
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_answer_decides_who_creates_the_rows(
     database, directory, monkeypatch, postgres, auth
 ):
@@ -149,6 +153,7 @@ MAKES = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["", MAKES], ids=["application", "trigger"])
 def test_team_rows_in_the_users_table_are_excluded(asked, usersync, postgres, auth, script):
     """Input: accounts with personal rows and team rows."""

@@ -40,6 +40,7 @@ def proposed(usersync, database, monkeypatch, postgres, auth):
     return propose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "is_changed"),
     [
@@ -75,6 +76,7 @@ def test_trying_a_write_leaves_the_row_unchanged(proposed, postgres):
     assert postgres.execute("select distinct email from public.profiles").fetchall() == [(None,)]
 
 
+@pytest.mark.slow
 def test_users_without_a_row_because_of_a_trigger_are_skipped(proposed, usersync, auth):
     """Input: a BEFORE INSERT trigger that returns null for users without an e-mail."""
     skips = "if new.email is null then return null; end if;"
@@ -89,6 +91,7 @@ def test_users_without_a_row_because_of_a_trigger_are_skipped(proposed, usersync
     assert "the settings skip this user" in why.out
 
 
+@pytest.mark.slow
 def test_a_value_that_a_table_trigger_sets_needs_no_decision(proposed, usersync):
     """Input: slug is NOT NULL, and a BEFORE INSERT trigger sets it from the id."""
     data = proposed(
@@ -102,6 +105,7 @@ def test_a_value_that_a_table_trigger_sets_needs_no_decision(proposed, usersync)
     assert usersync("apply", "--yes", "--adopt").code == 0
 
 
+@pytest.mark.slow
 def test_the_proposed_setting_for_a_unique_address_satisfies_the_canary(proposed, usersync):
     """Input: email is UNIQUE, and init proposes on_conflict = "null"."""
     data = proposed(PROFILES.format("email text unique") + MAKE, row=False)
@@ -119,6 +123,7 @@ def test_only_verified_addresses_of_the_auth_server_are_mapped(proposed):
     assert "looks like a privilege" not in data["toml"]
 
 
+@pytest.mark.slow
 def test_a_flag_that_the_hand_written_trigger_takes_from_metadata_is_kept(proposed, usersync):
     make = MAKE.replace("(id, email)", "(id, email, email_verified)").replace(
         "new.email)", "new.email, (new.raw_user_meta_data->>'email_verified')::boolean)"

@@ -35,6 +35,7 @@ def proposed(usersync, database, monkeypatch, postgres, catalog):
     return propose
 
 
+@pytest.mark.slow
 def test_a_function_that_cannot_be_parsed_is_observed_in_the_trial(proposed):
     """Input: dynamic SQL, a value from another table, and a concatenated value."""
     data = proposed(
@@ -59,6 +60,7 @@ def test_a_function_that_cannot_be_parsed_is_observed_in_the_trial(proposed):
     assert "computes it in a way that usersync cannot reproduce" in data["toml"]
 
 
+@pytest.mark.slow
 def test_mirrored_columns_are_those_that_the_trial_saw_change(proposed):
     data = proposed(
         PROFILES.format("email text, full_name text"),
@@ -75,6 +77,7 @@ def test_mirrored_columns_are_those_that_the_trial_saw_change(proposed):
     assert data["settings"]["columns"]["full_name"]["owner"] == "app"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reference", "body", "on_delete"),
     [
@@ -96,6 +99,7 @@ def test_on_delete_is_proposed_from_the_trial(proposed, reference, body, on_dele
     assert data["settings"]["on_delete"] == on_delete
 
 
+@pytest.mark.slow
 def test_flows_that_fail_today_are_shown_first(proposed, usersync):
     """Input: the trigger of a users table that was dropped, so that every sign-up fails."""
     data = proposed(
@@ -146,6 +150,7 @@ def test_a_trigger_that_calls_another_server_is_not_tried(proposed, superuser):
 CONFIRMED = "when (old.email_confirmed_at is null and new.email_confirmed_at is not null)"
 
 
+@pytest.mark.slow
 def test_a_row_created_at_confirmation_is_proposed_the_same_way(proposed, usersync):
     """Input: an AFTER UPDATE trigger that inserts the row when the address is confirmed."""
     data = proposed(
@@ -155,6 +160,7 @@ def test_a_row_created_at_confirmation_is_proposed_the_same_way(proposed, usersy
     assert data["settings"]["skip"] == ["unconfirmed"]
 
 
+@pytest.mark.slow
 def test_skipping_anonymous_users_is_proposed_if_the_trigger_skips_them(proposed):
     data = proposed(
         PROFILES.format("email text"),
@@ -165,6 +171,7 @@ def test_skipping_anonymous_users_is_proposed_if_the_trigger_skips_them(proposed
     assert data["settings"]["skip"] == ["anonymous"]
 
 
+@pytest.mark.slow
 def test_a_flag_that_a_soft_deletion_changes_is_not_mapped_to_the_email(proposed):
     """Input: a trigger stores whether the user has a password. A soft deletion clears this flag."""
     data = proposed(
@@ -190,6 +197,7 @@ CHOOSES = """
 """
 
 
+@pytest.mark.slow
 def test_sync_writes_the_value_that_the_trigger_would_write(proposed, usersync, auth, postgres):
     """Input: the name is the one in the metadata, or the local part of the e-mail address, or empty."""
     proposed(ACCOUNTS.format("name text not null, email text"), trigger(CHOOSES, declare="user_name text;"))
@@ -208,6 +216,7 @@ def test_sync_writes_the_value_that_the_trigger_would_write(proposed, usersync, 
     assert postgres.execute(query).fetchall() == today
 
 
+@pytest.mark.slow
 def test_init_asks_about_a_value_that_it_cannot_derive(proposed):
     """Input: the same rule with an IF that usersync cannot parse. All users of the trial have a name."""
     data = proposed(

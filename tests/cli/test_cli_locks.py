@@ -86,6 +86,7 @@ def test_a_command_leaves_no_setting_in_a_poolers_session(locked, database):
     assert f"lock_timeout={COMMAND_LOCK_TIMEOUT}" in config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "table"),
     [

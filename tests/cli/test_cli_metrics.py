@@ -119,6 +119,7 @@ def test_invalid_options_are_refused_with_a_reason(usersync, directory, options,
     assert says in done.err + done.out
 
 
+@pytest.mark.slow
 def test_metrics_are_served_until_ctrl_c(project, directory):
     with Terminal("metrics", "--dsn", project.database.dsn(), "--dir", directory, "--serve", "0") as terminal:
         terminal.wait_for("/metrics")

@@ -37,10 +37,12 @@ def own_events(connection):
     return {action: (by, metadata) for action, by, metadata in rows}
 
 
+@pytest.mark.slow
 def test_an_empty_log_gets_no_administrative_event(installed):
     assert own_events(installed) == {}
 
 
+@pytest.mark.slow
 def test_apply_retry_and_rollback_are_recorded(usersync, installed):
     record(installed)
     installed.execute("alter function usersync.handle_new_user() reset search_path")
@@ -60,6 +62,7 @@ def test_apply_retry_and_rollback_are_recorded(usersync, installed):
     assert found["usersync.failures_retried"][1]["users"] == 1
 
 
+@pytest.mark.slow
 def test_track_untrack_and_retries_of_rejected_events_are_recorded(usersync, installed):
     installed.execute("create table public.products (id int primary key)")
     assert usersync("audit", "track", "products").code == 0
@@ -96,6 +99,7 @@ def test_a_retry_from_python_is_recorded(installed, database):
     ]
 
 
+@pytest.mark.slow
 def test_an_erasure_is_recorded_with_its_actor(usersync, installed, auth):
     user = auth.sign_up_email("ada@example.com")
     auth.hard_delete(user)
@@ -116,6 +120,7 @@ def test_an_erasure_from_python_names_the_role(installed, database, auth):
     ).fetchall() == [("postgres", str(user))]
 
 
+@pytest.mark.slow
 def test_fixes_of_doctor_are_recorded(usersync, installed):
     record(installed)
     installed.execute("alter function usersync.handle_new_user() reset search_path")
@@ -129,6 +134,7 @@ def test_fixes_of_doctor_are_recorded(usersync, installed):
     assert installed.execute("select count(*) from public.audit_logs").fetchone() == (2,)
 
 
+@pytest.mark.slow
 def test_prune_is_recorded(usersync, installed):
     installed.execute("select set_config('usersync.maintaining', 'audit', false)")
     record(installed)

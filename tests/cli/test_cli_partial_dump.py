@@ -44,6 +44,7 @@ def restored(cluster, server, dump, monkeypatch):
     cluster.drop(other)
 
 
+@pytest.mark.slow
 def test_commands_report_the_missing_events_after_a_restore_of_public(usersync, restored):
     with restored.connect() as owner:
         assert owner.execute("select count(*) from public.audit_logs").fetchone() == (0,)

@@ -121,6 +121,7 @@ def test_resume_names_sessions_that_still_run(paused, usersync):
     assert paused.client.status().in_step
 
 
+@pytest.mark.slow
 def test_apply_during_a_pause_changes_the_schema_and_syncs_no_user(paused, usersync):
     paused.auth.sign_up_email("ada@example.com")
     paused.owner.execute("drop function public.ensure_user_exists(uuid)")
@@ -131,12 +132,14 @@ def test_apply_during_a_pause_changes_the_schema_and_syncs_no_user(paused, users
     assert (status.missing, bool(status.paused)) == (1, True)
 
 
+@pytest.mark.slow
 def test_the_canary_ignores_the_pause(paused, usersync):
     done = usersync("doctor", "--canary", "--only", "D033,D034")
     assert done.code == 0, done.out
     assert paused.client.status().paused
 
 
+@pytest.mark.slow
 def test_rollback_warns_that_changes_during_the_pause_are_not_synced(paused, usersync):
     paused.auth.sign_up_email("ada@example.com")
     done = usersync("rollback", "--yes")

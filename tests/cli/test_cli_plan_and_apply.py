@@ -44,6 +44,7 @@ def test_each_command_names_the_project_that_it_changes(usersync, database, outp
         assert f"staging@{target(database)}" in named
 
 
+@pytest.mark.slow
 def test_plans_exit_code_says_whether_changes_are_pending(usersync, dsn, postgres):
     assert usersync("plan", "--exit-code").code == 2
     usersync("apply", "--yes", "--no-trial")
@@ -109,6 +110,7 @@ def test_an_obstacle_stops_plan_and_apply(usersync, dsn, postgres):
     assert run(settings_in_database(), postgres) is None
 
 
+@pytest.mark.slow
 def test_apply_installs_and_syncs_existing_users(usersync, dsn, auth, database):
     auth.sign_up_email("ada@example.com")
     done = usersync("apply", "--yes")
@@ -127,6 +129,7 @@ def test_apply_with_no_sync_syncs_no_user(usersync, dsn, auth):
     assert (status.code, status.json["missing"], status.json["in_step"]) == (1, 1, False)
 
 
+@pytest.mark.slow
 def test_apply_reports_users_that_could_not_be_synced(usersync, dsn, auth, postgres):
     auth.sign_up_email("ada@example.com")
     assert usersync("apply", "--yes", "--no-trial", "--no-sync").code == 0
@@ -145,6 +148,7 @@ def test_without_a_terminal_yes_is_required(usersync, dsn, postgres, command):
     assert run(settings_in_database(), postgres) is None
 
 
+@pytest.mark.slow
 def test_apply_asks_on_a_terminal(dsn, database, postgres):
     with Terminal("apply") as terminal:
         terminal.wait_for("[y/N]")
@@ -160,6 +164,7 @@ def test_apply_asks_on_a_terminal(dsn, database, postgres):
     assert run(settings_in_database(), postgres) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "code"), [("\x04", 1), ("\x03", 130)])
 def test_aborting_the_question_changes_nothing(dsn, postgres, key, code):
     with Terminal("apply") as terminal:
@@ -174,6 +179,7 @@ def test_aborting_the_question_changes_nothing(dsn, postgres, key, code):
     assert run(settings_in_database(), postgres) is None
 
 
+@pytest.mark.slow
 def test_settings_that_differ_from_the_applied_ones_are_reported(usersync, dsn, directory):
     assert usersync("apply", "--yes", "--no-trial").code == 0
     (directory / "usersync.toml").write_text('on_delete = "keep"\nlock_timeout_ms = 100')
@@ -199,6 +205,7 @@ def test_settings_are_also_read_from_pyproject(usersync, dsn, directory):
     assert usersync("plan", "--config", "other.toml", "--json").json["settings"]["source"] == "other.toml"
 
 
+@pytest.mark.slow
 def test_rollback_removes_usersync_and_keeps_the_users(usersync, dsn, auth, postgres):
     auth.sign_up_email("ada@example.com")
     usersync("apply", "--yes", "--no-trial")
@@ -211,6 +218,7 @@ def test_rollback_removes_usersync_and_keeps_the_users(usersync, dsn, auth, post
     assert (again.code, again.json["error"]["code"]) == (1, "US301")
 
 
+@pytest.mark.slow
 def test_rollback_prints_the_same_counts_as_apply(usersync, dsn, postgres):
     counts = []
     for command in ("apply", "rollback"):
@@ -220,6 +228,7 @@ def test_rollback_prints_the_same_counts_as_apply(usersync, dsn, postgres):
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 def test_rollback_drops_the_users_table_only_on_request(usersync, dsn, postgres):
     usersync("apply", "--yes", "--no-trial")
     data = usersync("rollback", "--yes", "--drop-users-table", "--drop-audit-log", "--json").json
@@ -235,6 +244,7 @@ def test_rollback_uses_the_applied_settings(usersync, dsn, directory, postgres):
     assert postgres.execute("select to_regclass('app.members')").fetchone() == (None,)
 
 
+@pytest.mark.slow
 def test_colours_are_printed_only_on_a_terminal(usersync, dsn):
     assert "\x1b" not in usersync("plan").out
     with Terminal("plan") as terminal:
@@ -291,6 +301,7 @@ def test_apply_and_status_agree_with_plan(usersync, dsn, people, postgres, direc
     assert len(people) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--no-sync"], []])
 def test_with_a_copy_of_auth_users_the_next_step_names_from_api(usersync, dsn, directory, options):
     (directory / "usersync.toml").write_text('source_table = "usersync.auth_users"\n', "utf-8")

@@ -39,6 +39,7 @@ def audit_enabled():
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [STATUS, CLIENTS], ids=["status", "from_env"])
 def test_a_removed_working_directory_causes_no_error(project, tmp_path, code):
     here = tmp_path / "gone"

@@ -40,6 +40,7 @@ MAKE_HISTORY = """
 """
 
 
+@pytest.mark.slow
 def test_every_command_reads_settings_that_an_earlier_release_stored(project, store_old_settings, usersync):
     """This includes audit search and rollback, which read the log's name from the stored settings."""
     dsn = project.database.dsn()

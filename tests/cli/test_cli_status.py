@@ -108,6 +108,7 @@ def test_watch_with_json_prints_one_document_per_line(spawn, dsn, project):
     assert process.returncode == 1
 
 
+@pytest.mark.slow
 def test_watch_continues_after_a_lost_connection(spawn, dsn, project):
     process = spawn("status", "--watch", "0.1")
     process.stdout.readline()

@@ -33,6 +33,7 @@ def audit_enabled():
     return True
 
 
+@pytest.mark.slow
 def test_the_handlers_of_a_module_are_registered_run_and_managed(project, usersync, spawn, directory):
     def call(*arguments, **options):
         return usersync(*arguments, "--dsn", project.database.dsn(), **options)

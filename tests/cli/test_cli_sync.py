@@ -232,6 +232,7 @@ def interrupted(spawn, project, *options):
     return out, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.usefixtures("dsn")
 def test_ctrl_c_leaves_whole_pages_and_resume_finishes(
@@ -253,6 +254,7 @@ def test_ctrl_c_leaves_whole_pages_and_resume_finishes(
     assert project.client.status().in_step
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_reported_as_json(spawn, dsn, project, insert_users_without_triggers):
     insert_users_without_triggers(MANY)
     out, err = interrupted(spawn, project, "--json")
@@ -260,6 +262,7 @@ def test_ctrl_c_is_reported_as_json(spawn, dsn, project, insert_users_without_tr
     assert err == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_a_dry_run_reports_that_nothing_was_written(
     dsn, project, insert_users_without_triggers
 ):
@@ -271,6 +274,7 @@ def test_ctrl_c_during_a_dry_run_reports_that_nothing_was_written(
         assert "Nothing was written" in terminal.text
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_progress_bar_shows_rate_and_remaining_time(dsn, insert_users_without_triggers):
     insert_users_without_triggers(5000)
     with Terminal("sync", "--page-size", "50") as terminal:

@@ -264,6 +264,7 @@ def test_an_error_of_the_database_has_its_sqlstate_and_no_detail(project):
     assert "ada" not in "".join(traceback.format_exception(error))
 
 
+@pytest.mark.slow
 def test_a_lock_timeout_raises_busy_error(project):
     dsn = project.database.dsn() + "?options=-c%20lock_timeout%3D50ms"
     with project.database.connect() as other, UserSync(dsn) as client:

@@ -141,6 +141,7 @@ def test_a_connection_or_pool_of_the_parent_raises_in_a_child(project, user):
             assert ask(client, user)
 
 
+@pytest.mark.slow
 def test_children_get_right_answers_while_the_parent_is_busy(project, user):
     with UserSync(project.database.dsn()) as client:
         stop = threading.Event()

@@ -46,6 +46,7 @@ def sign_ups(database, count: int) -> list:
     return [row[0] for row in rows]
 
 
+@pytest.mark.slow
 def test_many_clients_share_few_server_sessions(installed, database):
     users = sign_ups(database, 48)
 
@@ -64,6 +65,7 @@ def test_many_clients_share_few_server_sessions(installed, database):
         assert client.status().in_step
 
 
+@pytest.mark.slow
 def test_many_asyncio_clients_share_few_server_sessions(installed, database):
     users = sign_ups(database, 48)
 

@@ -221,6 +221,7 @@ def test_a_cancelled_run_leaves_whole_pages_and_can_be_resumed(project, insert_w
     assert project.client.status().in_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4])
 def test_a_run_whose_connection_was_lost_can_be_resumed(
     project, make_client, flavour, insert_without_triggers, workers

@@ -148,6 +148,7 @@ async def no_one(_):
     return None
 
 
+@pytest.mark.slow
 def test_actions_are_hidden_and_refused_without_permission(database, users):
     failing = users[1]
     plain = browser(database, allow=None)
@@ -212,6 +213,7 @@ def crm(database):
     return name
 
 
+@pytest.mark.slow
 def test_a_subscription_can_be_retried_paused_resumed_replayed(database, crm):
     client = browser(database)
     path = "/subscriptions?" + urlencode({"name": crm})

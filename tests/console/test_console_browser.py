@@ -319,6 +319,7 @@ def test_dragging_over_the_histogram_selects_a_period(seen):
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_a_button_syncs_the_user(project, seen):
     page, address, complaints, asked = seen
     page.goto(f"{address}/users/{project.stale}")

@@ -205,6 +205,7 @@ TABLE = """
 COLUMNS = {"id": "event_id", "action": "action", "occurred_at": "created_at"}
 
 
+@pytest.mark.slow
 def test_a_page_over_a_table_of_the_application_misses_nothing_or_says_so(postgres, database, monkeypatch):
     postgres.execute(TABLE)
     run(installation.apply(with_audit_log({"audit": {"columns": COLUMNS, "feed": True}})), postgres)

@@ -85,6 +85,7 @@ def check(page, answer, path):
     assert "The same in a terminal: usersync " in page.words, path
 
 
+@pytest.mark.slow
 def test_every_page_that_a_link_reaches_is_valid_and_escapes_values(project, browser):
     waiting = [
         "/",

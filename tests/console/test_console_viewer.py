@@ -52,6 +52,7 @@ def get(browser, path, status=200):
     return answer.text
 
 
+@pytest.mark.slow
 def test_all_pages_behind_a_link_show_only_events_of_its_tenant(project, customer):
     home, seen, events = link(), set(), set()
     waiting = [home]
@@ -171,6 +172,7 @@ def forged_links():
     yield "the check sum of the key", hashlib.sha256(KEY.encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_forged_or_expired_link_is_refused(project, customer):
     pages = (
         "",

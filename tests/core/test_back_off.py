@@ -89,6 +89,7 @@ def test_a_change_of_the_user_is_synced_at_once(project, failing, sql):
     assert project.row(failing)["email"] == "lovelace@example.com"
 
 
+@pytest.mark.slow
 def test_a_run_uses_few_transaction_ids_for_a_thousand_failing_users(project, sql, insert_without_triggers):
     sql(REFUSE)
     insert_without_triggers(1_000)

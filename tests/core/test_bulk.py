@@ -57,6 +57,7 @@ def test_an_earlier_trigger_costs_a_subtransaction_for_each_row(project, sql, su
     assert complete_rows(sql) == 100
 
 
+@pytest.mark.slow
 @pytest.mark.settings(budget_ms=8000)  # so that a slow machine makes all attempts, too
 def test_one_refused_row_among_ten_thousand_is_the_only_failure(project, sql, sync_failures, subtransactions):
     sql("alter table {users} add constraint rule check ({full_name} <> 'User 7777')")

@@ -163,6 +163,7 @@ def test_a_sign_up_does_not_wait_for_an_open_sync_transaction(project, sql, in_t
     assert project.client.status().in_step
 
 
+@pytest.mark.slow
 def test_a_deadlock_is_resolved_and_the_change_in_auth_users_is_kept(project, user, in_thread, healed):
     """The application locks public.users and needs auth.users; the auth server locks them in reverse."""
     with session(project) as application:
@@ -192,6 +193,7 @@ def test_one_locked_row_does_not_stop_the_other_rows_of_a_page(project, sql, syn
     healed()
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize("locked", ["public.users", "usersync.sync_failures", "public.audit_logs"])
 @pytest.mark.parametrize(

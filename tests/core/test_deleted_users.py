@@ -200,6 +200,7 @@ def test_retry_does_not_delete_the_row_of_a_restored_user(project, sql, unmirror
     assert project.client.failures() == []
 
 
+@pytest.mark.slow
 def test_an_orphan_in_a_locked_table_is_not_a_failed_removal(project, people, sql):
     """Otherwise retry would remove the row without a request."""
     with psycopg.connect(project.database.dsn()) as holder:

@@ -51,6 +51,7 @@ def installed(database, postgres, auth):
         client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_delete", ["anonymize", "delete"])
 def test_a_row_whose_key_is_not_a_user_id_is_never_changed(installed, postgres, auth, on_delete):
     client = installed("text primary key", "text", on_delete=on_delete)
@@ -110,6 +111,7 @@ def installed_key(installed, request):
     return installed(*request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("installed_key", KEYS.values(), ids=KEYS, indirect=True)
 def test_the_index_on_the_key_is_used_for_each_key_type(installed_key, postgres, superuser, auth):
     client = installed_key
@@ -131,6 +133,7 @@ def test_the_index_on_the_key_is_used_for_each_key_type(installed_key, postgres,
     assert client.status().in_step
 
 
+@pytest.mark.slow
 def test_an_id_in_upper_case_prevents_the_installation_and_is_reported(postgres, auth, database):
     """The Swift client writes ids in upper case."""
     settings = parse_settings({"key_type": "text", "columns": {"email": "email"}})
@@ -165,6 +168,7 @@ def test_a_collation_with_another_sort_order_of_ids_is_rejected(postgres, superu
     assert plan_of(settings, postgres) == []
 
 
+@pytest.mark.slow
 def test_a_key_type_that_differs_from_the_settings_is_rejected(postgres, database, auth):
     postgres.execute("create table public.users (id varchar(36) primary key, email text)")
     columns = {"columns": {"email": "email"}, "audit": {"enabled": True}}

@@ -92,6 +92,7 @@ def test_what_the_application_owns_is_filled_once(project, sql, healed):
     assert (project.row(free)["plan"], project.row(pro)["plan"]) == ("gold", "pro")
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_ten_megabytes_and_two_thousand_levels(project, sync_failures):
     big = project.auth.sign_up_email(data={"nick": "x" * 10_000_000})

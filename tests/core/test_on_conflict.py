@@ -66,6 +66,7 @@ def test_a_longer_suffix_is_used_if_the_short_one_is_taken(project, sync_failure
     assert sync_failures() == {}
 
 
+@pytest.mark.slow
 def test_a_value_with_a_suffix_fits_the_column_length(project, sync_failures, sql, unique):
     sql("alter table {users} alter column username type varchar(8)")
     users = [project.auth.sign_up_email(data={"username": "ada_lov"}) for _ in range(2)]

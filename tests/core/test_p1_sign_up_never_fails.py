@@ -235,6 +235,7 @@ def held(project, statement, *params):
     return connection
 
 
+@pytest.mark.slow
 def test_rows_locked_by_another_session_are_sync_failures(project, sql, sync_failures, healed):
     changing, leaving, free = (project.auth.sign_up_email(f"{n}@example.com") for n in "abc")
     holder = held(project, f"update {project.users} set {project.column('phone')} = null")
@@ -304,6 +305,7 @@ def test_a_failure_is_in_the_server_log_if_the_failures_table_is_missing(project
     assert project.row(user)["email"] == "ada@example.com"
 
 
+@pytest.mark.slow
 def test_a_failure_is_in_the_server_log_if_the_failures_table_is_locked(project, sql, log, broken, healed):
     changing = project.auth.sign_up_email("changing@example.com")
     with broken("not_null"), held(project, "lock table usersync.sync_failures"):

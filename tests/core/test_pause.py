@@ -133,6 +133,7 @@ def test_no_sign_up_fails_if_objects_of_the_pause_are_broken(paused, breakage):
     auth.hard_delete(leaving)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["usersync.pause", "usersync.sync_failures"])
 def test_no_sign_up_fails_or_waits_long_if_a_table_of_the_pause_is_locked(paused, table):
     auth, user = paused.auth, paused.auth.sign_up_email("changing@example.com")

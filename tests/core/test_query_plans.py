@@ -160,6 +160,7 @@ TRIGGERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize("what", TRIGGERS)
 def test_statements_of_triggers_and_calls_read_few_rows(full, what):
@@ -167,6 +168,7 @@ def test_statements_of_triggers_and_calls_read_few_rows(full, what):
         TRIGGERS[what](full)
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize("policy", ["delete"])
 @pytest.mark.parametrize("number", [1, 7])
@@ -199,6 +201,7 @@ PAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize("what", PAGES)

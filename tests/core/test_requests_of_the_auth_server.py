@@ -66,6 +66,7 @@ def test_a_working_trigger_is_called_once_for_each_user_and_change(project, call
     assert calls.count() == made + 1
 
 
+@pytest.mark.slow
 @pytest.mark.settings(budget_ms=300)
 def test_no_row_is_tried_after_failed_attempts_used_up_the_budget(project, sql, sync_failures, calls):
     """The check is slow and fails. No trigger raises, so without the budget each user would be tried."""
@@ -85,6 +86,7 @@ def test_no_row_is_tried_after_failed_attempts_used_up_the_budget(project, sql, 
     assert project.client.status().in_step
 
 
+@pytest.mark.slow
 @pytest.mark.settings(budget_ms=300)
 def test_successful_writes_do_not_use_up_the_budget(project, sync_failures, calls):
     calls("perform pg_sleep(0.01); return new;")

@@ -10,6 +10,7 @@ from usersync.config.settings import parse_settings
 from usersync.testing.install import install
 
 
+@pytest.mark.slow
 @pytest.mark.settings(skip=["anonymous", "unconfirmed"])
 def test_skipped_users_get_a_row_once_they_are_confirmed_or_permanent(project, sync_failures):
     auth = project.auth
@@ -53,6 +54,7 @@ def test_a_user_refused_without_an_email_gets_a_row_once_it_is_set(project, sync
     assert sync_failures() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.settings(skip=["anonymous"])
 def test_a_skipped_user_is_not_a_failure_if_the_users_table_is_broken(project, sync_failures, broken):
     for how in ("renamed", "locked", "trigger_raises"):
@@ -96,6 +98,7 @@ def test_an_event_of_a_skipped_user_is_stored_with_the_reason(database, postgres
     assert stored == (None, str(user), "skipped")
 
 
+@pytest.mark.slow
 @pytest.mark.settings(creates_rows=False)
 def test_with_creates_rows_false_rows_are_synced_and_created_only_on_request(project, sql, sync_failures):
     first = project.auth.sign_up_email("ada@example.com")

@@ -243,6 +243,7 @@ def test_a_row_that_the_application_deletes_first_has_an_event(project, recorded
     assert event_failures(project) == []
 
 
+@pytest.mark.slow
 @pytest.mark.settings(audit={"enabled": True}, on_delete="delete", skip=["anonymous"])
 def test_the_deletion_of_a_skipped_user_has_no_event(project, recorded):
     skipped, seen = project.auth.sign_up_anonymous(), project.auth.sign_up_email()
@@ -413,6 +414,7 @@ def test_a_sign_up_never_fails_because_of_the_log(project, recorded, sql, way):
     assert recorded() == events
 
 
+@pytest.mark.slow
 def test_a_transaction_waits_for_a_locked_log_once(project, recorded):
     with project.connect() as other, other.transaction():
         other.execute(f"lock table {LOG} in access exclusive mode")

@@ -42,6 +42,7 @@ def test_every_block_belongs_to_a_procedure_with_a_test():
     assert all({"procedure", "moved"} & inspect.signature(test).parameters.keys() for test in tests)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dumps")
 def test_back_up(procedure, auth, database):
     record(database, auth.sign_up_email("ada@example.com"))
@@ -161,6 +162,7 @@ def test_rows_of_deleted_users_stay_with_on_delete_keep(cluster, monkeypatch, ca
     cluster.drop(database)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dumps")
 def test_dump_and_load_data_only(procedure, auth, postgres, other_project, monkeypatch):
     user = auth.sign_up_email("ada@example.com")

@@ -276,6 +276,7 @@ def test_webhooks(page, monkeypatch, capsys):
     assert len(receiver.requests) == 1
 
 
+@pytest.mark.slow
 def test_streams(page, database, postgres, nats):
     page.names["nats://127.0.0.1:4222"] = nats.url
     page.run(1)
@@ -293,6 +294,7 @@ def test_streams(page, database, postgres, nats):
     page.run()
 
 
+@pytest.mark.slow
 def test_data_api(serve, page, database, superuser, monkeypatch):
     gateway, user = serve(database), sign_up(database)
     with Gateway(upstream=None, auth=AdminApi(database)) as auth_server:
@@ -312,6 +314,7 @@ def test_data_api(serve, page, database, superuser, monkeypatch):
     page.run()
 
 
+@pytest.mark.slow
 def test_console(page, database, monkeypatch):
     monkeypatch.setenv("VIEWER_KEY", "k" * 43)
 
@@ -356,6 +359,7 @@ TRIGGER = """
 """
 
 
+@pytest.mark.slow
 @without_usersync
 def test_init(page, database, postgres, superuser):
     postgres.execute(PROFILES)
@@ -384,6 +388,7 @@ def test_lifecycle(page, database, postgres, auth):
     assert postgres.execute("select email from public.users").fetchall() == [(None,)]
 
 
+@pytest.mark.slow
 def test_monitoring(page, tmp_path):
     page.names |= {"/var/lib/node_exporter/": f"{tmp_path}/", "0.0.0.0:9464": "127.0.0.1:0"}
     page.run()
@@ -393,6 +398,7 @@ def test_performance(page):
     page.run()
 
 
+@pytest.mark.slow
 def test_python(page, database, monkeypatch):
     # The test servers use one iteration of password hashing, to be fast. pg8000 refuses that.
     monkeypatch.setattr("scramp.core.IterationCount.MIN_ITERATION_COUNT", 1)

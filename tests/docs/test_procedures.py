@@ -174,6 +174,7 @@ def test_resume_a_paused_project(procedure, auth, postgres, superuser, paused):
     assert postgres.execute("select actor_id from public.audit_logs").fetchall() == [(str(seen),)]
 
 
+@pytest.mark.slow
 def test_upgrade_the_auth_server(procedure, auth, sync):
     auth.sign_up_email()
     auth.connection.execute("""

@@ -32,6 +32,7 @@ def event(**fields):
     return {"id": str(uuid4()), "action": "stock.adjusted", "occurred_at": "now"} | fields
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_several_kinds_of_damage_to_the_log_are_reported_and_fixed(checked):
     owner = checked.project.owner

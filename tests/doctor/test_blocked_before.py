@@ -72,6 +72,7 @@ def deletion_fails(auth):
     return False
 
 
+@pytest.mark.slow
 def test_d013_warns_if_a_replaced_trigger_created_the_row(owner, auth):
     owner.execute(USERS + REFERENCE + CREATING)
     run(installation.apply(SETTINGS, adopt=True), owner)
@@ -114,6 +115,7 @@ def test_d016_warns_if_a_trigger_that_stays_deletes_the_row(owner, auth):
     assert deletion_fails(auth)
 
 
+@pytest.mark.slow
 def test_d016_warns_if_d013_blocks_the_deletion_first(owner, auth):
     owner.execute(USERS + REFERENCE + CREATING + ORDERS + ORDERING)
     run(installation.apply(SETTINGS, adopt=True), owner)

@@ -151,6 +151,7 @@ def paste(shop, text):
             shop.fix_connection.rollback()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", BREAKAGES)
 def test_doctor_notices_the_breakage_and_its_fixes_lose_no_data(shop, how):
     breakage = BREAKAGES[how]

@@ -68,6 +68,7 @@ def snapshot(connection):
     )
 
 
+@pytest.mark.slow
 def test_a_healthy_project_accepts_each_request_and_is_unchanged(checked, canary, root):
     checked.project.auth.sign_up_email("ada@example.com")
     before = snapshot(root)
@@ -79,6 +80,7 @@ def test_a_healthy_project_accepts_each_request_and_is_unchanged(checked, canary
     assert snapshot(root) == before
 
 
+@pytest.mark.slow
 def test_the_canary_takes_the_auth_servers_role_if_it_is_allowed(checked, canary, root):
     """On Supabase ``postgres`` is not allowed to take the auth server's role. A superuser is."""
     as_owner, as_superuser = canary(), canary(root)
@@ -102,6 +104,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_users_table_is_reported_and_fails_no_request(checked, canary, root, how):
@@ -142,6 +145,7 @@ HAND_WRITTEN = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_hand_written_trigger_that_fails_the_sign_up_is_a_warning(change, canary):
     change(HAND_WRITTEN)
@@ -160,6 +164,7 @@ def test_a_hand_written_trigger_that_fails_the_sign_up_is_a_warning(change, cana
     assert states(found)["sign-up by wallet (Web3)"] == "refused"
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_flow_that_fails_because_of_usersync_is_a_problem(checked, change, canary):
     """The trigger inserts the row when the e-mail is confirmed. With usersync the row exists already."""
@@ -187,11 +192,13 @@ LOGGING = """
 
 @pytest.mark.newest_server
 class TestMissingPrivilegeOfTheAuthServer:
+    @pytest.mark.slow
     def test_it_is_found_in_the_auth_servers_role(self, change, canary, root):
         change(LOGGING + "revoke all on public.seen from supabase_auth_admin, public")
         check = verdicts(canary(root))["D033"]
         assert "SQLSTATE 42501, raised in public.note() (trigger note on auth.users)" in check.detail
 
+    @pytest.mark.slow
     def test_it_is_looked_up_if_the_role_cannot_be_taken(self, change, canary):
         change(LOGGING + "revoke all on public.seen from supabase_auth_admin, public")
         found = canary()
@@ -206,12 +213,14 @@ class TestMissingPrivilegeOfTheAuthServer:
         change("create policy auth_server on public.seen for insert to supabase_auth_admin with check (true)")
         assert verdicts(canary())["D033"].status == "ok"
 
+    @pytest.mark.slow
     def test_it_is_found_on_auth_users(self, canary, root):
         root.execute("revoke update on auth.users from supabase_auth_admin")
         check = verdicts(canary())["D033"]
         assert "supabase_auth_admin lacks UPDATE on table auth.users" in check.detail
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_deferred_constraint_that_would_fail_at_commit_is_found(change, canary, root):
     change(
@@ -227,6 +236,7 @@ def test_a_deferred_constraint_that_would_fail_at_commit_is_found(change, canary
     assert "SQLSTATE 23503, constraint invited_only" in verdicts(found)["D033"].detail
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_foreign_key_that_blocks_a_deletion_is_found(checked, change, canary):
     key = '"' + checked.settings.key + '"'
@@ -238,6 +248,7 @@ def test_a_foreign_key_that_blocks_a_deletion_is_found(checked, change, canary):
     assert verdicts(found)["D033"].fix == "usersync doctor --only D013,D016"
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_only_a_sequence_that_a_trigger_uses_is_reported(checked, change, canary, root):
     change(
@@ -300,6 +311,7 @@ CALLS_ANOTHER_SERVER = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_calls_to_another_server_require_call_out(checked, change, canary):
     change(CALLS_ANOTHER_SERVER)
@@ -343,6 +355,7 @@ def test_a_role_without_privileges_still_checks_those_of_the_auth_server(checked
     assert "supabase_auth_admin lacks DELETE on table auth.users" in check.detail
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_killed_connection_leaves_no_change(checked, canary, root):
     root.execute(
@@ -367,6 +380,7 @@ def test_the_canary_ends_at_its_time_limit(canary, monkeypatch):
     assert verdicts(found)["D033"].status == "warning"
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_locked_users_table_ends_the_canary_at_its_time_limit(checked, canary, root, monkeypatch):
     """Each request ends at its lock time-out."""
@@ -388,6 +402,7 @@ def test_the_canary_works_with_an_older_auth_server(checked, canary, root):
     assert set(states(canary()).values()) == {"ok"}
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_the_canary_works_through_a_pooler_in_transaction_mode(checked, canary, root):
     before = snapshot(root)
@@ -416,6 +431,7 @@ ANSWERS_TO_INIT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCHEMAS.glob("*.sql")))
 def test_the_canary_finds_the_known_faults_of_a_sample_project(database, postgres, superuser, name):
@@ -451,6 +467,7 @@ class TestTheCommand:
 
         return call
 
+    @pytest.mark.slow
     def test_a_healthy_project_has_no_problems(self, doctor):
         code, output = doctor("--canary")
         assert code == 0, output.out
@@ -467,6 +484,7 @@ class TestTheCommand:
         assert [checks[code]["status"] for code in ("D001", "D032")] == ["ok", "ok"]
         assert "the trial was not finished" in checks["D033"]["detail"]
 
+    @pytest.mark.slow
     def test_the_json_has_the_attempts_of_the_canary(self, doctor, change):
         change("alter table {users} add column demanded text not null")
         code, output = doctor("--canary", "--only", "D034", "--json")

@@ -141,6 +141,7 @@ class TestOnADatabase:
         assert doctor("--only", "D011")[0] == 0
         assert doctor("--only", "D011", "--strict")[0] == 1
 
+    @pytest.mark.slow
     def test_without_a_settings_file_it_uses_the_settings_in_the_database(self, doctor, postgres, tmp_path):
         run_plan(installation.apply(replace(with_audit_log(), lock_timeout_ms=600)), postgres)
         assert doctor()[0] == 0

@@ -100,6 +100,7 @@ SAFE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", SAFE)
 def test_an_object_of_usersync_is_fixed(checked, doctor, root, how):
     code, damage = SAFE[how]
@@ -198,6 +199,7 @@ def test_the_sql_of_a_fix_is_printed_and_in_the_json(doctor, root):
     assert fixed == {"codes": ["D009"], "fix": fixed["sql"], "sql": fixed["sql"], "error": None}
 
 
+@pytest.mark.slow
 def test_a_failed_fix_does_not_prevent_the_other_fixes(checked, doctor, root):
     root.execute("grant usage on schema usersync to anon")
     root.execute("alter function usersync.handle_new_user() owner to supabase_admin")

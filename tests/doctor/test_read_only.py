@@ -41,6 +41,7 @@ def test_doctor_names_the_setting_and_resets_it(read_only, superuser):
     assert check.status == "ok"
 
 
+@pytest.mark.slow
 def test_commands_report_a_read_only_database(read_only, capsys):
     assert run(["status"]) == 1
     assert "read-only: the database accepts no writes" in capsys.readouterr().out

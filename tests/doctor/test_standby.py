@@ -36,6 +36,7 @@ def standby(pair, exit_stack, tmp_path, monkeypatch):
     return pair
 
 
+@pytest.mark.slow
 def test_each_command_says_that_the_database_is_a_standby(standby, capsys):
     assert run(["doctor"]) == 1
     output = " ".join(capsys.readouterr().out.split())

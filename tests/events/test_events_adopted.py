@@ -54,6 +54,7 @@ def insert(connection, *keys, entity="1"):
         connection.execute("insert into public.activity values (%s, 'a.b', 'thing', %s)", [each, entity])
 
 
+@pytest.mark.slow
 def test_handlers_get_rows_of_the_application(working, database):
     """New rows, failed ones again, all of them again; and those of a transaction that is open in between."""
     handlers, seen, broken = Handlers(), [], {"c"}
@@ -183,6 +184,7 @@ def test_a_table_that_can_have_no_trigger_is_refused(working, superuser, sql, pr
     assert working.owner.execute("select count(*) from usersync.subscriptions").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_d025_reports_a_disabled_or_missing_trigger(working, superuser):
     handlers, seen = Handlers(), []
     handlers.on("a.b", name="new")(lambda event: seen.append(event.tie))

@@ -24,6 +24,7 @@ def attempts(working, name, **options):
     return run(subscriptions.attempts(name, **options), working.owner)
 
 
+@pytest.mark.slow
 def test_each_attempt_is_stored_with_its_outcome(working, monkeypatch):
     handlers, release, hanging = Handlers(), threading.Event(), set()
 

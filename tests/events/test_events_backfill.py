@@ -22,6 +22,7 @@ def is_ready(working):
     return working.owner.execute("select ready_xid is not null from usersync.backfills").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_a_backfill_has_one_event_for_each_user(working, project, caplog):
     handlers, seen, broken = Handlers(), [], set()
 

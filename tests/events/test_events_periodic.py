@@ -30,6 +30,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_a_worker_retries_users_and_delivers_spools_of_dead_processes(working, monkeypatch, tmp_path):
     monkeypatch.setenv("USERSYNC_SPOOL_DIR", str(tmp_path / "spool"))
     project = working.project

@@ -117,6 +117,7 @@ def test_a_worker_whose_output_nobody_reads_releases_its_leases_when_it_ends(wor
     assert working.owner.execute(alive).fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_an_event_that_ends_the_worker_process_is_parked(working, processes):
     ids = working.record(*range(4), action="deadly")
     running = [processes(lease=600.0)]

@@ -225,6 +225,7 @@ def test_doctor_reports_dead_events_and_missing_workers(working):
     assert found() in ([], [("subscription fails", "fails: 1 dead event: all attempts failed")])
 
 
+@pytest.mark.slow
 def test_a_rollback_lists_and_removes_subscriptions(working, monkeypatch):
     monkeypatch.setattr("usersync.worker.worker._ABSENT_S", 0.1)
     handlers = Handlers()

@@ -16,6 +16,7 @@ from usersync.transports.run import run
 pytestmark = pytest.mark.newest_server
 
 
+@pytest.mark.slow
 def test_handled_parked_and_dead_events_are_replayed_in_order(working, caplog):
     caplog.set_level(logging.INFO, "usersync.worker")
     handlers, seen, broken = Handlers(), [], {"bad", "worse"}

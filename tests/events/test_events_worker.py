@@ -57,6 +57,7 @@ def test_sync_async_and_transactional_handlers_get_their_events(working):
     assert sorted(effects) == sorted((name, each) for name in ("blocking", "async") for each in ids)
 
 
+@pytest.mark.slow
 def test_a_failing_event_delays_only_later_events_of_its_entity(working):
     handlers, seen, broken = Handlers(), [], {"2"}
 
@@ -117,6 +118,7 @@ def test_a_worker_with_an_outdated_filter_releases_its_shards(working):
     assert sorted(seen) == sorted(map(str, range(20)))
 
 
+@pytest.mark.slow
 def test_a_worker_with_an_outdated_filter_skips_no_event(working):
     """A worker reads the filter when it starts and not at each event."""
     old, new, seen = Handlers(), Handlers(), []
@@ -162,6 +164,7 @@ def test_one_failing_event_among_many_is_parked_and_all_others_are_handled(worki
         assert (parked.entity_id, parked.attempts, parked.state) == ("400", 1, "waiting")
 
 
+@pytest.mark.slow
 def test_a_handler_that_hangs_is_abandoned_after_its_time_limit(working, monkeypatch):
     handlers, seen, release, hanging = Handlers(), [], threading.Event(), set()
 

@@ -226,6 +226,7 @@ def command(monkeypatch, tmp_path, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_a_copy_sends_nothing_until_it_replaces_production(production, copied, command, monkeypatch, caplog):
     monkeypatch.setenv(KEY_VARIABLE, Fernet.generate_key().decode())
     handlers = Handlers()
@@ -314,6 +315,7 @@ def prompt(monkeypatch):
     monkeypatch.delenv("USERSYNC_INGEST", raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("prompt")
 def test_a_copy_takes_no_event_out_of_the_stream_of_production(  # noqa: PLR0917 - fixtures
     production, copied, command, nats, opened, caplog, monkeypatch

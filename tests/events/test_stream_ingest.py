@@ -92,6 +92,7 @@ def test_a_batch_keeps_its_id_and_its_events_until_it_is_acknowledged(working, n
         assert [each.number for each in spool.read(500, 1 << 20)] == [2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_lost_acknowledgement_does_not_store_an_envelope_twice(working, nats, opened, monkeypatch):
     with working.worker(ingest=nats.url):
         wait_for_stream(nats)
@@ -214,6 +215,7 @@ def log_that_always_checks(nats, opened, monkeypatch):
     return opened(nats.url)
 
 
+@pytest.mark.slow
 def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nats, log_that_always_checks):
     log = log_that_always_checks
     with working.worker(ingest=nats.url):
@@ -235,6 +237,7 @@ def test_a_deleted_stream_is_created_again_and_gets_the_lost_events(working, nat
         wait_stored(working, range(70))
 
 
+@pytest.mark.slow
 def test_applications_send_events_again_after_a_failover_of_the_database(
     working, nats, log_that_always_checks
 ):
@@ -285,6 +288,7 @@ def test_killed_workers_neither_lose_nor_duplicate_events(working, nats, opened)
         wait_stored(working, range(4000))
 
 
+@pytest.mark.slow
 def test_a_full_stream_keeps_the_events_in_the_spool(working, nats, opened):
     with working.worker(ingest=nats.url):
         wait_for_stream(nats)

@@ -33,6 +33,7 @@ NO_SEED = (
 )
 
 
+@pytest.mark.slow
 def test_add_publish_recreate_test_list_and_rollback_of_a_stream_subscription(working, command, nats, caplog):
     code, told = command("add", "siem", "--stream", nats.url, "--on", "a.*", "--format", "json")
     assert code == 0, told
@@ -128,6 +129,7 @@ def test_every_event_is_published_whatever_it_contains(nats):
     }
 
 
+@pytest.mark.slow
 def test_the_login_of_a_stream_is_stored_encrypted_and_never_shown(
     working, command, tmp_path, monkeypatch, caplog
 ):
@@ -165,6 +167,7 @@ def test_the_login_of_a_stream_is_stored_encrypted_and_never_shown(
     assert "encrypted" not in shown
 
 
+@pytest.mark.slow
 def test_invalid_commands_create_no_subscription(working, command, nats):
     for target, problem in (
         (("--stream", "nats://"), "is not valid"),

@@ -26,6 +26,7 @@ def few_rounds(monkeypatch):
     monkeypatch.setattr("usersync.schema.trial.timing.ROUNDS", 2)
 
 
+@pytest.mark.slow
 def test_plan_apply_doctor_and_rollback(database, auth):
     dsn = database.dsn()
     user_id = auth.sign_up_email("ada@example.com")
@@ -52,6 +53,7 @@ def test_plan_apply_doctor_and_rollback(database, auth):
         manage.apply(dsn, with_audit_log())
 
 
+@pytest.mark.slow
 def test_apply_with_differences_raises_unless_they_are_accepted(database):
     with database.connect() as owner:
         owner.execute(HANDWRITTEN)

@@ -145,6 +145,7 @@ def test_sign_ups_and_deletions_during_paging_lose_no_user(project, auth, admin,
     assert project.client.status().in_step
 
 
+@pytest.mark.slow
 def test_an_empty_list_of_users_removes_no_row(project, auth, database, receive):
     """No row is removed.
 
@@ -178,6 +179,7 @@ def command(project, auth_server, monkeypatch, empty_directory, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_users_who_are_not_listed_are_reported_as_orphaned_and_removed_on_request(
     project, auth, receive, command
 ):

@@ -116,6 +116,7 @@ def test_an_operation_that_requires_a_connection_raises(sync):
     assert sync._transport.run(failures()) == []
 
 
+@pytest.mark.slow
 def test_pages_that_time_out_are_halved_until_they_succeed(project, sync_later, insert_without_triggers):
     insert_without_triggers(12)
     slow_writes(project, 0.05)
@@ -125,6 +126,7 @@ def test_pages_that_time_out_are_halved_until_they_succeed(project, sync_later, 
     assert project.client.status().in_step
 
 
+@pytest.mark.slow
 def test_a_status_that_times_out_is_counted_page_by_page(project, sync_later, insert_without_triggers):
     insert_without_triggers(30)
     whole = project.client.status()
@@ -136,6 +138,7 @@ def test_a_status_that_times_out_is_counted_page_by_page(project, sync_later, in
     assert sync_later().status() == whole
 
 
+@pytest.mark.slow
 def test_a_page_that_times_out_at_every_size_raises_with_a_hint(project, sync_later, insert_without_triggers):
     insert_without_triggers(1)
     slow_writes(project, 20)

@@ -272,6 +272,7 @@ SEARCH_PATH_TRIGGERS = """
 """
 
 
+@pytest.mark.slow
 def test_a_function_gets_a_search_path_and_rollback_resets_it(installer, catalog, auth):
     run_sql(installer, TABLE, SEARCH_PATH_TRIGGERS)
     before = catalog()
@@ -299,6 +300,7 @@ def test_a_function_of_another_role_is_not_altered(installer, superuser):
     assert run(installation.plan(SETTINGS, adopt=True), installer.connection).changes == ()
 
 
+@pytest.mark.slow
 def test_sign_ups_during_adoption_all_get_a_row(installer, database, plain):
     """One transaction replaces the trigger, so each sign-up fires either the old or the new one."""
     done = threading.Event()

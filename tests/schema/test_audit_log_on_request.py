@@ -245,6 +245,7 @@ def test_rollback_keeps_a_renamed_or_moved_log_with_its_events(installed, move, 
     assert installed.connection.execute("select to_regnamespace('usersync')").fetchone() == (None,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["renamed", "another setting"])
 def test_rollback_keeps_two_logs_and_apply_uses_the_second_one_again(installed, how):
     """Both logs have partitions for the same months, so names of partitions conflict (42P07)."""
@@ -278,6 +279,7 @@ def test_rollback_keeps_two_logs_and_apply_uses_the_second_one_again(installed, 
     assert len(ids(installed, second)) == 2
 
 
+@pytest.mark.slow
 def test_rollback_keeps_three_logs_that_were_renamed_one_after_another(installer):
     for number in range(3):
         installer.apply(with_audit_log())

@@ -48,6 +48,7 @@ def test_applying_again_changes_nothing(project):
     assert run(installation.apply(project.settings), project.owner).changes == ()
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_apply_and_rollback_notify_postgrest_after_the_commit(installer, database, settings):
     """No function or trigger sends notifications, because a full queue would fail a sign-up."""
@@ -101,6 +102,7 @@ def test_a_users_table_of_the_application_cannot_be_dropped(installer):
     assert installer.connection.execute("select count(*) from public.users").fetchone() == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize("left", ["schema", "tables"])
 def test_a_partial_installation_can_be_removed_or_completed(installer, catalog, left):
@@ -116,6 +118,7 @@ def test_a_partial_installation_can_be_removed_or_completed(installer, catalog, 
     assert installer.subjects(with_audit_log()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_twenty_concurrent_calls_of_apply_install_once(database, installer, settings):
     changes = []
@@ -135,6 +138,7 @@ def test_twenty_concurrent_calls_of_apply_install_once(database, installer, sett
     assert versions == len(render_bundle(settings).migrations)
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_concurrent_apply_and_rollback_leave_a_state_that_apply_completes(database, installer):
     def work(number):
@@ -235,6 +239,7 @@ DAMAGES = (
 )
 
 
+@pytest.mark.slow
 def test_a_missing_disabled_or_changed_trigger_is_repaired(project, superuser_of):
     for damage in DAMAGES:
         superuser_of(project).execute(damage)

@@ -100,6 +100,7 @@ def at_each_commit(sent: dict[int, str]) -> list[int]:
     return [each for number in commits for each in (number, number + 1)]
 
 
+@pytest.mark.slow
 @AT
 @pytest.mark.timeout(600)  # one installation for each interruption
 def test_an_interrupted_apply_leaves_no_change_or_can_be_completed(interruption, installer, catalog, at):
@@ -143,6 +144,7 @@ def test_an_interrupted_apply_leaves_no_change_or_can_be_completed(interruption,
     assert False in states
 
 
+@pytest.mark.slow
 @AT
 @pytest.mark.timeout(600)  # one installation for each interruption
 def test_an_interrupted_rollback_can_be_repeated(cluster, catalog, at):
@@ -207,6 +209,7 @@ def waits(plan: Steps, notice: Callable[[], None]) -> Steps:
         return end.value
 
 
+@pytest.mark.slow
 def test_apply_tries_a_locked_table_again_until_it_is_free(database, installer):
     pauses = []
     with database.connect("supabase_auth_admin") as other:
@@ -222,6 +225,7 @@ def test_apply_tries_a_locked_table_again_until_it_is_free(database, installer):
     assert installer.subjects(with_audit_log()) == []
 
 
+@pytest.mark.slow
 def test_apply_raises_busy_error_if_a_table_stays_locked(database, installer, monkeypatch):
     monkeypatch.setattr(lock_retry, "_ATTEMPTS", 3)
     with database.connect("supabase_auth_admin") as other:
@@ -235,6 +239,7 @@ def test_apply_raises_busy_error_if_a_table_stays_locked(database, installer, mo
     assert installer.subjects(with_audit_log()) == []
 
 
+@pytest.mark.slow
 def test_sign_ins_wait_no_longer_than_the_lock_timeout(database, installer, monkeypatch):
     """A sign-in that queues behind usersync's lock request waits a tenth of a second at most."""
     monkeypatch.setattr(lock_retry, "_ATTEMPTS", 10_000)
@@ -274,6 +279,7 @@ def test_sign_ins_wait_no_longer_than_the_lock_timeout(database, installer, monk
     assert len(longest) > 8
 
 
+@pytest.mark.slow
 def test_no_lock_is_held_between_two_attempts(database, installer):
     seen = []
     with database.connect("supabase_auth_admin") as other, database.connect("supabase_admin") as watcher:
@@ -293,6 +299,7 @@ def test_no_lock_is_held_between_two_attempts(database, installer):
     assert seen == [[], []]
 
 
+@pytest.mark.slow
 def test_rollback_tries_a_locked_table_again(database, installer):
     installer.apply(with_audit_log())
     pauses = []

@@ -93,6 +93,7 @@ def test_the_log_of_0_1_0_is_altered_without_a_rewrite(installer, log_of_0_1_0, 
     assert [each.action for each in run(reading.search(wanted), log_of_0_1_0).events] == ["new"]
 
 
+@pytest.mark.slow
 def test_the_altered_log_has_the_indexes_of_a_new_one(installer, log_of_0_1_0):
     installer.apply(with_audit_log())
     altered = indexes(log_of_0_1_0)
@@ -132,6 +133,7 @@ def test_a_large_partition_gets_its_indexes_while_events_are_recorded(installer,
     )
 
 
+@pytest.mark.slow
 def test_apply_does_not_lock_the_log_while_it_waits(installer, log_of_0_1_0, database):
     """One session has a long transaction. Other sessions write meanwhile, and do not wait for apply."""
     with database.connect("postgres") as writer, database.connect("postgres") as other:

@@ -36,6 +36,7 @@ def released(request, installer):
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["apply", "script"])
 def test_an_installation_is_upgraded(installer, auth, released, how):
     assert released
@@ -86,6 +87,7 @@ def rename_like_0_1_0(installer, released):
 DEFINITION = "select pg_get_triggerdef(oid) from pg_trigger where tgname = 'on_auth_user_created'"
 
 
+@pytest.mark.slow
 def test_a_renamed_trigger_gets_its_original_name(installer, auth, released):
     renamed_trigger = rename_like_0_1_0(installer, released)
     auth.sign_up_email("before@example.com")

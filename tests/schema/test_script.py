@@ -128,6 +128,7 @@ CLIENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize(
     "clients", [["psycopg"], pytest.param([*CLIENTS], marks=pytest.mark.slow)], ids=["psycopg", "all"]
@@ -155,6 +156,7 @@ def test_the_script_is_part_of_the_open_transaction(installer, catalog):
     assert catalog() == before
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_script_that_fails_changes_nothing_and_leaves_the_transaction_usable(installer, catalog):
     before = catalog()
@@ -248,6 +250,7 @@ def test_the_script_has_no_parameters_and_no_transaction(values):
     assert not re.search(r"^(begin|start|commit|rollback|set)\b.*;$", script, re.MULTILINE | re.IGNORECASE)
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_an_upgrade_with_several_transactions_has_one_text_for_each(installer, catalog, monkeypatch):
     """A migration that builds an index concurrently requires several transactions."""

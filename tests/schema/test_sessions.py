@@ -62,6 +62,7 @@ def other_defaults(request, database):
         superuser.execute(f"alter role postgres in database {database.name} reset all")
 
 
+@pytest.mark.slow
 def test_install_read_and_prune_work_with_any_session_settings(other_defaults):
     install(other_defaults, with_audit_log())
     with GoTrue(other_defaults.dsn("supabase_auth_admin")) as auth:

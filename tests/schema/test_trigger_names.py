@@ -95,6 +95,7 @@ def test_a_second_trigger_that_needs_the_row_works_as_before(installer, auth, ta
     assert installer.connection.execute("select count(*) from public.settings").fetchone() == (6,)
 
 
+@pytest.mark.slow
 def test_an_adopted_trigger_is_replaced_under_its_own_name(installer, catalog, auth):
     """A trigger that fires after the adopted one then also fires after usersync's."""
     run_sql(
@@ -163,6 +164,7 @@ def test_an_adopted_trigger_that_was_dropped_and_created_is_adopted_again(instal
     assert own_triggers(installer)["new_user"] == "on_auth_user_created"
 
 
+@pytest.mark.slow
 def test_an_adopted_trigger_that_is_created_again_with_other_effects_stays(installer, auth, catalog):
     run_sql(installer, PROFILES, "create table public.credits (user_id uuid primary key)")
     run_sql(installer, function(INSERT), trigger())

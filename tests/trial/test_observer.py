@@ -32,6 +32,7 @@ def test_an_empty_project_accepts_every_flow(run_trial):
     assert trial[SIGN_UP].statements == ("INSERT", "UPDATE", "UPDATE", "UPDATE", "UPDATE")
 
 
+@pytest.mark.slow
 def test_the_row_of_a_copying_trigger_is_observed(run_trial):
     trial = run_trial((SCHEMAS / "user_management.sql").read_text())
     assert trial.tables_of_users() == {"public.profiles": {"id"}}
@@ -53,6 +54,7 @@ def test_the_row_of_a_copying_trigger_is_observed(run_trial):
     assert (kept.kind, kept.values["full_name"]) == ("kept", "<user_metadata.full_name before>")
 
 
+@pytest.mark.slow
 def test_rows_of_dependent_tables_are_observed(run_trial):
     trial = run_trial((SCHEMAS / "marketplace.sql").read_text())
     seen = trial[SIGN_UP]
@@ -226,6 +228,7 @@ def test_flows_that_an_older_auth_server_does_not_have_are_not_tried(run_trial, 
     assert trial["soft deletion"].state == "accepted"
 
 
+@pytest.mark.slow
 def test_a_slow_flow_is_not_tried_and_the_trial_continues(run_trial):
     sql = trigger("if new.is_anonymous then perform pg_sleep(30); end if;")
     trial = run_trial(sql, "anonymous sign-up", SIGN_UP)
@@ -233,6 +236,7 @@ def test_a_slow_flow_is_not_tried_and_the_trial_continues(run_trial):
     assert trial["anonymous sign-up"].reason == "it took longer than 3 s"
 
 
+@pytest.mark.slow
 def test_a_flow_that_another_session_blocks_is_not_tried(run_trial, superuser):
     sql = "create table public.people (id uuid primary key);" + trigger(
         "insert into public.people values (new.id);"
@@ -245,6 +249,7 @@ def test_a_flow_that_another_session_blocks_is_not_tried(run_trial, superuser):
     assert "another session blocked it" in trial[SIGN_UP].reason
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_no_row_no_setting_and_no_lock(run_trial, postgres, superuser):
     sql = "create table public.people (id uuid primary key, email text);" + trigger(
         "insert into public.people values (new.id, new.email);"

@@ -105,6 +105,7 @@ def test_a_time_out_before_the_first_flow_raises_nothing(run_trial, monkeypatch)
     assert "the trial was not finished" in trial.obstacle.message
 
 
+@pytest.mark.slow
 def test_a_rehearsal_measures_the_time_that_usersync_adds(postgres, install):
     postgres.execute("create table public.users (id uuid primary key, email text)")
     settings = parse_settings({"columns": {"email": "email"}})

@@ -194,6 +194,7 @@ def test_a_remaining_row_is_deleted_after_its_events_are_erased(log, project, us
     assert "ada@example.com" not in contents(project)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [{"source_table": "usersync.auth_users"}], indirect=True, ids=["copy"])
 def test_the_copy_of_the_auth_servers_row_is_erased(log, project, extra):
     user = uuid4()
@@ -265,6 +266,7 @@ def test_an_event_without_its_user_id_is_erased(log, project, user):
     assert log.rows()[0]["ip"] is None or log.rows()[1]["ip"] is None
 
 
+@pytest.mark.slow
 def test_an_interrupted_erasure_can_be_repeated(log, project, user, monkeypatch):
     """Each page is committed separately. A repeated run erases the rest."""
     monkeypatch.setattr(erasure, "PAGE_BLOCKS", 1)
@@ -356,6 +358,7 @@ def test_only_the_owner_can_erase(log, project, user):
         project.owner.execute(f"update {table} set ip = '192.0.2.9' where true")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [{"audit": {"personal": ["iban"]}}], indirect=True, ids=["words"])
 def test_personal_keys_in_the_settings_are_erased(log, project, user):
     log.record(event_of(user, metadata={"bankIBAN": "DE00", "phone": "15550001"}, changes=None))

@@ -72,6 +72,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_an_error_raises_and_stores_no_event(log, session, fault):
     with fault(log, session), pytest.raises(FAULTS[fault]):

@@ -110,6 +110,7 @@ def test_unknown_fields_are_ignored(log):
     assert log.row()["recorded_at"].year > 1999  # recorded_at is the time of the server's clock
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_an_event_of_ten_megabytes_is_stored(log):
     big = event(metadata={"text": "ü" * 5_000_000}, user_agent="z" * 100_000)

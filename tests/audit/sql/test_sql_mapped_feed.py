@@ -353,6 +353,7 @@ def test_a_table_that_can_have_no_feed(postgres, name):
     assert postgres.execute("select count(*) from pg_trigger where tgname = 'note_events'").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_without_feed_and_after_a_rollback_the_table_is_as_it_was(postgres):
     postgres.execute(TABLE)
     look = "select array_agg(tgname::text) from pg_trigger where tgrelid = 'public.audit_logs'::regclass"

@@ -96,6 +96,7 @@ def test_rows_in_the_default_partition_move_to_their_month(log):
     assert log.rows() == [before[0], before[1] | {"partition": moved}]
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_month_with_too_many_rows_to_move_does_not_block_other_months(log):
     drop_all_months(log)
@@ -108,6 +109,7 @@ def test_a_month_with_too_many_rows_to_move_does_not_block_other_months(log):
     assert len(log.rows()) == 10_001
 
 
+@pytest.mark.slow
 @pytest.mark.newest_server
 def test_a_large_default_partition_does_not_delay_writers(log):
     """To attach a partition, the server reads the default partition, and locks the users table meanwhile."""

@@ -64,6 +64,7 @@ def claims_of(tenant, **more):
     return {"sub": "ada", "role": "authenticated", "app_metadata": {"tenant_id": tenant}} | more
 
 
+@pytest.mark.slow
 def test_signed_in_users_read_the_events_of_their_tenant(database, installed, signed_in):
     for claims, expected in (
         (claims_of("acme"), ["acme.1", "acme.2"]),
@@ -96,6 +97,7 @@ def test_a_page_of_a_tenants_events_begins_after_the_previous_page(installed, si
         assert {first[2], second[2]} == {"acme.1", "acme.2"}
 
 
+@pytest.mark.slow
 def test_reading_a_tenants_events_is_off_by_default_and_can_be_turned_off(installed, signed_in):
     assert run(installation.plan(OPEN), installed).changes == ()
     reports = run(examine(OPEN, choose(["D009", "D024"])), installed)

@@ -90,6 +90,7 @@ def test_events_are_stored_while_users_cannot_be_synced(log, how):
         assert (BREAKAGES[how].sqlstate or "US002") in second["metadata"]["user_sync_error"]
 
 
+@pytest.mark.slow
 def test_recording_waits_for_a_locked_users_table_until_the_lock_timeout(log):
     """PostgreSQL locks the referenced table even to check a null, so no event can be stored meanwhile."""
     user_id = log.project.auth.sign_up_email("ada@example.com")

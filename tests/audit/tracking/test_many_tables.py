@@ -41,6 +41,7 @@ def statements_of(plan, connection):
     return said
 
 
+@pytest.mark.slow
 def test_doctor_sends_the_same_queries_for_six_tables_as_for_one(project):
     track_tables(project, ["bolts"])
     one = len(statements_of(examine(project.settings), project.owner))

@@ -338,6 +338,7 @@ def test_changes_of_a_table_with_many_columns_are_recorded(tracker):
     assert updated == {"c7": [7, -1], "c999": [999, None]}
 
 
+@pytest.mark.slow
 def test_many_rows_are_recorded_quickly_after_a_query_plan_for_one_row(tracker):
     tracker.execute(PRODUCTS)
     tracker.track("products")

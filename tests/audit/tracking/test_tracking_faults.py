@@ -86,6 +86,7 @@ def test_a_lock_on_the_log_delays_a_statement_at_most_by_the_lock_timeout(tracke
     assert [row[3] for row in tracker.rejects()] == ["55P03"]
 
 
+@pytest.mark.slow
 def test_a_transaction_waits_once_for_all_its_statements(tracker):
     with tracker.session() as locking, tracker.session() as writing:
         locking.execute(

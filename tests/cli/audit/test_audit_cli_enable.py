@@ -90,6 +90,7 @@ def log(postgres, name="public.audit_logs"):
     return postgres.execute("select to_regclass(%s) is not null", [name]).fetchone()[0]
 
 
+@pytest.mark.slow
 def test_enable_installs_usersync_if_it_is_not_installed(bare, postgres, auth, directory):
     user = auth.sign_up_email("a@example.com")
     done = bare("audit", "enable", "--yes")
@@ -113,6 +114,7 @@ def test_apply_creates_no_log_and_enable_creates_it(bare, postgres):
     assert log(postgres)
 
 
+@pytest.mark.slow
 def test_an_existing_table_with_the_logs_name_stops_enable(bare, postgres, directory):
     postgres.execute("create table public.audit_logs (id int)")
     done = bare("audit", "enable", "--yes")
@@ -139,6 +141,7 @@ def test_a_migration_file_that_creates_the_logs_table_stops_enable(bare, postgre
     assert not log(postgres)
 
 
+@pytest.mark.slow
 def test_other_migrations_do_not_stop_enable(bare, postgres, directory):
     bare("apply", "--yes", "--no-trial")
     folder = directory / "supabase/migrations"
@@ -156,6 +159,7 @@ def test_a_mapped_table_needs_no_log(bare, directory):
     assert "maps" in done.err
 
 
+@pytest.mark.slow
 def test_init_enables_the_log_only_if_the_user_agrees(bare, directory, postgres):
     assert bare("init", "--yes").code == 0
     text = (directory / "usersync.toml").read_text()

@@ -33,6 +33,7 @@ def spooled(spool_dir):
     return content
 
 
+@pytest.mark.slow
 def test_erasing_an_existing_or_unknown_user_is_refused(erase, user):
     alive = erase(user, "--yes")
     assert (alive.code, "US402" in alive.err) == (1, True)

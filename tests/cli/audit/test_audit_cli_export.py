@@ -132,6 +132,7 @@ def test_a_path_that_is_not_a_regular_file_is_written_directly(many, directory):
     assert (directory / "real.jsonl").read_text().count("\n") == 1_234
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported(many, spawn):
     full = Path("/dev/full")
     if not full.is_char_device():
@@ -163,6 +164,7 @@ def ids(path):
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_resume_continues_an_interrupted_export(many, directory):
     assert many("export", "--output", "whole.jsonl").code == 0
     whole = directory / "whole.jsonl"
@@ -194,6 +196,7 @@ def test_resume_refuses_a_file_that_is_not_an_export(many, directory):
         assert many("export", "--resume", *wrong).code == 2
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_no_file(many, spawn, directory):
     many.project.owner.execute(MANY, [50_000])
     process = spawn(
@@ -210,6 +213,7 @@ def test_a_killed_export_leaves_no_file(many, spawn, directory):
     ] == []
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_reported(many, directory):
     command = [sys.executable, "-m", "usersync", "audit", "export", "--dsn", many.project.database.dsn()]
     done = subprocess.run(

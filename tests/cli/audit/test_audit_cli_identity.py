@@ -85,6 +85,7 @@ def test_confirm_project_delivers_to_this_database(project, usersync, spool_dir,
     assert actions() == ["a.b"]
 
 
+@pytest.mark.slow
 def test_rollback_and_apply_keep_the_installation_id(database, usersync):
     found = []
     for _ in range(2):

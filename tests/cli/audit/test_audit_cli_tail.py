@@ -60,6 +60,7 @@ def test_an_event_of_a_transaction_that_commits_late_is_shown_once(audited):
         assert [terminal.text.count(name) for name in ("early.one", "late.one", "last.one")] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_tail_reconnects_after_a_lost_connection(audited):
     database = audited.project.database
     with Terminal("audit", "tail", "--every", "0.1", "--dsn", database.dsn()) as terminal:
@@ -101,6 +102,7 @@ def first_host(database):
     thread.join()
 
 
+@pytest.mark.slow
 def test_the_start_and_the_end_of_an_outage_are_reported_once(audited, cluster):
     database = audited.project.database
     audited.record("before.it")

@@ -98,6 +98,7 @@ def test_the_error_explains_why_a_table_cannot_be_tracked(products, arguments, w
     assert words in done.err
 
 
+@pytest.mark.slow
 def test_rollback_drops_the_log_only_on_request(audited):
     audited.record("product.created")
     dsn = audited.project.database.dsn()

@@ -82,6 +82,7 @@ def is_installed(postgres):
     return postgres.execute("select to_regnamespace('usersync') is not null").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_upgrade_check_autogenerate_and_downgrade(alembic, database, postgres, auth, catalog):
     bare = catalog()
     alembic("upgrade", "head")
@@ -114,6 +115,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 def test_a_downgrade_keeps_events(alembic, database, postgres, auth):
     alembic("upgrade", "head")
     user_id = auth.sign_up_email("ada@example.com")
@@ -141,6 +143,7 @@ def test_offline_mode_prints_the_installation_sql(alembic, postgres):
     alembic("check")
 
 
+@pytest.mark.slow
 def test_the_rollback_in_sql_leaves_the_same_objects_as_rollback(database, postgres, auth, catalog):
     settings = with_audit_log()
     bare = catalog()
@@ -156,6 +159,7 @@ def test_the_rollback_in_sql_leaves_the_same_objects_as_rollback(database, postg
     assert catalog() == bare, "not installed, so nothing happens"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 def test_asyncio_engines_install_and_autogenerate_finds_no_change(database, postgres, driver):
     """Runs as with ``alembic init --template async``.

@@ -114,6 +114,7 @@ def test_in_a_failed_transaction_the_event_has_no_actor(site, ada):
     assert metadata["actor_unreadable"]
 
 
+@pytest.mark.slow
 def test_while_the_database_is_unavailable_the_event_has_no_actor(site, ada, use):
     cookie = site.cookie(ada)
     use(default=described(site.database, HOST="127.0.0.1", PORT="1"))

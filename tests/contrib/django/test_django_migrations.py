@@ -83,6 +83,7 @@ def test_an_existing_installation_is_not_changed(migrated):
     assert migrated.owner.execute("select xmin, oid from pg_proc order by oid").fetchall() == before
 
 
+@pytest.mark.slow
 def test_only_reversing_the_first_migration_removes_usersync(migrated):
     with GoTrue(migrated.database.dsn("supabase_auth_admin")) as auth:
         auth.sign_up_email("ada@example.com")

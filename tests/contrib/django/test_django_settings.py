@@ -126,6 +126,7 @@ def test_the_file_beside_manage_py_is_read_without_settings_in_the_dict(site, co
     assert (config().schema_settings().on_delete, config().settings_source) == ("anonymize", "defaults")
 
 
+@pytest.mark.slow
 def test_each_service_has_a_spool_of_its_own(site, use, tmp_path):
     for service in ("shop", "bank"):
         use(default=described(site.database, NAME="", HOST="", PORT="", OPTIONS={"service": service}))

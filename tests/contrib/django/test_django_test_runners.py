@@ -68,6 +68,7 @@ def run(cluster, tmp_path):
     cluster.drop(database)
 
 
+@pytest.mark.slow
 def test_manage_py_test(run):
     assert "Ran 6 tests" in run(EXAMPLE / "manage.py", "test", "shop")
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.newest_server
 WORKER = Path(__file__).with_name("django_worker.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["wsgi", "asgi"])
 def test_an_accepted_event_of_a_killed_worker_is_stored_once(site, tmp_path, how):
     spool = tmp_path / "spool"

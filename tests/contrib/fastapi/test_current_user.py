@@ -133,6 +133,7 @@ def test_while_the_database_is_unavailable_requests_continue(backend, make_clien
     assert caplog.text.count("users cannot be looked up at the moment") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", ["to the end", "for a moment"])
 def test_while_the_database_is_unavailable_there_is_one_warning(
     backend, caplog, monkeypatch, eventually, waits

@@ -118,6 +118,7 @@ def test_a_blocking_client_passes_the_actor(owner, connect, backend):
     ).fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_an_asyncio_client_keeps_tasks_apart(owner, gateway):
     async def main():
         client = await acreate_client(gateway.url, SERVICE_KEY)
