@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import signal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from terminal import Terminal
@@ -217,16 +217,27 @@ def test_options_that_do_not_go_together_are_refused(usersync, dsn, arguments):
     assert usersync("sync", *arguments).code == 2
 
 
-def interrupted(spawn, project, *options):
-    """Start a run and press Ctrl-C after some pages. Returns the output and the number of synced users."""
+#: A user in the third page of a part. The parts are equal ranges of ids.
+IN_THIRD_PAGE = "select from auth.users where id >= %s order by id limit 1 offset 50 for update"
+
+
+def interrupted(spawn, project, *options, workers=1):
+    """Start a run, and press Ctrl-C when each worker waits in its third page. Returns the output."""
     wait_for_locks(project.owner)
-    examined = "select coalesce(sum(examined), 0) from usersync.sync_runs"
-    with project.database.connect("supabase_admin") as other, other.transaction():
-        # Without this user, the run does not end before Ctrl-C.
-        other.execute("select from auth.users order by id desc limit 1 for update")
-        process = spawn("sync", "--page-size", 100, *options)
-        until(lambda: project.owner.execute(examined).fetchone()[0] > 500 or process.poll() is not None)
-        process.send_signal(signal.SIGINT)
+    waiting = (
+        "select count(*) from pg_stat_activity "
+        "where datname = current_database() and wait_event_type = 'Lock'"
+    )
+    with project.database.connect("supabase_admin") as other:
+        with other.transaction():
+            for part in range(workers):
+                other.execute(IN_THIRD_PAGE, [UUID(int=part * 2**128 // workers)])
+            process = spawn("sync", "--page-size", 20, "--workers", workers, *options)
+            until(
+                lambda: project.owner.execute(waiting).fetchone()[0] == workers or process.poll() is not None
+            )
+            process.send_signal(signal.SIGINT)
+        # Several workers finish their page, for which they need the locks.
         out, err = process.communicate(timeout=90)
     assert process.returncode == 130, (out, err)
     return out, err
@@ -239,7 +250,7 @@ def test_ctrl_c_leaves_whole_pages_and_resume_finishes(
     spawn, usersync, project, insert_users_without_triggers, workers
 ):
     insert_users_without_triggers(MANY)
-    _, err = interrupted(spawn, project, "--workers", workers)
+    _, err = interrupted(spawn, project, workers=workers)
     assert "usersync sync --resume" in err
     assert "Traceback" not in err
     states = {row[0] for row in project.owner.execute("select state from usersync.sync_runs")}
