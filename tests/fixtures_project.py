@@ -1,7 +1,7 @@
 """A project with usersync installed: its database, its auth server, and helpers that read users.
 
-A test that uses ``project`` runs on each PostgreSQL version. One in three also runs with hostile names of
-tables and columns.
+``fixtures_servers.py`` says on which PostgreSQL versions a test with ``project`` runs. One in three also
+runs with hostile names of tables and columns: with quotes, keywords, dots or spaces.
 """
 
 from __future__ import annotations

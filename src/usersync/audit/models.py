@@ -243,7 +243,7 @@ class Search:
         data, check = data[:-_CHECKED], data[-_CHECKED:]
         if data.startswith(_VERSION) and len(data) >= _HEAD and self._check(data) == check:
             moment = int.from_bytes(data[1:_HEAD], "big", signed=True)
-            # The check sum is not secret, so the rest can be anything.
+            # Anyone can compute the checksum, so the rest may be forged.
             with suppress(OverflowError, ValueError):
                 return EventPosition(_EPOCH + timedelta(microseconds=moment), _unpacked(data[_HEAD:]))
         raise ArgumentValueError(

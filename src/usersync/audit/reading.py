@@ -85,7 +85,7 @@ def settings_with_log() -> Steps[Settings]:
 
 
 def reading_of_log() -> Steps[AuditReading]:
-    """Expressions over the log. Raises ``NotInstalledError`` if there is none."""
+    """SQL expressions that read the log. Raises ``NotInstalledError`` if there is no log."""
     return AuditReading((yield from settings_with_log()))
 
 

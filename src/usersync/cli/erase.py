@@ -102,7 +102,7 @@ class EraseView:
         return (
             f"{events} ({known}; add others with --value)",
             f"the row in {self.settings.users_table}, sync failures",
-            "spooled events on this machine, by the user's id",
+            "spooled events on this machine that contain the user's id",
         )
 
     @staticmethod

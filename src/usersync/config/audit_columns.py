@@ -160,7 +160,7 @@ def parse_audit(value: object, where: str) -> AuditColumns:
     personal = _parse_personal(value.get("personal", list(PERSONAL)), f"{where}.personal")
     given = value.get("columns", {})
     if not isinstance(given, dict):
-        raise SettingsError(f"{where}.columns: expected a table")
+        raise SettingsError(f"{where}.columns: expected a TOML table")
     columns = {name: _parse_column(name, entry, f"{where}.columns.{name}") for name, entry in given.items()}
     if columns and "id" not in columns:
         raise SettingsError(

@@ -53,7 +53,7 @@ def pass_context(broker: Broker) -> None:
     """Send the actor, the request id and the tenant with each message, and process each message with them.
 
     A message that was sent without a context is processed in an empty one. Retries and pipelines keep the
-    context. It is an option of the message, in clear. Calling it again has no effect.
+    context. The context is stored in the message's options, without encryption. A second call has no effect.
     """
     if any(isinstance(each, ContextMiddleware) for each in broker.middleware):
         return

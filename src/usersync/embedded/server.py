@@ -103,7 +103,7 @@ class EmbeddedPostgres:
     def log_path(self) -> Path:
         """The server's log, which is removed with a temporary server."""
         if self._session is None:
-            raise EmbeddedPostgresError("The server was not started.", hint="call start() first")
+            raise EmbeddedPostgresError("the server was not started", hint="Call start() first.")
         return self._session.home.log
 
     def dsn(self, dbname: str = "postgres", user: str | None = None, password: str | None = None) -> str:
@@ -152,7 +152,7 @@ class EmbeddedPostgres:
 
     def _known(self, name: str) -> Any:
         if name not in self._state:
-            raise EmbeddedPostgresError("The server was not started.", hint="call start() first")
+            raise EmbeddedPostgresError("the server was not started", hint="Call start() first.")
         return self._state[name]
 
     def _command(self, verb: str) -> dict[str, Any]:

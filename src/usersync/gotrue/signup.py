@@ -34,9 +34,9 @@ class SignUps(Creation):
         last of them the confirmation token, and no sign-in. Source: signup.go:191-232, 306-324, 380-391;
         models/user.go:524-535, 1020-1047.
 
-        For an address that is registered and confirmed: 422 ``user_already_exists`` with ``autoconfirm``,
-        else, as the server does to give nothing away, the id of a user who does not exist. Registered and not
-        confirmed, it is confirmed now or sent another token.
+        If the address is registered and confirmed, this raises 422 ``user_already_exists`` with
+        ``autoconfirm``. Otherwise it returns the id of a user who does not exist, as the server does, to hide
+        that the address is registered. A user who is not confirmed is confirmed, or gets a new token.
         """
         return self._by(
             "email", (email or fresh_email()).lower(), data or {}, user_id, autoconfirm=autoconfirm

@@ -161,8 +161,12 @@ WAITING = Definition(
 WAITING_AGE = Definition(
     "usersync_audit_oldest_waiting_seconds", "For how long the oldest of them has waited.", "s"
 )
-BATCHES = Definition("usersync_audit_batches", "Batches that the database took.", "{batch}", "counter")
-BATCH_SECONDS = Definition("usersync_audit_batch_seconds", "How long it took for them.", "s", "counter")
+BATCHES = Definition(
+    "usersync_audit_batches", "Batches that were stored in the database.", "{batch}", "counter"
+)
+BATCH_SECONDS = Definition(
+    "usersync_audit_batch_seconds", "Time spent sending these batches.", "s", "counter"
+)
 FAILURES = Definition(
     "usersync_audit_consecutive_failures",
     "Failed attempts to send since the last that succeeded.",

@@ -381,7 +381,7 @@ class Runner:
             self._due_at = now() + _IDLE_S
             return False
         gone = [
-            leases.Tried(each.number, "dead", error="the log does not have it any more")
+            leases.Tried(each.number, "dead", error="the event is no longer in the audit log")
             for each in due
             if not each.event
         ]

@@ -97,7 +97,7 @@ def about_of(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def remember(connection: sqlite3.Connection, position: DatabasePosition) -> None:
-    """Store the database that the events are for."""
+    """Store the position of the database that the events belong to."""
     said = {"version": _VERSION, "position": str(position)}
     connection.executemany("insert or replace into about values (?, ?)", said.items())
 

@@ -32,14 +32,14 @@ def look(context: Context) -> Steps[Verdict]:
     if not row["readable"]:
         return Verdict("anon may not read it")
     grantees = "anon, public" if row["granted_to_public"] else "anon"
-    guard = "only its policies restrict" if row["secured"] else "nothing restricts"
+    what = "the rows of it that its policies allow" if row["secured"] else "it"
     return Verdict(
         "",
         (
             Finding(
                 "D011",
                 str(table),
-                f"anon may select from {table}: {guard} access to it with the project's public key",
+                f"anon has SELECT on {table}: anyone with the project's public key can read {what}",
                 f"revoke select on table {table.quoted} from {grantees};",
                 "warning" if row["secured"] else "problem",
             ),

@@ -60,7 +60,7 @@ def _missing(settings: Settings) -> Steps[Finding]:
     return Finding(
         "D012",
         f"table {table}",
-        f"{message}. {renamed} has its columns",
+        f"{message}. {renamed} has the columns of the missing table",
         f"-- If it was renamed, write in usersync.toml: users_table = {json.dumps(str(renamed))}. Then "
         "run: usersync apply\n-- If not, usersync apply creates the table and fills it.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usersync.doctor.context import CanaryCheck, SkipCheckError, Verdict, lines
+from usersync.doctor.context import CanaryCheck, SkipCheckError, Verdict, lines, number
 from usersync.models import Finding
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def judge(trial: Trial) -> Verdict:
 
 def _of_lasting(trial: Trial) -> Finding:
     untried = len(trial.held_back)
-    was = f"{untried} flows were not tried" if untried else "they were tried as you asked"
+    were = "was" if untried == 1 else "were"
+    was = f"{number(untried, 'flow')} {were} not tried" if untried else "they were tried as you asked"
     moved = f". Numbers used up: {_moved(trial)}" if trial.moved else ""
     return Finding(
         "D035",

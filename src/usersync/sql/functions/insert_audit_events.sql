@@ -62,7 +62,7 @@ begin
                 else coalesce(given.metadata, '{}') - replaced_keys
                     || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
             end || case
-                -- A trigger's event that is stored later names the session that changed the row.
+                -- A trigger's event that is stored later keeps the db_role of the session that changed the row.
                 when insert_audit_events.is_own and coalesce(given.db_role, given.metadata ->> 'db_role') is not null then '{}'
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync')
                 then facts || jsonb_build_object('claimed_source', given.source)

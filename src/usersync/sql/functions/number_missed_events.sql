@@ -77,8 +77,8 @@ begin
     end if;
     update usersync.noted_log set is_complete = true, is_searched = false, search_after = null, part = null, block = 0;
     if not noting.is_complete then
-        -- A snapshot before all transactions: the events that were noted meanwhile have no number yet. Existing
-        -- subscriptions were for another log, and start after the events that this one had.
+        -- This snapshot is older than all transactions, because events noted meanwhile have no number yet. Existing
+        -- subscriptions belonged to another log. They start after the events that this log already had.
         update usersync.feed set snapshot = '1:1:';
         update usersync.subscription_shards set
             position = (select feed.last_number from usersync.feed),
