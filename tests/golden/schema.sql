@@ -2299,7 +2299,7 @@ begin
                 else coalesce(given.metadata, '{}') - replaced_keys
                     || jsonb_build_object('original_user_id', given.wanted, 'user_sync_error', resolved.problem)
             end || case
-                -- A trigger's event that is stored later names the session that changed the row.
+                -- A trigger's event that is stored later keeps the db_role of the session that changed the row.
                 when insert_audit_events.is_own and coalesce(given.db_role, given.metadata ->> 'db_role') is not null then '{}'
                 when not insert_audit_events.is_own and given.source in ('trigger', 'sync')
                 then facts || jsonb_build_object('claimed_source', given.source)
@@ -2952,8 +2952,8 @@ begin
     end if;
     update usersync.noted_log set is_complete = true, is_searched = false, search_after = null, part = null, block = 0;
     if not noting.is_complete then
-        -- A snapshot before all transactions: the events that were noted meanwhile have no number yet. Existing
-        -- subscriptions were for another log, and start after the events that this one had.
+        -- This snapshot is older than all transactions, because events noted meanwhile have no number yet. Existing
+        -- subscriptions belonged to another log. They start after the events that this log already had.
         update usersync.feed set snapshot = '1:1:';
         update usersync.subscription_shards set
             position = (select feed.last_number from usersync.feed),
