@@ -124,7 +124,7 @@ class GatedView:
 @click.command(
     epilog=examples(
         ("usersync apply", "asks before it changes anything"),
-        ("usersync apply --yes", "for CI: does not ask for confirmation"),
+        ("usersync apply --yes", "for CI: does not ask"),
         ("usersync apply --no-sync", "without a sync of the existing users"),
         ("usersync apply --adopt", "replaces a hand-written handle_new_user trigger"),
     )

@@ -46,7 +46,7 @@ class RollbackView:
 @click.command(
     epilog=examples(
         ("usersync rollback", "asks before it drops anything"),
-        ("usersync rollback --yes", "for CI: does not ask for confirmation"),
+        ("usersync rollback --yes", "for CI: does not ask"),
     )
 )
 @click.option("--yes", is_flag=True, help="Do not ask. Required without a terminal.")

@@ -45,7 +45,7 @@ class EnabledView:
 @click.command(
     epilog=examples(
         ("usersync audit enable", "asks before it changes anything"),
-        ("usersync audit enable --yes", "for CI: does not ask for confirmation"),
+        ("usersync audit enable --yes", "for CI: does not ask"),
         ("usersync audit enable --table app.events", "if public.audit_logs is taken"),
     )
 )
