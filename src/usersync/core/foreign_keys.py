@@ -98,6 +98,10 @@ class ForeignKeys:
         """The keys by which one table refers to another."""
         return tuple(each for each in self.all if (each.child, each.parent) == (child, parent))
 
+    def of_users(self, column: str) -> tuple[ForeignKey, ...]:
+        """The keys by which the rows of the users table refer to the auth server's with this column."""
+        return tuple(each for each in self.between(self.users, self.source) if column in each.columns)
+
     def to(self, parent: int | None) -> tuple[ForeignKey, ...]:
         """The keys that refer to one table."""
         return tuple(each for each in self.all if each.parent == parent)

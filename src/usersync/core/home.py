@@ -55,7 +55,7 @@ class Home:
         )
 
     def describe(self, *, by_cluster: bool = False) -> str:
-        """The address, in words. With the cluster if there is no address, or with ``by_cluster``."""
+        """The database by its address. Adds its cluster if there is no address, or with ``by_cluster``."""
         if is_project(self.address):
             text = f"the database of {self.address}"
         else:

@@ -24,7 +24,7 @@ def reference_findings(
     A key that blocks the deletion of a user with or without usersync is a warning.
     """
     has_row = rows_without_usersync(settings, catalog)
-    own = [key for key in keys.between(keys.users, keys.source) if settings.key in key.columns]
+    own = keys.of_users(settings.key)
     for key in keys.between(keys.users, keys.source):
         if key in own:
             yield from _of_the_key(settings, key, has_row=has_row)

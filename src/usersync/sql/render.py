@@ -287,9 +287,13 @@ class _CacheKey:
     settings: Settings = field(compare=False)
 
 
+def _cache_key(settings: Settings) -> _CacheKey:
+    return _CacheKey(repr(settings), settings)
+
+
 def render_bundle(settings: Settings) -> Bundle:
     """Render everything that is installed, and check that every value was used."""
-    return _render_bundle(_CacheKey(repr(settings), settings))
+    return _render_bundle(_cache_key(settings))
 
 
 # Rendering takes a third of the processor time of a plan.
@@ -338,12 +342,12 @@ def _render_bundle(key: _CacheKey) -> Bundle:
 
 def render_survey(name: str, settings: Settings) -> str:
     """One of the queries with which ``usersync init`` reads a database."""
-    return _render_query(f"survey/{name}.sql", _CacheKey(repr(settings), settings))
+    return _render_query(f"survey/{name}.sql", _cache_key(settings))
 
 
 def render_catalog(name: str, settings: Settings, **values: str) -> str:
     """A query that reads the catalog only. ``values``: further literals, besides the settings."""
-    return _render_query(f"catalog/{name}.sql", _CacheKey(repr(settings), settings), **values)
+    return _render_query(f"catalog/{name}.sql", _cache_key(settings), **values)
 
 
 @lru_cache(maxsize=64)

@@ -36,10 +36,9 @@ _FUNCTIONS = """
     from pg_proc as function
     join pg_namespace as schema on schema.oid = pronamespace
     join pg_namespace as home on home.nspname = %(home)s
-    -- Not obj_description(), which PostgreSQL would call for each of its 3,000 functions.
-    join pg_description as comment on comment.objoid = function.oid
-        and comment.classoid = 'pg_proc'::regclass and comment.objsubid = 0
-    where comment.description like 'usersync: %%' and schema.nspname in ('usersync', 'public')
+    -- The first condition is cheap. PostgreSQL would read the comments of its 3,000 functions without it.
+    where pronamespace = any(array(select oid from pg_namespace where nspname in ('usersync', 'public')))
+        and obj_description(function.oid, 'pg_proc') like 'usersync: %%'
     order by 1
 """
 

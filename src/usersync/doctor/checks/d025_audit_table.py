@@ -113,15 +113,16 @@ def _missing_foreign_key(settings: Settings, context: Context) -> Iterator[Findi
             lines([_PAUSE, _add_foreign_key(settings, *_change_type(settings, context))]),
         )
     elif emptying := _key_that_empties(settings, context.inspection):
-        for key in (key for key in keys if key.update_action != "n"):
-            yield Finding(
-                "D025",
-                f"constraint {key.name}",
-                f"the foreign key {emptying.name} empties {settings.users_table}.{settings.key} when the "
-                "auth server deletes a user. If an event names the user, the audit log's foreign key "
-                f'{key.name} fails the deletion ("Database error deleting user")',
-                lines([_PAUSE, _add_foreign_key(settings, key.drop)]),
-            )
+        for key in keys:
+            if key.update_action != "n":
+                yield Finding(
+                    "D025",
+                    f"constraint {key.name}",
+                    f"the foreign key {emptying.name} empties {settings.users_table}.{settings.key} when the "
+                    "auth server deletes a user. If an event names the user, the audit log's foreign key "
+                    f'{key.name} fails the deletion ("Database error deleting user")',
+                    lines([_PAUSE, _add_foreign_key(settings, key.drop)]),
+                )
 
 
 def _foreign_keys(inspection: Inspection) -> list[ForeignKey]:
@@ -136,8 +137,7 @@ def _foreign_keys(inspection: Inspection) -> list[ForeignKey]:
 
 def _key_that_empties(settings: Settings, inspection: Inspection) -> ForeignKey | None:
     """A foreign key of the users table that changes the key of a row when its auth user is deleted."""
-    keys = inspection.foreign_keys
-    own = (key for key in keys.between(keys.users, keys.source) if settings.key in key.columns)
+    own = inspection.foreign_keys.of_users(settings.key)
     return next((key for key in own if key.action in {"n", "d"}), None)
 
 
