@@ -224,6 +224,12 @@ def clone_installed(
 
 
 @pytest.fixture
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial measures its flows twice instead of six times."""
+    monkeypatch.setattr("usersync.schema.trial.timing.ROUNDS", 2)
+
+
+@pytest.fixture
 def delete_without_triggers(project: Project) -> Callable[..., None]:
     """Delete users with triggers disabled, as a restore does."""
 

@@ -36,9 +36,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial measures its flows twice instead of six times."""
-    monkeypatch.setattr("usersync.schema.trial.timing.ROUNDS", 2)
+def _short_trials(few_rounds: None) -> None:
+    """Commands of these tests try the auth server's flows only for what they show."""
 
 
 @pytest.fixture

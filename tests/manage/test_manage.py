@@ -8,7 +8,7 @@ from audit_settings import with_audit_log
 from usersync import UserSync, manage
 from usersync.errors import ConflictError, NotAcceptedError, NotInstalledError, SettingsError
 
-pytestmark = pytest.mark.newest_server
+pytestmark = [pytest.mark.newest_server, pytest.mark.usefixtures("few_rounds")]
 
 HANDWRITTEN = """
     create table public.users (id uuid primary key, email text, invited boolean not null default false);
@@ -18,12 +18,6 @@ HANDWRITTEN = """
         for each row execute function public.handle_new_user();
 """
 SETTINGS = {"columns": {"email": "email"}}
-
-
-@pytest.fixture(autouse=True)
-def few_rounds(monkeypatch):
-    """A trial measures its flows twice instead of six times."""
-    monkeypatch.setattr("usersync.schema.trial.timing.ROUNDS", 2)
 
 
 @pytest.mark.slow

@@ -42,8 +42,8 @@ def settings_with(**audit):
 
 
 @pytest.fixture
-def database(cluster):
-    """An application with two events in its audit log, where usersync was then installed."""
+def application(cluster):
+    """A database with two events in the application's audit log, where usersync was then installed."""
     old = "insert into public.audit_logs (action) values ('old'), ('old')"
     database = clone_installed(cluster, settings_with(), TABLE + old)
     yield database
@@ -51,18 +51,9 @@ def database(cluster):
 
 
 @pytest.fixture
-def owner(database):
-    with database.connect() as owner:
+def owner(application):
+    with application.connect() as owner:
         yield owner
-
-
-@pytest.fixture
-def postgres(cluster):
-    """A connection to a database without usersync and without an audit log."""
-    database = cluster.clone(cluster.template("supabase_old", regime="old"))
-    with database.connect() as connection:
-        yield connection
-    cluster.drop(database)
 
 
 def insert(connection, *actions):
@@ -88,12 +79,12 @@ def test_rows_of_the_application_come_once_and_in_order(owner, follower):
 
 
 @pytest.fixture
-def session(database):
+def session(application):
     """Open more sessions as the owner. They end with the test."""
     opened = []
 
     def connect():
-        opened.append(database.connect("postgres"))
+        opened.append(application.connect("postgres"))
         opened[-1].execute("set statement_timeout = '30s'")
         return opened[-1]
 
@@ -163,10 +154,10 @@ def test_many_writers_and_readers(follower, session):
     check_many_writers_and_readers(session, insert_beside_an_undone_one)
 
 
-def test_a_role_without_rights_on_usersync(follower, database):
+def test_a_role_without_rights_on_usersync(follower, application):
     """Row-level security is on, and the role sees none of the rows."""
     role = f"app_{uuid4().hex}"
-    superuser = database.connect("supabase_admin")
+    superuser = application.connect("supabase_admin")
     superuser.execute(f"""
         create role {role} login;
         grant usage on schema public to {role};
@@ -232,8 +223,8 @@ def test_a_trigger_that_was_disabled_or_dropped(owner, follower):
     assert run(installation.plan(settings_with()), owner).changes == ()
 
 
-def test_a_load_with_triggers_off_is_found_by_the_next_search(owner, follower, database):
-    with database.connect("supabase_admin") as superuser:
+def test_a_load_with_triggers_off_is_found_by_the_next_search(owner, follower, application):
+    with application.connect("supabase_admin") as superuser:
         superuser.execute("set session_replication_role = replica")
         insert(superuser, "loaded")
     insert(owner, "a")
