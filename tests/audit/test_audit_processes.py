@@ -42,7 +42,6 @@ def run_python(code, *arguments, **options):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kills", [3, pytest.param(24, marks=pytest.mark.slow)])
 def test_accepted_events_of_killed_processes_are_stored_once(store, make_log, spool_dir, monkeypatch, kills):
     # Files without events are deleted.

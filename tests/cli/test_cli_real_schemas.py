@@ -162,7 +162,6 @@ def same_as_golden(name, text):
 QUICK = {"own_triggers", "users_and_profiles"}
 
 
-@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize(
     "run",

@@ -111,7 +111,6 @@ def announced(done, flow, lines):
     return sorted(found)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PROJECTS]
 )

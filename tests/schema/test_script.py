@@ -128,7 +128,6 @@ CLIENTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.newest_server
 @pytest.mark.parametrize(
     "clients", [["psycopg"], pytest.param([*CLIENTS], marks=pytest.mark.slow)], ids=["psycopg", "all"]

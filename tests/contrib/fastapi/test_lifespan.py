@@ -85,7 +85,6 @@ def test_an_argument_that_does_not_close_does_not_delay_the_end(monkeypatch, cap
     assert "could not be closed in 0.1 s" in caplog.text
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "by",
     [
